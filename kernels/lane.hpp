@@ -1,0 +1,101 @@
+// The op interface: what a model's forward() may ask of a device. One lane is one ordered execution queue
+// (a team of CPU threads, a CUDA stream); ops run in the order of the calls. Knows no model and no file format.
+//
+// Shapes: T = rows (tokens) of the step, all activations f32 unless said otherwise. Threads: a lane is driven by
+// one thread at a time. Errors: shapes are the caller's contract (checked in Debug); allocation returns result.
+// Row results do not depend on the other rows of the batch, on chunking or on the number of threads.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include <troupe/result.hpp>
+
+#include "kernels/sampling.hpp"
+#include "memory/buffer.hpp"
+#include "memory/tensor_view.hpp"
+
+namespace troupe::kernels {
+
+using memory::tensor_view;
+
+/// A weight matrix [rows, cols] in the layout that its lane computes with best. Made by lane::pack, used by the
+/// same lane only; owns its bytes, or refers to the mapped file, which must outlive it.
+class packed_matrix {
+public:
+  virtual ~packed_matrix() = default;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  std::int64_t bytes = 0;  ///< read by one product with one row: the floor of its time
+};
+using matrix = std::unique_ptr<packed_matrix>;
+
+/// How KV is laid out. One block holds 16 tokens of every layer, K and V; its inner layout is the lane's own.
+struct kv_shape {
+  std::int32_t layers = 0;
+  std::int32_t kv_heads = 0;
+  std::int32_t head_dim = 0;
+  static constexpr std::int32_t block_tokens = 16;
+};
+
+/// The KV arena of one model on one lane: `blocks` blocks, addressed by number.
+class kv_arena {
+public:
+  virtual ~kv_arena() = default;
+  kv_shape shape;
+  std::int32_t blocks = 0;
+};
+
+/// One sequence's rows within a step: rows [first_row, first_row + rows) are its tokens at positions
+/// past, past + 1, ...; `blocks` is its block table and covers past + rows tokens.
+struct sequence_rows {
+  std::int32_t first_row = 0;
+  std::int32_t rows = 0;
+  std::int32_t past = 0;
+  std::span<const std::int32_t> blocks;
+};
+
+struct rope_shape {
+  float base = 10000.0f;
+  std::int32_t dims = 0;              ///< rotated dimensions of a head
+  bool interleaved = true;            ///< pairs (2i, 2i+1), as GGUF llama weights are permuted; else (i, i + dims/2)
+  std::span<const float> factors;     ///< per-pair frequency divisors (Llama 3 "rope_freqs"), or empty
+};
+
+class lane {
+public:
+  virtual ~lane() = default;
+
+  // --- memory -------------------------------------------------------------------------------------------------
+  virtual result<memory::buffer> allocate(std::int64_t bytes) = 0;
+  /// Stacks `parts` (equal cols) into one matrix, so that inputs are read and quantised once (Q|K|V, gate|up).
+  virtual result<matrix> pack(std::span<const tensor_view> parts) = 0;
+  virtual std::int64_t kv_block_bytes(const kv_shape& shape) const = 0;
+  virtual result<std::unique_ptr<kv_arena>> make_kv(const kv_shape& shape, std::int32_t blocks) = 0;
+
+  // --- ops ----------------------------------------------------------------------------------------------------
+  /// out[T, cols] = rows `ids` of table
+  virtual void embed(const packed_matrix& table, std::span<const std::int32_t> ids, tensor_view out) = 0;
+  /// out[T, n] = x[T, n] / rms(x) * weight[1, n]
+  virtual void rms_norm(tensor_view x, tensor_view weight, float eps, tensor_view out) = 0;
+  /// out[T, w.rows] = x[T, w.cols] . w^T
+  virtual void linear(const packed_matrix& w, tensor_view x, tensor_view out) = 0;
+  /// out[T, w.rows] += x . w^T   (the residual stream)
+  virtual void linear_add(const packed_matrix& w, tensor_view x, tensor_view out) = 0;
+  /// Composite, default = rms_norm into `scratch`, then linear. Overridden where fusing saves a pass.
+  virtual void norm_linear(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, tensor_view scratch,
+                           tensor_view out);
+  /// In place on qkv[T, (heads + 2 * kv_heads) * head_dim]: rotates Q and K, then writes K and V of `layer` to the arena.
+  virtual void rope_store(tensor_view qkv, std::int32_t heads, const rope_shape& rope, std::int32_t layer, kv_arena& kv,
+                          std::span<const sequence_rows> batch) = 0;
+  /// out[T, heads * head_dim] = causal attention of the Q part of qkv over each sequence's paged K and V, scaled.
+  virtual void attention(tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kv_arena& kv,
+                         std::span<const sequence_rows> batch, tensor_view out) = 0;
+  /// out[T, n] = silu(gate_up[T, 0:n]) * gate_up[T, n:2n]
+  virtual void silu_mul(tensor_view gate_up, tensor_view out) = 0;
+  /// Samples one token from each row of logits[R, vocab]; may overwrite logits. rows[r] and picks[r] belong to row r.
+  virtual void sample(tensor_view logits, std::span<const sampling_row> rows, std::span<sampled> picks) = 0;
+};
+
+}  // namespace troupe::kernels

@@ -1,0 +1,176 @@
+// Every message between actors, grouped by receiver. One struct each, immutable, handled by const reference; the
+// struct is the verb. Edge messages (those a front end causes) are plain values but for the local sink and request;
+// messages inside one engine may share constant payloads.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <caf/allowed_unsafe_message_type.hpp>
+
+#include <troupe/event.hpp>
+#include <troupe/request.hpp>
+
+#include "actors/step_plan.hpp"
+
+namespace troupe::actors {
+
+// --- to a stream shard: owner of generations, their logs and their subscribers ----------------------------------------
+/// A client wants a generation. The shard opens it, subscribes `sink` and passes the request on to a tokenizer.
+struct open_generation {
+  generation_id id = 0;
+  std::shared_ptr<const request> what;
+  std::uint64_t subscription = 0;
+  std::shared_ptr<event_sink> sink;
+  std::uint32_t credit = 0;
+  bool keep = false;  ///< lives on without subscribers until its time-to-live ends
+  clock::time_point submitted;
+};
+/// The scheduler took it: it waits in the queue with this many prompt tokens.
+struct generation_admitted {
+  generation_id id = 0;
+  std::int32_t prompt_tokens = 0;
+  std::int32_t max_tokens = 0;
+};
+/// Its first prefill step has begun.
+struct prefill_started {
+  generation_id id = 0;
+  clock::time_point when;
+};
+/// It cannot go on; `why` goes to every subscriber.
+struct generation_failed {
+  generation_id id = 0;
+  error why;
+};
+/// A lane finished a step. Sent once to each shard that has generations in it; the shard picks its own.
+struct step_tokens {
+  std::shared_ptr<const step_result> result;
+};
+struct open_subscription {
+  generation_id id = 0;
+  std::uint64_t subscription = 0;
+  std::uint64_t offset = 0;
+  std::shared_ptr<event_sink> sink;
+  std::uint32_t credit = 0;
+};
+struct close_subscription {
+  generation_id id = 0;
+  std::uint64_t subscription = 0;
+};
+struct grant_credit {
+  generation_id id = 0;
+  std::uint64_t subscription = 0;
+  std::uint32_t events = 0;
+};
+struct cancel_generation {
+  generation_id id = 0;
+  std::function<void(bool)> found;
+};
+/// Periodic: drop finished generations whose time-to-live is over.
+struct sweep_generations {};
+
+// --- to a tokenizer ---------------------------------------------------------------------------------------------------
+/// Render the template where there is one, encode, check the length, and pass on to the scheduler as admit_sequence;
+/// what fails goes back to the shard as generation_failed.
+struct encode_prompt {
+  generation_id id = 0;
+  std::shared_ptr<const request> what;
+  std::uint32_t shard = 0;  ///< index of the stream shard that owns it
+};
+
+// --- to the scheduler -------------------------------------------------------------------------------------------------
+struct admit_sequence {
+  std::shared_ptr<const sequence_terms> terms;  ///< max_tokens already clamped to the context
+  std::shared_ptr<const std::vector<std::int32_t>> prompt;
+  std::uint32_t shard = 0;
+};
+/// High priority: the stream needs no more of it (stop string, cancel, nobody left). Frees slot and blocks within a step.
+struct end_sequence {
+  generation_id id = 0;
+};
+/// Credit reached the decode step: skip / go on planning rows for it.
+struct pause_sequence {
+  generation_id id = 0;
+};
+struct resume_sequence {
+  generation_id id = 0;
+};
+/// From a lane: a step is done. Also carries the tokens, which the scheduler keeps for preemption.
+struct step_done {
+  std::shared_ptr<const step_result> result;
+};
+/// From the kv_store: the answer to reserve_blocks, in its order. An empty list: refused for now.
+struct blocks_granted {
+  struct grant {
+    generation_id id = 0;
+    std::vector<std::int32_t> blocks;
+  };
+  std::vector<grant> grants;
+  std::int32_t free_blocks = 0;
+};
+/// Health: answered on the lane's thread after the steps before it; proves scheduler, shell and lane alive.
+struct probe_engine {
+  std::function<void()> answer;
+};
+/// Admit nothing more; finish what runs, then call `drained`.
+struct drain_scheduler {
+  std::function<void()> drained;
+};
+
+// --- to the kv_store --------------------------------------------------------------------------------------------------
+/// All sequences of one step in one message, asked a step ahead.
+struct reserve_blocks {
+  struct need {
+    generation_id id = 0;
+    std::int32_t blocks = 0;
+  };
+  std::vector<need> needs;
+};
+struct release_blocks {
+  std::vector<generation_id> ids;
+};
+
+// --- to prefill and decode: each drives a lane ------------------------------------------------------------------------
+struct run_step {
+  std::shared_ptr<const step_plan> plan;
+};
+/// Answer from the lane's thread.
+struct probe_lane {
+  std::function<void()> answer;
+};
+
+// --- to every actor ---------------------------------------------------------------------------------------------------
+/// Ordered stop: finish the message in hand, drop handles, quit.
+struct stop_actor {};
+
+}  // namespace troupe::actors
+
+#define TROUPE_MESSAGE(type) CAF_ALLOW_UNSAFE_MESSAGE_TYPE(troupe::actors::type)
+TROUPE_MESSAGE(open_generation)
+TROUPE_MESSAGE(generation_admitted)
+TROUPE_MESSAGE(prefill_started)
+TROUPE_MESSAGE(generation_failed)
+TROUPE_MESSAGE(step_tokens)
+TROUPE_MESSAGE(open_subscription)
+TROUPE_MESSAGE(close_subscription)
+TROUPE_MESSAGE(grant_credit)
+TROUPE_MESSAGE(cancel_generation)
+TROUPE_MESSAGE(sweep_generations)
+TROUPE_MESSAGE(encode_prompt)
+TROUPE_MESSAGE(admit_sequence)
+TROUPE_MESSAGE(end_sequence)
+TROUPE_MESSAGE(pause_sequence)
+TROUPE_MESSAGE(resume_sequence)
+TROUPE_MESSAGE(step_done)
+TROUPE_MESSAGE(blocks_granted)
+TROUPE_MESSAGE(probe_engine)
+TROUPE_MESSAGE(drain_scheduler)
+TROUPE_MESSAGE(reserve_blocks)
+TROUPE_MESSAGE(release_blocks)
+TROUPE_MESSAGE(run_step)
+TROUPE_MESSAGE(probe_lane)
+TROUPE_MESSAGE(stop_actor)
+#undef TROUPE_MESSAGE

@@ -1,0 +1,189 @@
+// The command line: names, help, examples, TROUPE_* variables. The only file that knows the parser.
+#include "cli/options.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include <cstdlib>
+#include <functional>
+
+namespace troupe::cli {
+namespace {
+
+/// TROUPE_MAX_SEQUENCES for --max-sequences.
+std::string variable(const std::string& flag) {
+  std::string name = "TROUPE_";
+  for (char c : flag.substr(2)) name += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return name;
+}
+
+/// An option under its short and long name, also read from the environment.
+template <class T>
+CLI::Option* option(CLI::App& app, const std::string& names, T& into, const std::string& help) {
+  auto* made = app.add_option(names, into, help);
+  if constexpr (requires { into.empty(); }) {
+    if (!into.empty()) made->capture_default_str();
+  } else if constexpr (!requires { into.has_value(); }) {
+    made->capture_default_str();
+  }
+  return made->envname(variable(names.substr(names.find("--"))));
+}
+
+void add_model(CLI::App& app, std::string& model) {
+  option(app, "-m,--model", model, "Catalogue name (see `troupe models`) or path of a GGUF file");
+}
+
+void add_engine(CLI::App& app, engine_options& e) {
+  add_model(app, e.model);
+  option(app, "-t,--threads", e.threads, "Compute threads; 0 = every core this process may use")->check(CLI::Range(0, 512));
+  option(app, "--isa", e.isa, "Instruction set: scalar, avx2 or avx512 (default: the best this machine has)")
+      ->check(CLI::IsMember({"scalar", "avx2", "avx512"}));
+  option(app, "--max-sequences", e.max_sequences, "Sequences decoding at once")->check(CLI::Range(1, 1024));
+  option(app, "--max-batch-tokens", e.max_batch_tokens, "Rows of one step, prefill and decode together")->check(CLI::Range(16, 65536));
+  option(app, "--queue", e.queue, "Requests that may wait; more are refused with 429")->check(CLI::Range(1, 1000000));
+  option(app, "--kv-gib", e.kv_gib, "Memory for the KV cache in GiB; 0 = a share of what is free")->check(CLI::Range(0.0, 4096.0));
+}
+
+void add_answer(CLI::App& app, answer_options& a) {
+  add_engine(app, a.engine);
+  option(app, "-s,--system", a.system, "System prompt");
+  option(app, "--temperature", a.temperature, "0 is greedy")->check(CLI::Range(0.0, 2.0));
+  option(app, "--top-p", a.top_p, "Nucleus sampling")->check(CLI::Range(0.0, 1.0));
+  option(app, "--top-k", a.top_k, "Only the k best tokens; 0 = off")->check(CLI::Range(0, 1000000));
+  option(app, "-n,--max-tokens", a.max_tokens, "Longest answer in tokens (default: what the context leaves)")->check(CLI::Range(1, 1 << 30));
+  option(app, "--seed", a.seed, "Same seed, same text");
+}
+
+/// One subcommand: its description, its examples, and what to run when it was named.
+struct commands {
+  CLI::App& app;
+  std::function<int()> chosen;
+
+  CLI::App& add(const std::string& name, const std::string& what, const std::string& examples, std::function<int()> run) {
+    auto& sub = *app.add_subcommand(name, what);
+    sub.footer("Examples:\n" + examples);
+    if (run) sub.callback([this, run = std::move(run)] { chosen = run; });
+    return sub;
+  }
+};
+
+struct all_options {
+  serve_options serve;
+  answer_options chat, run;
+  tokenize_options tokenize;
+  render_options render;
+  eval_options eval;
+  bench_options bench;
+  pull_options pull;
+};
+
+void add_talking(commands& c, all_options& o) {
+  auto& serve_app = c.add("serve", "Serve HTTP, SSE and WebSocket clients, and a chat page",
+                          "  troupe serve\n  troupe serve --port 9000 -m ~/models/llama.gguf\n"
+                          "  troupe serve --host 0.0.0.0 --allow-remote --allow-host my-host:8080",
+                          [&o] { return serve(o.serve); });
+  add_engine(serve_app, o.serve.engine);
+  option(serve_app, "--host", o.serve.host, "Address to listen on");
+  option(serve_app, "-p,--port", o.serve.port, "Port; 0 = any free one");
+  serve_app.add_flag("--allow-remote", o.serve.allow_remote, "Permit an address other than loopback: anyone who reaches it may use it")
+      ->envname("TROUPE_ALLOW_REMOTE");
+  option(serve_app, "--allow-origin", o.serve.origins, "Web origin that may call, besides the server's own page");
+  option(serve_app, "--allow-host", o.serve.hosts, "Host header to accept besides loopback names");
+  option(serve_app, "--drain-seconds", o.serve.drain_seconds, "On SIGTERM, time for running answers to end")->check(CLI::Range(0, 3600));
+
+  auto& chat_app = c.add("chat", "Talk to the model in the terminal", "  troupe chat\n  troupe chat -s 'Answer like a pirate.' --temperature 1",
+                         [&o] { return chat(o.chat); });
+  add_answer(chat_app, o.chat);
+
+  auto& run_app = c.add("run", "Answer one prompt: text to stdout, the rest to stderr",
+                        "  troupe run 'Name three rivers.'\n  git diff | troupe run --system 'Write a commit message.' -\n"
+                        "  troupe run --raw --max-tokens 20 'Once upon a time'",
+                        [&o] { return run(o.run); });
+  add_answer(run_app, o.run);
+  run_app.add_option("prompt", o.run.prompt, "The prompt; absent or -: standard input");
+  run_app.add_flag("--raw", o.run.raw, "Go on with the text as it is, without the chat template");
+}
+
+void add_looking(commands& c, all_options& o) {
+  auto& tokenize_app = c.add("tokenize", "Standard input to a JSON array of token ids",
+                             "  echo -n 'Hello world' | troupe tokenize\n  troupe tokenize --jsonl < texts.jsonl",
+                             [&o] { return tokenize(o.tokenize); });
+  add_model(tokenize_app, o.tokenize.model);
+  tokenize_app.add_flag("--jsonl", o.tokenize.jsonl, "Each line is {\"text\": ...}; answers a line of {\"ids\": [...]} each");
+  tokenize_app.add_flag("--special", o.tokenize.special, "Recognise control tokens such as <|im_end|> in the text");
+
+  auto& render_app = c.add("render", "Messages as JSON on standard input to the prompt's text",
+                           "  echo '[{\"role\":\"user\",\"content\":\"Hi\"}]' | troupe render\n"
+                           "  troupe render --template chat.jinja < messages.json",
+                           [&o] { return render(o.render); });
+  add_model(render_app, o.render.model);
+  option(render_app, "--template", o.render.template_file, "A Jinja file in place of the model's own template")->check(CLI::ExistingFile);
+  render_app.add_flag("--no-generation-prompt", o.render.no_generation_prompt, "Leave out the opening of the assistant's turn");
+
+  auto& eval_app = c.add("eval", "How well the engine computes: perplexity, logits, greedy text",
+                         "  troupe eval perplexity book.txt\n  troupe eval logits < ids.jsonl\n  troupe eval greedy 48 < ids.jsonl",
+                         nullptr);
+  eval_app.require_subcommand(1);
+  const auto mode = [&](const char* name, const char* what) -> CLI::App& {
+    auto& sub = *eval_app.add_subcommand(name, what);
+    add_engine(sub, o.eval.engine);
+    sub.callback([&c, &o, name] {
+      o.eval.mode = name;
+      c.chosen = [&o] { return eval(o.eval); };
+    });
+    return sub;
+  };
+  auto& perplexity = mode("perplexity", "exp of the mean negative log-likelihood of a text file");
+  perplexity.add_option("file", o.eval.file, "Plain text")->required()->check(CLI::ExistingFile);
+  option(perplexity, "--window", o.eval.window, "Tokens seen at a time")->check(CLI::Range(16, 1 << 20));
+  mode("logits", "Lines of {\"ids\"} in; adds nll and the ten best at each position");
+  mode("greedy", "Lines of {\"ids\"} in; adds N greedy ids and the margin at each").add_option("n", o.eval.greedy, "Tokens to add")->check(CLI::Range(1, 1 << 20));
+
+  auto& bench_app = c.add("bench", "Tokens a second, and the share of this machine's limit",
+                          "  troupe bench\n  troupe bench -p 512 -n 128 -d 0,4096 -t 1,2 -b 1,8,16 --json\n  troupe bench --engine -b 1,16",
+                          [&o] { return bench(o.bench); });
+  auto& b = o.bench;
+  add_model(bench_app, b.engine.model);
+  bench_app.add_option("-p,--n-prompt", b.prompt, "Prompt lengths; 0 = none")->delimiter(',')->capture_default_str();
+  bench_app.add_option("-n,--n-gen", b.generate, "Tokens to generate; 0 = none")->delimiter(',')->capture_default_str();
+  bench_app.add_option("-d,--n-depth", b.depth, "Tokens already in the context")->delimiter(',')->capture_default_str();
+  bench_app.add_option("-t,--threads", b.threads, "Thread counts (default: every core)")->delimiter(',');
+  bench_app.add_option("-b,--batch", b.batch, "Sequences decoding together")->delimiter(',')->capture_default_str();
+  bench_app.add_option("-r,--repeat", b.repeat, "Repetitions; the median is shown")->check(CLI::Range(1, 1000))->capture_default_str();
+  option(bench_app, "--isa", b.engine.isa, "scalar, avx2 or avx512")->check(CLI::IsMember({"scalar", "avx2", "avx512"}));
+  bench_app.add_flag("--engine", b.through_engine, "Through actors, scheduler and streams in place of bare steps");
+  bench_app.add_flag("--json", b.json, "One JSON object a line");
+}
+
+void add_keeping(commands& c, all_options& o) {
+  c.add("models", "Models in the catalogue and in the cache", "  troupe models", [] { return models(); });
+  auto& pull_app = c.add("pull", "Fetch a model into the cache: resumed where it stopped, checksum verified",
+                         "  troupe pull smollm2-135m-instruct\n  troupe pull https://example.org/model.gguf --sha256 0123...",
+                         [&o] { return pull(o.pull); });
+  pull_app.add_option("model", o.pull.what, "Catalogue name or https address")->capture_default_str();
+  pull_app.add_option("--sha256", o.pull.sha256, "Expected checksum of an address's file");
+  c.add("doctor", "What this machine can do for Troupe, and what to do about it", "  troupe doctor", [] { return doctor(); });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Troupe serves language models: actors, streams, one binary.", "troupe");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", TROUPE_VERSION);
+  app.footer("Start here:\n  troupe serve          a chat page and an OpenAI-style API on http://127.0.0.1:8080\n"
+             "  troupe chat           the same in this terminal\n  troupe COMMAND --help options and examples\n"
+             "Most options are also read from TROUPE_* variables (--max-sequences from TROUPE_MAX_SEQUENCES).");
+  all_options options;
+  commands list{app, {}};
+  add_talking(list, options);
+  add_looking(list, options);
+  add_keeping(list, options);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e);
+  }
+  return list.chosen();
+}
+
+}  // namespace troupe::cli

@@ -1,0 +1,96 @@
+// What each command was asked to do, as plain values, and the functions that do it. Knows no parser: options.cpp
+// fills these, one file per command runs them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace troupe::cli {
+
+/// Which model, on which part of the machine. Shared by every command that loads one.
+struct engine_options {
+  std::string model = "smollm2-135m-instruct";  ///< catalogue name or path of a GGUF file
+  std::int32_t threads = 0;                     ///< 0: every core this process may use
+  std::string isa;                              ///< "": the best found; "scalar", "avx2", "avx512"
+  std::int32_t max_sequences = 64;
+  std::int32_t max_batch_tokens = 512;
+  std::int32_t queue = 1024;
+  double kv_gib = 0;  ///< 0: a share of free memory
+};
+
+struct serve_options {
+  engine_options engine;
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 8080;
+  bool allow_remote = false;
+  std::vector<std::string> origins;
+  std::vector<std::string> hosts;
+  std::int32_t drain_seconds = 30;
+};
+
+struct answer_options {
+  engine_options engine;
+  std::string prompt;  ///< run: the prompt; "" or "-": standard input
+  std::string system;
+  float temperature = 0.7f;
+  float top_p = 1.0f;
+  std::int32_t top_k = 0;
+  std::optional<std::int32_t> max_tokens;
+  std::optional<std::uint64_t> seed;
+  bool raw = false;  ///< run: complete the text as it is, without the chat template
+};
+
+struct tokenize_options {
+  std::string model = "smollm2-135m-instruct";
+  bool jsonl = false;
+  bool special = false;
+};
+
+struct render_options {
+  std::string model = "smollm2-135m-instruct";
+  std::string template_file;
+  bool no_generation_prompt = false;
+};
+
+struct eval_options {
+  engine_options engine;
+  std::string mode;  ///< "perplexity", "logits", "greedy"
+  std::string file;
+  std::int32_t greedy = 48;
+  std::int32_t window = 512;
+};
+
+struct bench_options {
+  engine_options engine;
+  std::vector<std::int32_t> prompt = {512};
+  std::vector<std::int32_t> generate = {128};
+  std::vector<std::int32_t> depth = {0};
+  std::vector<std::int32_t> threads;  ///< empty: engine.threads
+  std::vector<std::int32_t> batch = {1};
+  std::int32_t repeat = 5;
+  bool through_engine = false;
+  bool json = false;
+};
+
+struct pull_options {
+  std::string what = "smollm2-135m-instruct";
+  std::string sha256;
+};
+
+int serve(const serve_options& options);
+int chat(const answer_options& options);
+int run(const answer_options& options);
+int tokenize(const tokenize_options& options);
+int render(const render_options& options);
+int eval(const eval_options& options);
+int bench(const bench_options& options);
+int models();
+int pull(const pull_options& options);
+int doctor();
+
+/// Parses argv, runs the command, returns the process's exit status.
+int main(int argc, char** argv);
+
+}  // namespace troupe::cli

@@ -1,0 +1,43 @@
+// A regular file, mapped for reading. Knows pages, not formats.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include <troupe/result.hpp>
+
+namespace troupe::memory {
+
+/// Move-only; the bytes stay mapped as long as it lives. Safe to read from many threads.
+/// A file that shrinks while mapped makes reads past its new end fault: replace model files by rename, never in place.
+class mapped_file {
+public:
+  /// Errors: not_found; invalid_argument for anything but a regular file (a directory, FIFO or device is never
+  /// opened for reading, so this cannot hang); io. An empty file maps to no bytes.
+  static result<mapped_file> open(const std::string& path);
+
+  mapped_file(mapped_file&& other) noexcept;
+  mapped_file& operator=(mapped_file&& other) noexcept;
+  ~mapped_file();
+
+  const std::string& path() const noexcept { return path_; }
+  std::int64_t size() const noexcept { return size_; }
+  std::span<const std::byte> bytes() const noexcept { return {data_, static_cast<std::size_t>(size_)}; }
+
+  /// Asks the kernel to read ahead. Ranges are cut to the file.
+  void prefetch(std::int64_t offset, std::int64_t bytes) const noexcept;
+  /// Gives back whole pages inside the range that this process holds; reading them again is correct, only slower.
+  void release(std::int64_t offset, std::int64_t bytes) const noexcept;
+
+private:
+  mapped_file(std::string path, std::byte* data, std::int64_t size) : path_(std::move(path)), data_(data), size_(size) {}
+  void advise(std::int64_t first, std::int64_t last, int advice) const noexcept;
+
+  std::string path_;
+  std::byte* data_ = nullptr;
+  std::int64_t size_ = 0;
+};
+
+}  // namespace troupe::memory

@@ -12,6 +12,7 @@
 #include <caf/allowed_unsafe_message_type.hpp>
 
 #include <troupe/event.hpp>
+#include <troupe/operator.hpp>
 #include <troupe/request.hpp>
 
 #include "actors/step_plan.hpp"
@@ -28,6 +29,7 @@ struct open_generation {
   std::uint32_t credit = 0;
   bool keep = false;  ///< lives on without subscribers until its time-to-live ends
   clock::time_point submitted;
+  std::shared_ptr<const operator_chain> operators;  ///< may be null; each generation copies it
 };
 /// The scheduler took it: it waits in the queue with this many prompt tokens.
 struct generation_admitted {

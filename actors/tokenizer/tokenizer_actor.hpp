@@ -1,0 +1,18 @@
+// The shell of one tokenizer of the pool: encode_prompt in, admit_sequence or generation_failed out.
+// Knows nothing of templates or ids; prompt_encoder does.
+#pragma once
+
+#include <memory>
+
+#include <caf/fwd.hpp>
+
+#include "actors/handles.hpp"
+
+namespace troupe::actors {
+
+class prompt_encoder;
+
+/// Waits for wire_engine before anything else; ends at stop_actor.
+tokenizer_handle spawn_tokenizer(caf::actor_system& system, std::shared_ptr<const prompt_encoder> encoder);
+
+}  // namespace troupe::actors

@@ -1,0 +1,216 @@
+// Checks a vocabulary, which is data from anyone's file, and builds the tables from it.
+#include "models/tokenizer/tokenizer_parts.hpp"
+
+#include <algorithm>
+#include <optional>
+
+#include "models/tokenizer/byte_letters.hpp"
+
+namespace troupe::models {
+namespace {
+
+constexpr size_t most_tokens = size_t{1} << 21;  // eight times the largest vocabulary known
+constexpr size_t most_merges = size_t{1} << 22;
+constexpr size_t longest_text = size_t{1} << 14;
+
+constexpr std::string_view end_names[] = {
+    "<|im_end|>",      "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>",
+    "<|end_of_turn|>", "<end_of_turn>", "<|EOT|>",    "<EOT>",      "<｜end▁of▁sentence｜>",
+};
+
+error corrupt(std::string text) { return {errc::corrupt_file, "vocabulary: " + std::move(text), {}}; }
+
+std::string quoted(std::string_view text) {
+  constexpr size_t shown = 60;
+  return '"' + std::string(text.substr(0, shown)) + (text.size() > shown ? "...\"" : "\"");
+}
+
+bool is_end_name(std::string_view text) {
+  return std::find(std::begin(end_names), std::end(end_names), text) != std::end(end_names);
+}
+
+// Files are known to mark such tokens as ordinary text; a user could then write them.
+bool looks_like_control(std::string_view text) {
+  return is_end_name(text) || (text.size() > 4 && text.starts_with("<|") && text.ends_with("|>"));
+}
+
+result<void> check_sizes(const vocabulary_data& v) {
+  if (v.tokens.empty()) return corrupt("there are no tokens");
+  if (v.tokens.size() > most_tokens)
+    return corrupt(std::to_string(v.tokens.size()) + " tokens, more than " + std::to_string(most_tokens));
+  if (!v.kinds.empty() && v.kinds.size() != v.tokens.size())
+    return corrupt(std::to_string(v.tokens.size()) + " tokens but " + std::to_string(v.kinds.size()) + " token kinds");
+  if (v.merges.empty()) return corrupt("there are no merges");
+  if (v.merges.size() > most_merges)
+    return corrupt(std::to_string(v.merges.size()) + " merges, more than " + std::to_string(most_merges));
+  return {};
+}
+
+result<void> check_special_ids(const vocabulary_data& v) {
+  const auto bad = [&](std::optional<int32_t> id) {
+    return id && (*id < 0 || static_cast<size_t>(*id) >= v.tokens.size());
+  };
+  const auto complain = [&](const char* name, int32_t id) {
+    return corrupt(std::string("the ") + name + " id " + std::to_string(id) + " is not among the " +
+                   std::to_string(v.tokens.size()) + " tokens");
+  };
+  if (bad(v.bos)) return complain("bos", *v.bos);
+  if (bad(v.eos)) return complain("eos", *v.eos);
+  if (bad(v.eot)) return complain("eot", *v.eot);
+  if (bad(v.unk)) return complain("unknown-token", *v.unk);
+  for (const int32_t id : v.more_eog)
+    if (bad(id)) return complain("end-of-generation", id);
+  return {};
+}
+
+result<void> index_texts(tokenizer_parts& parts) {
+  const auto& tokens = parts.vocabulary.tokens;
+  parts.id_of_text.reserve(tokens.size());
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i].empty()) return corrupt("token " + std::to_string(i) + " is empty");
+    if (tokens[i].size() > longest_text)
+      return corrupt("token " + std::to_string(i) + " has " + std::to_string(tokens[i].size()) + " bytes");
+    const auto [found, is_new] = parts.id_of_text.emplace(tokens[i], static_cast<int32_t>(i));
+    if (!is_new)
+      return corrupt("tokens " + std::to_string(found->second) + " and " + std::to_string(i) + " are both " +
+                     quoted(tokens[i]));
+  }
+  return {};
+}
+
+void settle_kinds(vocabulary_data& v) {
+  v.kinds.resize(v.tokens.size(), token_kind::normal);
+  for (size_t i = 0; i < v.tokens.size(); ++i)
+    if (v.kinds[i] != token_kind::unknown && looks_like_control(v.tokens[i])) v.kinds[i] = token_kind::control;
+}
+
+// "<0xAB>"
+std::optional<char> byte_named(std::string_view text) {
+  const auto digit = [](char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+  };
+  if (text.size() != 6 || !text.starts_with("<0x") || text[5] != '>') return std::nullopt;
+  if (digit(text[3]) < 0 || digit(text[4]) < 0) return std::nullopt;
+  return static_cast<char>(digit(text[3]) * 16 + digit(text[4]));
+}
+
+result<void> decode_tokens(tokenizer_parts& parts) {
+  const auto& tokens = parts.vocabulary.tokens;
+  parts.starts.reserve(tokens.size() + 1);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    parts.starts.push_back(parts.bytes.size());
+    const token_kind kind = parts.kind_of(static_cast<int32_t>(i));
+    if (kind == token_kind::normal) {
+      parts.bytes += bytes_of_letters(tokens[i]).value_or(tokens[i]);
+    } else if (kind == token_kind::byte) {
+      const auto byte = byte_named(tokens[i]);
+      if (!byte) return corrupt("byte token " + std::to_string(i) + " is " + quoted(tokens[i]) + ", not <0x..>");
+      parts.bytes += *byte;
+    } else {
+      parts.bytes += tokens[i];
+    }
+    parts.longest_token = std::max(parts.longest_token, parts.bytes.size() - parts.starts.back());
+  }
+  parts.starts.push_back(parts.bytes.size());
+  return {};
+}
+
+void index_bytes(tokenizer_parts& parts) {
+  parts.id_of_byte.fill(-1);
+  for (int32_t id = 0; id < static_cast<int32_t>(parts.vocabulary.tokens.size()); ++id) {
+    const token_kind kind = parts.kind_of(id);
+    if (kind != token_kind::normal && kind != token_kind::byte) continue;
+    const std::string_view bytes = parts.bytes_of(id);
+    if (parts.rules.whole_words && kind == token_kind::normal) parts.id_of_word.emplace(bytes, id);
+    if (bytes.size() != 1) continue;
+    int32_t& of_byte = parts.id_of_byte[static_cast<uint8_t>(bytes[0])];
+    if (of_byte < 0 || kind == token_kind::normal) of_byte = id;
+  }
+}
+
+result<void> add_merge(tokenizer_parts& parts, std::string_view merge, uint32_t rank) {
+  const auto where = [&] { return "merge " + std::to_string(rank) + " (" + quoted(merge) + ")"; };
+  const size_t gap = merge.find(' ');
+  if (gap == std::string_view::npos || gap == 0 || gap + 1 == merge.size())
+    return corrupt(where() + " is not two tokens with a space between");
+
+  std::string joined(merge.substr(0, gap));
+  joined += merge.substr(gap + 1);
+  const auto left = parts.id_of_text.find(merge.substr(0, gap));
+  const auto right = parts.id_of_text.find(merge.substr(gap + 1));
+  const auto merged = parts.id_of_text.find(joined);
+  const auto none = parts.id_of_text.end();
+  if (left == none || right == none || merged == none)
+    return corrupt(where() + ": one of its parts or their sum is not a token");
+
+  // What merging makes, any user's text can make.
+  if (parts.is_control(merged->second)) return {};
+  switch (parts.merges.insert(left->second, right->second, {rank, merged->second})) {
+    case merge_table::insertion::done: return {};
+    case merge_table::insertion::duplicate: return corrupt(where() + " occurs twice");
+    case merge_table::insertion::too_crowded: break;
+  }
+  return corrupt(where() + ": too many merges collide in the look-up table");
+}
+
+result<void> build_merges(tokenizer_parts& parts) {
+  std::vector<std::string> merges = std::move(parts.vocabulary.merges);
+  parts.vocabulary.merges.clear();
+  parts.merges = merge_table(merges.size());
+  for (size_t rank = 0; rank < merges.size(); ++rank)
+    if (auto added = add_merge(parts, merges[rank], static_cast<uint32_t>(rank)); !added) return added;
+  return {};
+}
+
+result<void> collect_literals(tokenizer_parts& parts) {
+  std::vector<literal_tokens::entry> entries;
+  for (int32_t id = 0; id < static_cast<int32_t>(parts.vocabulary.tokens.size()); ++id) {
+    const bool control = parts.is_control(id);
+    if (!control && parts.kind_of(id) != token_kind::user_defined) continue;
+    const std::string& text = parts.vocabulary.tokens[static_cast<size_t>(id)];
+    if (text.size() > literal_tokens::longest_allowed)
+      return corrupt("special token " + std::to_string(id) + " has " + std::to_string(text.size()) + " bytes");
+    entries.push_back({text, id, control});
+  }
+  parts.literals = literal_tokens(std::move(entries));
+  return {};
+}
+
+void mark_ends(tokenizer_parts& parts) {
+  const vocabulary_data& v = parts.vocabulary;
+  parts.ends.resize(v.tokens.size());
+  for (size_t i = 0; i < v.tokens.size(); ++i) parts.ends[i] = is_end_name(v.tokens[i]);
+  if (v.eos) parts.ends[static_cast<size_t>(*v.eos)] = true;
+  if (v.eot) parts.ends[static_cast<size_t>(*v.eot)] = true;
+  for (const int32_t id : v.more_eog) parts.ends[static_cast<size_t>(id)] = true;
+}
+
+}  // namespace
+
+result<std::shared_ptr<const tokenizer_parts>> build_tokenizer_parts(vocabulary_data vocabulary) {
+  const auto rules = find_split_rules(vocabulary.pre_tokenizer);
+  if (!rules)
+    return error{errc::unsupported,
+                 "the pre-tokenizer " + quoted(vocabulary.pre_tokenizer) + " is not supported; known are " +
+                     std::string(known_pre_tokenizers()),
+                 {}};
+  if (auto ok = check_sizes(vocabulary); !ok) return std::move(ok).why();
+  if (auto ok = check_special_ids(vocabulary); !ok) return std::move(ok).why();
+
+  // In its final place from the start: the indexes hold views into its strings.
+  auto parts = std::make_shared<tokenizer_parts>();
+  parts->vocabulary = std::move(vocabulary);
+  parts->rules = *rules;
+  if (auto ok = index_texts(*parts); !ok) return std::move(ok).why();
+  settle_kinds(parts->vocabulary);
+  if (auto ok = decode_tokens(*parts); !ok) return std::move(ok).why();
+  index_bytes(*parts);
+  if (auto ok = build_merges(*parts); !ok) return std::move(ok).why();
+  if (auto ok = collect_literals(*parts); !ok) return std::move(ok).why();
+  mark_ends(*parts);
+  return std::shared_ptr<const tokenizer_parts>(std::move(parts));
+}
+
+}  // namespace troupe::models

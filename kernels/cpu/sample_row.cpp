@@ -1,0 +1,219 @@
+// Sampling without sorting the vocabulary. The row is cut into blocks; the k-th best block maximum bounds the k-th best
+// logit from below, so a top-k needs one pass for the maxima and a sort of the few logits above the bound.
+#include "kernels/cpu/sample_row.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+namespace troupe::kernels {
+namespace {
+
+constexpr std::size_t block = 32;
+constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
+using candidate = sample_scratch::candidate;
+
+/// e^x for x <= 0, relative error under 2e-7; below -87 it is 0. Plain arithmetic in a fixed order, so that every
+/// instruction set gives the same bits; written so that compilers vectorise loops over it. 2^n * p(r), |r| <= ln2/2,
+/// p the Cephes single-precision polynomial.
+inline float exp_of_negative(float x) noexcept {
+  const float clamped = std::max(x, -87.0f);
+  const float n = (clamped * 1.44269504f + 12582912.0f) - 12582912.0f;  // round to nearest
+  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const float scale = std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
+  return x < -87.0f ? 0.0f : p * scale;
+}
+
+void penalise(std::span<float> logits, const sampling_row& how) {
+  for (const auto& [id, bias] : how.bias) logits[static_cast<std::size_t>(id)] += bias;
+  for (const token_count& token : how.seen) {
+    float& logit = logits[static_cast<std::size_t>(token.id)];
+    logit = logit > 0 ? logit / how.repetition_penalty : logit * how.repetition_penalty;
+    if (token.in_output > 0) logit -= how.presence_penalty + how.frequency_penalty * static_cast<float>(token.in_output);
+  }
+}
+
+/// The best logit of each block. False where the row holds a NaN, +inf, or nothing but -inf.
+bool find_block_best(std::span<const float> logits, std::vector<float>& best) {
+  const std::size_t blocks = (logits.size() + block - 1) / block;
+  best.assign(blocks, minus_infinity);
+  float poison = 0.0f;  // x - x is 0 for a finite x, NaN for an infinite one or a NaN
+  float row_best = minus_infinity;
+  for (std::size_t b = 0; b < blocks; ++b) {
+    const std::size_t end = std::min(logits.size(), (b + 1) * block);
+    float top = minus_infinity;
+    float bad = 0.0f;
+    for (std::size_t i = b * block; i < end; ++i) {
+      top = logits[i] > top ? logits[i] : top;
+      bad += logits[i] == minus_infinity ? 0.0f : logits[i] - logits[i];
+    }
+    best[b] = top;
+    poison += bad;
+    row_best = std::max(row_best, top);
+  }
+  return poison == 0.0f && row_best > minus_infinity;
+}
+
+std::int32_t argmax(std::span<const float> logits, const std::vector<float>& best) {
+  const std::size_t b = static_cast<std::size_t>(std::max_element(best.begin(), best.end()) - best.begin());
+  const std::size_t end = std::min(logits.size(), (b + 1) * block);
+  std::size_t at = b * block;
+  while (at + 1 < end && logits[at] != best[b]) ++at;
+  return static_cast<std::int32_t>(at);
+}
+
+bool better(const candidate& a, const candidate& b) noexcept { return a.logit != b.logit ? a.logit > b.logit : a.id < b.id; }
+
+void collect_from(std::span<const float> logits, float bound, sample_scratch& s) {
+  s.candidates.clear();
+  for (std::size_t b = 0; b < s.block_best.size(); ++b) {
+    if (s.block_best[b] < bound) continue;
+    const std::size_t end = std::min(logits.size(), (b + 1) * block);
+    for (std::size_t i = b * block; i < end; ++i)
+      if (logits[i] >= bound && logits[i] > minus_infinity) s.candidates.push_back({logits[i], static_cast<std::int32_t>(i)});
+  }
+}
+
+/// The k best logits, best first, in scratch.candidates; fewer where fewer are finite.
+void collect_best(std::span<const float> logits, std::size_t k, sample_scratch& s) {
+  float bound = minus_infinity;
+  if (k < s.block_best.size()) {
+    s.block_sum = s.block_best;  // borrowed as room for the selection
+    std::nth_element(s.block_sum.begin(), s.block_sum.begin() + static_cast<std::ptrdiff_t>(k - 1), s.block_sum.end(), std::greater<>());
+    bound = s.block_sum[k - 1];
+  }
+  collect_from(logits, bound, s);
+  const std::size_t kept = std::min(k, s.candidates.size());
+  std::partial_sort(s.candidates.begin(), s.candidates.begin() + static_cast<std::ptrdiff_t>(kept), s.candidates.end(), better);
+  s.candidates.resize(kept);
+}
+
+/// Sum of e^((x - best) / temperature), by block in scratch.block_sum; one order for every instruction set.
+double exponential_sum(std::span<const float> logits, float best, float per_temperature, sample_scratch& s) {
+  s.block_sum.assign(s.block_best.size(), 0.0f);
+  double total = 0;
+  for (std::size_t b = 0; b < s.block_sum.size(); ++b) {
+    const std::size_t end = std::min(logits.size(), (b + 1) * block);
+    float lanes[block] = {};
+    for (std::size_t i = b * block; i < end; ++i) lanes[i - b * block] = exp_of_negative((logits[i] - best) * per_temperature);
+    for (std::size_t half = block / 2; half > 0; half /= 2)
+      for (std::size_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+    s.block_sum[b] = lanes[0];
+    total += static_cast<double>(lanes[0]);
+  }
+  return total;
+}
+
+/// In [0, 1), 53 bits.
+double uniform(const sampling_row& how) noexcept {
+  const auto bits = philox(how.seed, how.counter);
+  return static_cast<double>((static_cast<std::uint64_t>(bits[0]) << 21) ^ (bits[1] >> 11)) * 0x1p-53;
+}
+
+std::int32_t choose_from_row(std::span<const float> logits, float best, float per_temperature, double total, double u, const sample_scratch& s) {
+  double left = u * total;
+  std::size_t b = 0, last = 0;
+  for (; b < s.block_sum.size(); ++b) {
+    if (s.block_sum[b] > 0) last = b;
+    if (left < static_cast<double>(s.block_sum[b])) break;
+    left -= static_cast<double>(s.block_sum[b]);
+  }
+  if (b == s.block_sum.size()) b = last;  // rounding carried the draw past the end
+  const std::size_t end = std::min(logits.size(), (b + 1) * block);
+  std::size_t chosen = b * block;
+  for (std::size_t i = b * block; i < end; ++i) {
+    const float weight = exp_of_negative((logits[i] - best) * per_temperature);
+    if (weight > 0) chosen = i;
+    if (left < static_cast<double>(weight)) break;
+    left -= static_cast<double>(weight);
+  }
+  return static_cast<std::int32_t>(chosen);
+}
+
+/// Applies top_p and min_p to candidates (best first, `total` the mass of the distribution they are cut from) and draws.
+std::int32_t choose_from_candidates(const sampling_row& how, float best, float per_temperature, double total, double u, const sample_scratch& s) {
+  const double wanted = static_cast<double>(how.top_p) * total;
+  double mass = 0;
+  std::size_t kept = 0;
+  const auto weight = [&](std::size_t i) { return exp_of_negative((s.candidates[i].logit - best) * per_temperature); };
+  while (kept < s.candidates.size()) {
+    const float w = weight(kept);
+    if (kept > 0 && (w < how.min_p || (how.top_p < 1.0f && mass >= wanted))) break;
+    mass += static_cast<double>(w);
+    ++kept;
+  }
+  double left = u * mass;
+  for (std::size_t i = 0; i + 1 < kept; ++i) {
+    left -= static_cast<double>(weight(i));
+    if (left < 0) return s.candidates[i].id;
+  }
+  return s.candidates[kept - 1].id;
+}
+
+std::int32_t draw(std::span<const float> logits, const sampling_row& how, float best, sample_scratch& s) {
+  const float per_temperature = 1.0f / how.temperature;
+  const double u = uniform(how);
+  if (how.top_k > 0) {
+    collect_best(logits, static_cast<std::size_t>(how.top_k), s);
+    double total = 0;
+    for (const candidate& c : s.candidates) total += static_cast<double>(exp_of_negative((c.logit - best) * per_temperature));
+    return choose_from_candidates(how, best, per_temperature, total, u, s);
+  }
+  const double total = how.top_p < 1.0f || how.min_p <= 0.0f ? exponential_sum(logits, best, per_temperature, s) : 0.0;
+  if (how.top_p >= 1.0f && how.min_p <= 0.0f) return choose_from_row(logits, best, per_temperature, total, u, s);
+  if (how.top_p >= 1.0f) {
+    collect_from(logits, best + how.temperature * (std::log(how.min_p) - 1e-4f), s);  // a hair too many; min_p itself decides
+    std::sort(s.candidates.begin(), s.candidates.end(), better);
+    return choose_from_candidates(how, best, per_temperature, total, u, s);
+  }
+  // Nucleus: how many tokens it takes is not known ahead; most often few.
+  for (std::size_t k = 64;; k *= 8) {
+    collect_best(logits, k, s);
+    double mass = 0;
+    for (const candidate& c : s.candidates) mass += static_cast<double>(exp_of_negative((c.logit - best) * per_temperature));
+    if (k >= logits.size() || mass >= static_cast<double>(how.top_p) * total) break;
+  }
+  return choose_from_candidates(how, best, per_temperature, total, u, s);
+}
+
+}  // namespace
+
+std::array<std::uint32_t, 4> philox(std::uint64_t key, std::uint64_t counter) noexcept {
+  std::array<std::uint32_t, 4> c{static_cast<std::uint32_t>(counter), static_cast<std::uint32_t>(counter >> 32), 0, 0};
+  auto k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
+  for (int round = 0; round < 10; ++round) {
+    const std::uint64_t a = 0xD2511F53ull * c[0], b = 0xCD9E8D57ull * c[2];
+    c = {static_cast<std::uint32_t>(b >> 32) ^ c[1] ^ k0, static_cast<std::uint32_t>(b), static_cast<std::uint32_t>(a >> 32) ^ c[3] ^ k1,
+         static_cast<std::uint32_t>(a)};
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return c;
+}
+
+sampled sample_row(std::span<float> logits, const sampling_row& how, sample_scratch& s) {
+  sampled pick;
+  penalise(logits, how);
+  if (!find_block_best(logits, s.block_best)) return pick;
+  const float best = *std::max_element(s.block_best.begin(), s.block_best.end());
+  pick.id = how.temperature > 0 ? draw(logits, how, best, s) : argmax(logits, s.block_best);
+  if (how.top_logprobs >= 0) {
+    const float norm = best + static_cast<float>(std::log(exponential_sum(logits, best, 1.0f, s)));
+    pick.logprob = logits[static_cast<std::size_t>(pick.id)] - norm;
+    if (how.top_logprobs > 0) {
+      collect_best(logits, static_cast<std::size_t>(how.top_logprobs), s);
+      for (const candidate& c : s.candidates) pick.top.emplace_back(c.id, c.logit - norm);
+    }
+  }
+  return pick;
+}
+
+}  // namespace troupe::kernels

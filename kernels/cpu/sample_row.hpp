@@ -1,0 +1,32 @@
+// One row of logits to one token: penalties, temperature, truncation, choice. Knows no batch and no thread.
+// The result is a pure function of its arguments, bit for bit, on every instruction set.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/sampling.hpp"
+
+namespace troupe::kernels {
+
+/// Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", 2011).
+std::array<std::uint32_t, 4> philox(std::uint64_t key, std::uint64_t counter) noexcept;
+
+/// Reused between calls so that sampling allocates nothing once warm. One per thread.
+struct sample_scratch {
+  struct candidate {
+    float logit;
+    std::int32_t id;
+  };
+  std::vector<float> block_best;
+  std::vector<float> block_sum;
+  std::vector<candidate> candidates;
+};
+
+/// `logits` is overwritten with the penalised ones. O(n); a full row of exponentials only where the whole
+/// distribution is wanted (no top_k, or log-probabilities).
+sampled sample_row(std::span<float> logits, const sampling_row& how, sample_scratch& scratch);
+
+}  // namespace troupe::kernels

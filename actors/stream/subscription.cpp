@@ -1,0 +1,29 @@
+// Which events a watcher is due.
+#include "actors/stream/subscription.hpp"
+
+namespace troupe::actors {
+
+void subscription::deliver(std::uint64_t generation_id, const generation& from, std::vector<delivery>& out) {
+  const auto send = [&](event e) { out.push_back({generation_id, id_, sink_, std::move(e)}); };
+  const bool begun = from.where() != generation::state::accepted && (!from.failure() || from.used().prompt_tokens > 0);
+  if (!started_ && begun && spend()) {
+    started_ = true;
+    send(from.started_event(generation_id, cursor_));
+  }
+  if (begun && !started_) return;
+  // Entries without text (a control token) are no news by themselves: they wait for the next one that has some.
+  const bool news = cursor_ < from.log().size() && (from.log().text_bytes_from(cursor_) > 0 || from.what().top_logprobs >= 0);
+  if (news && spend()) {
+    event e = from.delta_event(generation_id, cursor_);
+    cursor_ = e.next_offset;
+    send(std::move(e));
+  } else if (!news && from.ended()) {
+    cursor_ = from.log().size();
+  }
+  if (from.ended() && !complete_ && cursor_ == from.log().size() && spend()) {
+    complete_ = true;
+    send(from.last_event(generation_id));
+  }
+}
+
+}  // namespace troupe::actors

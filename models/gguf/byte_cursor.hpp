@@ -1,0 +1,66 @@
+// A reading position in bytes from outside: every read is checked against the end first. Knows no format.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include <troupe/result.hpp>
+
+namespace troupe::models {
+
+/// Little-endian, as GGUF is; the hosts that Troupe runs on are too. Does not own the bytes. Errors say file, offset
+/// and reason.
+class byte_cursor {
+public:
+  byte_cursor(std::string_view file, std::span<const std::byte> bytes) : file_(file), bytes_(bytes) {}
+
+  std::uint64_t offset() const noexcept { return offset_; }
+  std::uint64_t left() const noexcept { return bytes_.size() - offset_; }
+
+  template <class T>
+  result<T> read() {
+    static_assert(std::is_arithmetic_v<T>);
+    if (left() < sizeof(T)) return truncated();
+    T value;
+    std::memcpy(&value, bytes_.data() + offset_, sizeof(T));
+    offset_ += sizeof(T);
+    return value;
+  }
+
+  /// `count` elements of `size` bytes; the product may not overflow nor pass the end.
+  result<std::span<const std::byte>> take(std::uint64_t count, std::uint64_t size) {
+    if (size != 0 && count > left() / size) return truncated();
+    const auto taken = bytes_.subspan(offset_, count * size);
+    offset_ += count * size;
+    return taken;
+  }
+
+  /// A length of 64 bits, then that many bytes.
+  result<std::string_view> read_string() {
+    auto length = read<std::uint64_t>();
+    if (!length) return std::move(length).why();
+    auto taken = take(*length, 1);
+    if (!taken) return std::move(taken).why();
+    return std::string_view(reinterpret_cast<const char*>(taken->data()), taken->size());
+  }
+
+  error corrupt(const std::string& reason) const { return corrupt_at(offset_, reason); }
+  error corrupt_at(std::uint64_t offset, const std::string& reason) const {
+    return {errc::corrupt_file, std::string(file_) + ": at byte " + std::to_string(offset) + ": " + reason, {}};
+  }
+
+private:
+  error truncated() const {
+    return corrupt("needs more than the " + std::to_string(left()) + " bytes left in the file");
+  }
+
+  std::string_view file_;
+  std::span<const std::byte> bytes_;
+  std::uint64_t offset_ = 0;
+};
+
+}  // namespace troupe::models

@@ -145,6 +145,11 @@ struct probe_lane {
 };
 
 // --- to every actor ---------------------------------------------------------------------------------------------------
+struct engine_links;  // handles.hpp
+/// The first message to every actor but the supervisor: whom it may talk to. Breaks the cycle of spawns.
+struct wire_engine {
+  std::shared_ptr<const engine_links> links;
+};
 /// Ordered stop: finish the message in hand, drop handles, quit.
 struct stop_actor {};
 
@@ -174,5 +179,6 @@ TROUPE_MESSAGE(reserve_blocks)
 TROUPE_MESSAGE(release_blocks)
 TROUPE_MESSAGE(run_step)
 TROUPE_MESSAGE(probe_lane)
+TROUPE_MESSAGE(wire_engine)
 TROUPE_MESSAGE(stop_actor)
 #undef TROUPE_MESSAGE

@@ -1,0 +1,81 @@
+// Shape checks and packing of weights. Knows no architecture.
+#include "models/weight_reader.hpp"
+
+#include <cmath>
+
+#include "kernels/cpu/half.hpp"
+
+namespace troupe::models {
+
+weight_reader::weight_reader(const gguf_file& file, kernels::lane& lane, const load_progress& progress)
+    : file_(file), lane_(lane), progress_(progress) {
+  for (const gguf_tensor& tensor : file.tensors()) total_bytes_ += tensor.bytes;
+}
+
+result<memory::tensor_view> weight_reader::take(const std::string& name, std::int64_t rows, std::int64_t cols) {
+  auto view = file_.view(name);
+  if (!view) return view;
+  if (view->rows != rows || view->cols != cols) {
+    return error{errc::corrupt_file,
+                 file_.name() + ": tensor \"" + name + "\" is " + std::to_string(view->rows) + " by " +
+                     std::to_string(view->cols) + ", expected " + std::to_string(rows) + " by " + std::to_string(cols),
+                 {}};
+  }
+  read_.insert(name);
+  return view;
+}
+
+void weight_reader::done(const std::string& name) {
+  const gguf_tensor& tensor = *file_.find_tensor(name);
+  file_.release(tensor);
+  done_bytes_ += tensor.bytes;
+  if (progress_) progress_(done_bytes_, total_bytes_);
+}
+
+result<kernels::matrix> weight_reader::matrix(std::initializer_list<weight_name> parts, std::int64_t cols) {
+  std::vector<memory::tensor_view> views;
+  for (const weight_name& part : parts) {
+    auto view = take(part.name, part.rows, cols);
+    if (!view) return std::move(view).why();
+    views.push_back(*view);
+  }
+  auto packed = lane_.pack(views);
+  if (!packed) {
+    return error{packed.why().code, file_.name() + ": tensor \"" + parts.begin()->name + "\": " + packed.why().text, {}};
+  }
+  for (const weight_name& part : parts) done(part.name);
+  return packed;
+}
+
+result<std::vector<float>> weight_reader::vector(const std::string& name, std::int64_t size) {
+  auto view = take(name, 1, size);
+  if (!view) return std::move(view).why();
+  std::vector<float> values(static_cast<std::size_t>(size));
+  const auto* halves = static_cast<const std::uint16_t*>(view->data);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    switch (view->type) {
+      case memory::dtype::f32: values[i] = static_cast<const float*>(view->data)[i]; break;
+      case memory::dtype::f16: values[i] = kernels::f16_to_f32(halves[i]); break;
+      case memory::dtype::bf16: values[i] = kernels::bf16_to_f32(halves[i]); break;
+      default:
+        return error{errc::unsupported, file_.name() + ": tensor \"" + name + "\" is a vector of quantised type", {}};
+    }
+    if (!std::isfinite(values[i])) {
+      return error{errc::corrupt_file, file_.name() + ": tensor \"" + name + "\" holds a value that is not finite", {}};
+    }
+  }
+  done(name);
+  return values;
+}
+
+result<void> weight_reader::refuse_unread() const {
+  for (const gguf_tensor& tensor : file_.tensors()) {
+    if (read_.contains(tensor.name)) continue;
+    return error{errc::unsupported,
+                 file_.name() + ": tensor \"" + std::string(tensor.name) + "\" has no place in this architecture as Troupe knows it",
+                 {}};
+  }
+  return {};
+}
+
+}  // namespace troupe::models

@@ -1,0 +1,419 @@
+// The op interface over a thread team: cuts each op into shares and gives them to the kernel set. Knows no model.
+#include "kernels/cpu/cpu_lane.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <system_error>
+
+#include "kernels/cpu/attention.hpp"
+#include "kernels/cpu/half.hpp"
+#include "kernels/cpu/kernel_set.hpp"
+#include "kernels/cpu/packed_tiles.hpp"
+#include "kernels/cpu/rope_table.hpp"
+#include "kernels/cpu/sample_row.hpp"
+
+namespace troupe::kernels {
+namespace {
+
+using memory::dtype;
+
+// Below these a dispatch costs more than a second thread saves.
+constexpr std::int64_t lone_elements = 16 * 1024;
+constexpr std::int64_t lone_weight_bytes = 32 * 1024;
+constexpr std::int64_t rows_prepared_by_all = 2;         // each thread for itself: no barrier before the product
+constexpr std::int64_t input_bytes_at_once = 512 * 1024;  // quantised rows that stay in L2 while tiles stream by
+constexpr std::int64_t panel_tiles = 8;                   // filled at once when weights are not repacked
+
+/// A part's tiles [first, last) that fall into one thread's share.
+struct tile_range {
+  std::int64_t first;
+  std::int64_t last;
+};
+tile_range within(const packed_part& part, const share& mine) noexcept {
+  const std::int64_t tiles = tiles_of(part.source.rows);
+  return {std::clamp<std::int64_t>(mine.first - part.first_tile, 0, tiles),
+          std::clamp<std::int64_t>(mine.last - part.first_tile, 0, tiles)};
+}
+
+/// The rows of x made ready for a product: normed if wanted, and quantised if a part needs it.
+struct prepared_rows {
+  const float* x = nullptr;
+  std::int64_t x_stride = 0;
+  std::int8_t* quants = nullptr;
+  activation_block* blocks = nullptr;
+};
+
+struct product_call {
+  const cpu_matrix* w = nullptr;
+  tensor_view x;
+  const float* norm_weight = nullptr;  ///< null: x is used as it is
+  float eps = 0.0f;
+  tensor_view out;
+  bool add = false;
+};
+
+class team_lane final : public cpu_lane {
+public:
+  explicit team_lane(const cpu_lane_options& options)
+      : options_(options), kernels_(kernels_for(options.which)), team_(options.threads),
+        sampling_(static_cast<std::size_t>(team_.size())) {}
+
+  const thread_team& team() const noexcept override { return team_; }
+  isa which() const noexcept override { return options_.which; }
+
+  result<memory::buffer> allocate(std::int64_t bytes) override { return memory::allocate_host(bytes); }
+  result<matrix> pack(std::span<const tensor_view> parts) override;
+  std::int64_t kv_block_bytes(const kv_shape& shape) const override;
+  result<std::unique_ptr<kv_arena>> make_kv(const kv_shape& shape, std::int32_t blocks) override;
+
+  void embed(const packed_matrix& table, std::span<const std::int32_t> ids, tensor_view out) override;
+  void rms_norm(tensor_view x, tensor_view weight, float eps, tensor_view out) override;
+  void linear(const packed_matrix& w, tensor_view x, tensor_view out) override;
+  void linear_add(const packed_matrix& w, tensor_view x, tensor_view out) override;
+  void norm_linear(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, tensor_view scratch,
+                   tensor_view out) override;
+  void rope_store(tensor_view qkv, std::int32_t heads, const rope_shape& rope, std::int32_t layer, kv_arena& kv,
+                  std::span<const sequence_rows> batch) override;
+  void attention(tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kv_arena& kv,
+                 std::span<const sequence_rows> batch, tensor_view out) override;
+  void silu_mul(tensor_view gate_up, tensor_view out) override;
+  void sample(tensor_view logits, std::span<const sampling_row> rows, std::span<sampled> picks) override;
+
+private:
+  /// Calls work(first, last) for each thread's share of `rows` rows, on the caller alone if they are few.
+  template <class Work>
+  void over_rows(std::int64_t rows, std::int64_t elements, Work&& work) {
+    if (team_.size() == 1 || elements < lone_elements) return work(std::int64_t{0}, rows);
+    team_.run([&](int thread, int threads) {
+      const share mine = share_of(rows, thread, threads);
+      if (mine.first < mine.last) work(mine.first, mine.last);
+    });
+  }
+
+  const float* as_f32(const tensor_view& weight);
+  bool fill_tiles(cpu_matrix& w);
+  void product(const product_call& call);
+  void reserve_rows(const product_call& call, std::int64_t copies);
+  prepared_rows rows_for(const product_call& call, std::int64_t copy);
+  void prepare(const product_call& call, const prepared_rows& rows, std::int64_t first, std::int64_t last) const;
+  void multiply(const product_call& call, const prepared_rows& rows, int thread, int threads);
+  void multiply_part(const product_call& call, const packed_part& part, product_args args, tile_range tiles, int thread);
+
+  cpu_lane_options options_;
+  const kernel_set& kernels_;
+  thread_team team_;
+  attention_planner attention_;
+  rope_table angles_;
+  std::vector<sample_scratch> sampling_;
+  std::vector<float> norm_weight_;
+  std::vector<float> normed_;
+  std::vector<std::int8_t> quants_;
+  std::vector<activation_block> blocks_;
+  std::vector<std::byte> panels_;
+};
+
+// --- weights --------------------------------------------------------------------------------------------------
+
+result<matrix> team_lane::pack(std::span<const tensor_view> parts) {
+  if (parts.empty()) return error{errc::invalid_argument, "a matrix needs at least one part", {}};
+  auto w = std::make_unique<cpu_matrix>();
+  w->cols = parts.front().cols;
+  for (const tensor_view& part : parts) {
+    if (part.cols != w->cols || part.rows <= 0 || part.cols <= 0)
+      return error{errc::invalid_argument, "stacked parts must be non-empty and of equal width", {}};
+    if (part.type == dtype::i32) return error{errc::unsupported, "integer tensors are no weights", {}};
+    if (is_quantised(part.type) && part.cols % quant_block != 0)
+      return error{errc::unsupported, "quantised rows must be a multiple of 32 long", {}};
+    w->parts.push_back({part, nullptr, w->rows, w->tiles});
+    w->rows += part.rows;
+    w->tiles += tiles_of(part.rows);
+    w->bytes += tiles_of(part.rows) * tile_bytes(part.type, part.cols);
+    w->any_quantised = w->any_quantised || is_quantised(part.type);
+    w->any_float = w->any_float || !is_quantised(part.type);
+  }
+  if (options_.repack) {
+    auto storage = memory::allocate_host(w->bytes);
+    if (!storage) return storage.why();
+    w->storage = std::move(*storage);
+    if (!fill_tiles(*w)) return error{errc::corrupt_file, "a scale of the weights is NaN or infinite", {}};
+  }
+  return matrix{std::move(w)};
+}
+
+bool team_lane::fill_tiles(cpu_matrix& w) {
+  auto* at = static_cast<std::byte*>(w.storage.data());
+  for (packed_part& part : w.parts) {
+    part.tiles = at;
+    at += tiles_of(part.source.rows) * tile_bytes(part.source.type, w.cols);
+  }
+  std::atomic<bool> finite{true};
+  team_.run([&](int thread, int threads) {
+    const share mine = share_of(w.tiles, thread, threads);
+    for (const packed_part& part : w.parts) {
+      const tile_range tiles = within(part, mine);
+      const std::int64_t bytes = tile_bytes(part.source.type, w.cols);
+      for (std::int64_t tile = tiles.first; tile < tiles.last; ++tile)
+        if (!pack_tile(part.source, tile * tile_rows, const_cast<std::byte*>(part.tiles) + tile * bytes)) finite = false;
+    }
+  });
+  return finite;
+}
+
+void team_lane::embed(const packed_matrix& table, std::span<const std::int32_t> ids, tensor_view out) {
+  const auto& w = static_cast<const cpu_matrix&>(table);
+  const std::int64_t count = static_cast<std::int64_t>(ids.size());
+  over_rows(count, count * w.cols, [&](std::int64_t first, std::int64_t last) {
+    std::vector<std::byte> panel;
+    for (std::int64_t i = first; i < last; ++i) {
+      const std::int64_t id = ids[static_cast<std::size_t>(i)];
+      const packed_part* part = &w.parts.front();
+      while (id >= part->first_row + part->source.rows) ++part;
+      const std::int64_t row = id - part->first_row;
+      const std::int64_t bytes = tile_bytes(part->source.type, w.cols);
+      const std::byte* tile = part->tiles + row / tile_rows * bytes;
+      if (part->tiles == nullptr) {
+        panel.resize(static_cast<std::size_t>(bytes));
+        pack_tile(part->source, row / tile_rows * tile_rows, panel.data());
+        tile = panel.data();
+      }
+      read_tile_row(part->source.type, tile, row % tile_rows, w.cols, out.f32(i));
+    }
+  });
+}
+
+// --- products -------------------------------------------------------------------------------------------------
+
+const float* team_lane::as_f32(const tensor_view& weight) {
+  if (weight.type == dtype::f32) return weight.f32();
+  norm_weight_.resize(static_cast<std::size_t>(weight.cols));
+  const auto* from = reinterpret_cast<const std::uint16_t*>(weight.row_bytes(0));
+  for (std::size_t i = 0; i < norm_weight_.size(); ++i)
+    norm_weight_[i] = weight.type == dtype::f16 ? f16_to_f32(from[i]) : bf16_to_f32(from[i]);
+  return norm_weight_.data();
+}
+
+void team_lane::reserve_rows(const product_call& call, std::int64_t copies) {
+  const auto elements = static_cast<std::size_t>(copies * call.x.rows * call.x.cols);
+  if (call.norm_weight != nullptr && normed_.size() < elements) normed_.resize(elements);
+  if (!call.w->any_quantised) return;
+  if (quants_.size() < elements) quants_.resize(elements);
+  if (blocks_.size() < elements / quant_block) blocks_.resize(elements / quant_block);
+}
+
+prepared_rows team_lane::rows_for(const product_call& call, std::int64_t copy) {
+  const std::int64_t elements = copy * call.x.rows * call.x.cols;
+  prepared_rows rows{call.x.f32(), call.x.stride_bytes / 4, nullptr, nullptr};
+  if (call.norm_weight != nullptr) rows.x = normed_.data() + elements;
+  if (call.norm_weight != nullptr) rows.x_stride = call.x.cols;
+  if (call.w->any_quantised) rows.quants = quants_.data() + elements;
+  if (call.w->any_quantised) rows.blocks = blocks_.data() + elements / quant_block;
+  return rows;
+}
+
+void team_lane::prepare(const product_call& call, const prepared_rows& rows, std::int64_t first, std::int64_t last) const {
+  const std::int64_t cols = call.x.cols;
+  for (std::int64_t row = first; row < last; ++row) {
+    const float* x = rows.x + row * rows.x_stride;
+    if (call.norm_weight != nullptr)
+      kernels_.rms_norm(call.x.f32(row), call.norm_weight, cols, call.eps, const_cast<float*>(x));
+    if (rows.quants != nullptr)
+      kernels_.quantise(x, cols, rows.quants + row * cols, rows.blocks + row * (cols / quant_block));
+  }
+}
+
+void team_lane::multiply_part(const product_call& call, const packed_part& part, product_args args, tile_range tiles,
+                              int thread) {
+  const std::int64_t bytes = tile_bytes(part.source.type, args.cols);
+  const std::int64_t row_bytes = is_quantised(part.source.type) ? args.cols * 3 / 2 : args.cols * 4;
+  const std::int64_t at_once = std::max<std::int64_t>(24, input_bytes_at_once / row_bytes / 24 * 24);
+  std::byte* panel = part.tiles == nullptr ? panels_.data() + thread * panel_tiles * tile_rows * args.cols * 4 : nullptr;
+  const std::int64_t step = part.tiles == nullptr ? panel_tiles : tiles.last - tiles.first;
+  for (std::int64_t tile = tiles.first; tile < tiles.last; tile += step) {
+    args.first = tile;
+    args.last = std::min(tile + step, tiles.last);
+    args.tiles = panel == nullptr ? part.tiles + tile * bytes : panel;
+    if (panel != nullptr)
+      for (std::int64_t t = args.first; t < args.last; ++t) pack_tile(part.source, t * tile_rows, panel + (t - tile) * bytes);
+    for (std::int64_t token = 0; token < call.x.rows; token += at_once) {
+      product_args some = args;
+      some.tokens = std::min(at_once, call.x.rows - token);
+      if (args.quants != nullptr) some.quants += token * args.cols;
+      if (args.quants != nullptr) some.blocks += token * (args.cols / quant_block);
+      some.x += token * args.x_stride;
+      some.out += token * args.out_stride;
+      kernels_.product(some);
+    }
+  }
+}
+
+void team_lane::multiply(const product_call& call, const prepared_rows& rows, int thread, int threads) {
+  const share mine = share_of(call.w->tiles, thread, threads);
+  for (const packed_part& part : call.w->parts) {
+    const tile_range tiles = within(part, mine);
+    if (tiles.first >= tiles.last) continue;
+    product_args args;
+    args.type = part.source.type;
+    args.rows = part.source.rows;
+    args.cols = call.w->cols;
+    args.quants = rows.quants;
+    args.blocks = rows.blocks;
+    args.x = rows.x;
+    args.x_stride = rows.x_stride;
+    args.out = call.out.f32() + part.first_row;
+    args.out_stride = call.out.stride_bytes / 4;
+    args.add = call.add;
+    multiply_part(call, part, args, tiles, thread);
+  }
+}
+
+void team_lane::product(const product_call& call) {
+  const std::int64_t tokens = call.x.rows;
+  if (tokens == 0) return;
+  const bool alone = team_.size() == 1 || call.w->bytes < lone_weight_bytes;
+  const bool each = !alone && tokens <= rows_prepared_by_all;
+  reserve_rows(call, each ? team_.size() : 1);
+  if (!options_.repack)
+    panels_.resize(static_cast<std::size_t>(team_.size() * panel_tiles * tile_rows * call.w->cols * 4));
+  if (alone) {
+    const prepared_rows rows = rows_for(call, 0);
+    prepare(call, rows, 0, tokens);
+    multiply(call, rows, 0, 1);
+    return;
+  }
+  team_.run([&](int thread, int threads) {
+    const prepared_rows rows = rows_for(call, each ? thread : 0);
+    const share mine = each ? share{0, tokens} : share_of(tokens, thread, threads);
+    prepare(call, rows, mine.first, mine.last);
+    if (!each) team_.barrier();
+    multiply(call, rows, thread, threads);
+  });
+}
+
+void team_lane::linear(const packed_matrix& w, tensor_view x, tensor_view out) {
+  product({static_cast<const cpu_matrix*>(&w), x, nullptr, 0.0f, out, false});
+}
+
+void team_lane::linear_add(const packed_matrix& w, tensor_view x, tensor_view out) {
+  product({static_cast<const cpu_matrix*>(&w), x, nullptr, 0.0f, out, true});
+}
+
+void team_lane::norm_linear(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, tensor_view,
+                            tensor_view out) {
+  product({static_cast<const cpu_matrix*>(&w), x, as_f32(weight), eps, out, false});
+}
+
+// --- rows -----------------------------------------------------------------------------------------------------
+
+void team_lane::rms_norm(tensor_view x, tensor_view weight, float eps, tensor_view out) {
+  const float* factors = as_f32(weight);
+  over_rows(x.rows, x.rows * x.cols, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t row = first; row < last; ++row) kernels_.rms_norm(x.f32(row), factors, x.cols, eps, out.f32(row));
+  });
+}
+
+void team_lane::silu_mul(tensor_view gate_up, tensor_view out) {
+  const std::int64_t n = gate_up.cols / 2;
+  over_rows(gate_up.rows, gate_up.rows * n, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t row = first; row < last; ++row)
+      kernels_.silu_mul(gate_up.f32(row), gate_up.f32(row) + n, n, out.f32(row));
+  });
+}
+
+void team_lane::sample(tensor_view logits, std::span<const sampling_row> rows, std::span<sampled> picks) {
+  const auto count = static_cast<std::int64_t>(rows.size());
+  const auto width = static_cast<std::size_t>(logits.cols);
+  team_.run([&](int thread, int threads) {
+    const share mine = share_of(count, thread, threads);
+    for (std::int64_t r = mine.first; r < mine.last; ++r) {
+      const auto i = static_cast<std::size_t>(r);
+      picks[i] = sample_row({logits.f32(r), width}, rows[i], sampling_[static_cast<std::size_t>(thread)]);
+    }
+  });
+}
+
+// --- KV -------------------------------------------------------------------------------------------------------
+
+std::int64_t team_lane::kv_block_bytes(const kv_shape& shape) const {
+  return std::int64_t{shape.layers} * shape.kv_heads * shape.head_dim * kv_shape::block_tokens * 2 * 2;
+}
+
+result<std::unique_ptr<kv_arena>> team_lane::make_kv(const kv_shape& shape, std::int32_t blocks) {
+  if (shape.layers < 1 || shape.kv_heads < 1 || shape.head_dim < 1 || blocks < 1)
+    return error{errc::invalid_argument, "a KV arena needs layers, heads, a head size and blocks", {}};
+  std::int64_t bytes = 0;
+  if (__builtin_mul_overflow(kv_block_bytes(shape), std::int64_t{blocks}, &bytes))
+    return error{errc::out_of_memory, "the KV arena is larger than an address space", {}};
+  auto storage = memory::allocate_host(bytes);
+  if (!storage) return storage.why();
+  auto arena = std::make_unique<cpu_kv_arena>();
+  arena->shape = shape;
+  arena->blocks = blocks;
+  arena->storage = std::move(*storage);
+  return std::unique_ptr<kv_arena>{std::move(arena)};
+}
+
+void rotate_head(float* head, const rope_shape& rope, const float* cosines, const float* sines) {
+  const std::int32_t pairs = rope.dims / 2;
+  const std::int32_t far = rope.interleaved ? 1 : pairs;
+  const std::int32_t step = rope.interleaved ? 2 : 1;
+  for (std::int32_t i = 0; i < pairs; ++i) {
+    float& first = head[i * step];
+    float& second = head[i * step + far];
+    const float rotated = first * cosines[i] - second * sines[i];
+    second = first * sines[i] + second * cosines[i];
+    first = rotated;
+  }
+}
+
+void team_lane::rope_store(tensor_view qkv, std::int32_t heads, const rope_shape& rope, std::int32_t layer, kv_arena& kv,
+                           std::span<const sequence_rows> batch) {
+  const auto& arena = static_cast<const cpu_kv_arena&>(kv);
+  const std::int32_t dim = kv.shape.head_dim;
+  const std::int32_t kv_heads = kv.shape.kv_heads;
+  angles_.prepare(rope, batch);
+  const auto one_row = [&](const sequence_rows& sequence, std::int32_t r) {
+    const std::int64_t row = sequence.first_row + r;
+    float* values = qkv.f32(row);
+    for (std::int32_t head = 0; head < heads + kv_heads; ++head)
+      rotate_head(values + std::int64_t{head} * dim, rope, angles_.cosines(row), angles_.sines(row));
+    const std::int32_t position = sequence.past + r;
+    const std::int64_t block = sequence.blocks[static_cast<std::size_t>(position / kv_shape::block_tokens)];
+    const std::int32_t slot = position % kv_shape::block_tokens;
+    for (std::int32_t head = 0; head < kv_heads; ++head) {
+      const float* k = values + std::int64_t{heads + head} * dim;
+      std::uint16_t* to = arena.head(layer, head) + block * arena.block_stride();
+      kernels_.store_f16(k, dim, to + slot, kv_shape::block_tokens);
+      kernels_.store_f16(k + std::int64_t{kv_heads} * dim, dim, to + (kv_shape::block_tokens + slot) * std::int64_t{dim}, 1);
+    }
+  };
+  over_rows(qkv.rows, qkv.rows * qkv.cols, [&](std::int64_t first, std::int64_t last) {
+    for (const sequence_rows& sequence : batch) {
+      const std::int64_t begin = std::max<std::int64_t>(first - sequence.first_row, 0);
+      const std::int64_t end = std::min<std::int64_t>(last - sequence.first_row, sequence.rows);
+      for (std::int64_t r = begin; r < end; ++r) one_row(sequence, static_cast<std::int32_t>(r));
+    }
+  });
+}
+
+void team_lane::attention(tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kv_arena& kv,
+                          std::span<const sequence_rows> batch, tensor_view out) {
+  attention_.run({qkv, heads, scale, layer, static_cast<const cpu_kv_arena*>(&kv), out}, batch, kernels_, team_);
+}
+
+}  // namespace
+
+result<std::unique_ptr<cpu_lane>> make_cpu_lane(const cpu_lane_options& options) {
+  if (options.threads < 1) return error{errc::invalid_argument, "a lane needs at least one thread", {}};
+  if (!machine_has(options.which))
+    return error{errc::unsupported,
+                 "this machine cannot execute " + std::string(to_string(options.which)) + "; the best it has is " +
+                     std::string(to_string(best_isa())),
+                 {}};
+  try {
+    return std::unique_ptr<cpu_lane>{std::make_unique<team_lane>(options)};
+  } catch (const std::system_error& failed) {
+    return error{errc::internal, std::string("a compute thread could not be started: ") + failed.what(), {}};
+  }
+}
+
+}  // namespace troupe::kernels

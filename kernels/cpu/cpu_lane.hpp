@@ -1,0 +1,30 @@
+// The lane of a team of CPU threads. Every op is one dispatch of the team, or none where the caller alone is faster.
+#pragma once
+
+#include <memory>
+
+#include "kernels/cpu/isa.hpp"
+#include "kernels/cpu/thread_team.hpp"
+#include "kernels/lane.hpp"
+
+namespace troupe::kernels {
+
+struct cpu_lane_options {
+  int threads = 1;
+  isa which = best_isa();
+  bool repack = true;  ///< false: weights stay in the file's pages and tiles are filled for each product (slower)
+};
+
+/// A lane that lets its barriers be counted.
+class cpu_lane : public lane {
+public:
+  virtual const thread_team& team() const noexcept = 0;
+  virtual isa which() const noexcept = 0;
+};
+
+/// unsupported: the machine lacks the instruction set (it is never executed); invalid_argument: threads < 1;
+/// internal: a thread could not be started.
+/// Ops grow the lane's scratch memory to the largest step seen and may throw std::bad_alloc.
+result<std::unique_ptr<cpu_lane>> make_cpu_lane(const cpu_lane_options& options);
+
+}  // namespace troupe::kernels

@@ -1,0 +1,29 @@
+// The instruction sets that kernels are written for, and which of them this processor may execute.
+// Knows no kernel.
+#pragma once
+
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace troupe::kernels {
+
+/// From plain to best. A machine that has one has, for our purposes, all of those before it, except that
+/// avx512vnni does not imply avx_vnni.
+enum class isa { scalar, avx2, avx_vnni, avx512vnni };
+
+std::string_view to_string(isa which) noexcept;
+
+/// The inverse of to_string; nothing for any other word.
+std::optional<isa> parse_isa(std::string_view name) noexcept;
+
+/// Asks cpuid, and xgetbv for the register state that the operating system saves.
+bool machine_has(isa which) noexcept;
+
+/// Every isa that machine_has, plain to best.
+std::vector<isa> available_isas();
+
+/// The last of available_isas().
+isa best_isa() noexcept;
+
+}  // namespace troupe::kernels

@@ -1,0 +1,83 @@
+// The inner loops that each instruction set provides, as a table of plain functions. They run on one thread, on
+// ranges that the lane chose. Knows no thread, no arena and no model.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu/isa.hpp"
+#include "memory/tensor_view.hpp"
+
+namespace troupe::kernels {
+
+/// What the product needs to know of 32 quantised activations a = scale * q: their scale, and the contribution of a
+/// weight's offset. start8 = -8 * sum(q) and start128 = -128 * sum(q) begin the integer dot products of Q4_0 and Q8_0.
+struct activation_block {
+  float scale = 0.0f;
+  float scaled_sum = 0.0f;
+  std::int32_t start8 = 0;
+  std::int32_t start128 = 0;
+};
+
+/// out[token][rows] (+)= x[token] . tile rows, for tiles [first, last) of one part.
+/// Each output is one chain of float operations over the k-blocks, in order, whatever the range and the tokens:
+///   acc = fma(float(dot), d * scale, acc), and for Q4_1 then acc = fma(m, scaled_sum, acc).
+struct product_args {
+  memory::dtype type = memory::dtype::f32;
+  const std::byte* tiles = nullptr;  ///< tile `first` begins here
+  std::int64_t first = 0;
+  std::int64_t last = 0;
+  std::int64_t rows = 0;  ///< of the part: the last tile may be partly padding
+  std::int64_t cols = 0;
+  std::int64_t tokens = 0;
+  const std::int8_t* quants = nullptr;         ///< [tokens][cols], for quantised weights
+  const activation_block* blocks = nullptr;    ///< [tokens][cols / 32]
+  const float* x = nullptr;                    ///< for float weights
+  std::int64_t x_stride = 0;
+  float* out = nullptr;  ///< token 0, row 0 of the part
+  std::int64_t out_stride = 0;
+  bool add = false;
+};
+
+/// One pass of running softmax over the blocks [first_block, last_block) of a sequence for `vectors` query vectors
+/// that share a KV head. state[vector] = {m, l, o[head_dim]}: maximum, sum of exponentials, weighted sum of V.
+struct attend_args {
+  const float* queries = nullptr;            ///< [vectors][head_dim], already scaled
+  const std::int32_t* positions = nullptr;   ///< [vectors]: attends to tokens 0 .. position
+  std::int32_t vectors = 0;
+  std::int32_t head_dim = 0;
+  const std::uint16_t* arena = nullptr;      ///< f16; K [head_dim][16], then V [16][head_dim], of block 0's head
+  std::int64_t block_stride = 0;             ///< f16 numbers from one block of the arena to the next
+  const std::int32_t* table = nullptr;       ///< the sequence's blocks
+  std::int32_t first_block = 0;
+  std::int32_t last_block = 0;
+  std::int32_t tokens = 0;                   ///< of the sequence that may be read
+  float* state = nullptr;
+};
+
+struct kernel_set {
+  isa which;
+  std::int32_t max_vectors;  ///< query vectors that `attend` takes at once
+  void (*quantise)(const float* x, std::int64_t n, std::int8_t* quants, activation_block* blocks);
+  void (*rms_norm)(const float* x, const float* weight, std::int64_t n, float eps, float* out);
+  void (*silu_mul)(const float* gate, const float* up, std::int64_t n, float* out);
+  void (*product)(const product_args& args);
+  void (*attend)(const attend_args& args);
+  /// into = the softmax over both states' tokens; `into` holds the earlier ones.
+  void (*merge)(float* into, const float* from, std::int32_t vectors, std::int32_t head_dim);
+  /// f16 numbers of x[n], `step` numbers apart.
+  void (*store_f16)(const float* x, std::int64_t n, std::uint16_t* out, std::int64_t step);
+};
+
+/// The table for an instruction set; the scalar one where this build lacks it. The caller has asked machine_has.
+const kernel_set& kernels_for(isa which) noexcept;
+
+// One per file. Each file is compiled for its instruction set and shares no inline function with another.
+const kernel_set& scalar_kernels() noexcept;
+#if defined(__x86_64__)
+const kernel_set& avx2_kernels() noexcept;
+const kernel_set& avx_vnni_kernels() noexcept;
+const kernel_set& avx512vnni_kernels() noexcept;
+#endif
+
+}  // namespace troupe::kernels

@@ -1,0 +1,189 @@
+// Every kernel in plain loops: what runs on a machine without vector paths, and the oracle of their tests.
+// Knows no instruction set.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/cpu/half.hpp"
+#include "kernels/cpu/kernel_set.hpp"
+#include "kernels/cpu/packed_tiles.hpp"
+
+namespace troupe::kernels {
+namespace {
+
+using memory::dtype;
+
+constexpr std::int32_t block_tokens = kv_shape::block_tokens;
+constexpr float no_score = -1e30f;  // finite, so that the difference of two of them is 0 and not NaN
+
+// NaN and infinity poison the scale, and through it every output of the row: the request fails, nobody else's.
+void quantise(const float* x, std::int64_t n, std::int8_t* quants, activation_block* blocks) {
+  for (std::int64_t b = 0; b < n / quant_block; ++b, x += quant_block, quants += quant_block) {
+    float largest = 0.0f;
+    bool finite = true;
+    for (std::int64_t i = 0; i < quant_block; ++i) {
+      largest = std::max(largest, std::fabs(x[i]));
+      finite = finite && std::isfinite(x[i]);
+    }
+    const float inverse = finite && largest > 0.0f ? 127.0f / largest : 0.0f;
+    std::int32_t sum = 0;
+    for (std::int64_t i = 0; i < quant_block; ++i) {
+      const float scaled = std::isfinite(inverse) && finite ? x[i] * inverse : 0.0f;
+      quants[i] = static_cast<std::int8_t>(std::nearbyint(scaled));
+      sum += quants[i];
+    }
+    const float scale = finite ? largest / 127.0f : std::numeric_limits<float>::quiet_NaN();
+    blocks[b] = {scale, scale * static_cast<float>(sum), -8 * sum, -128 * sum};
+  }
+}
+
+void rms_norm(const float* x, const float* weight, std::int64_t n, float eps, float* out) {
+  float squares = 0.0f;
+  for (std::int64_t i = 0; i < n; ++i) squares += x[i] * x[i];
+  const float factor = 1.0f / std::sqrt(squares / static_cast<float>(n) + eps);
+  for (std::int64_t i = 0; i < n; ++i) out[i] = x[i] * factor * weight[i];
+}
+
+void silu_mul(const float* gate, const float* up, std::int64_t n, float* out) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
+}
+
+float half_at(const std::byte* from) noexcept {
+  std::uint16_t bits;
+  std::memcpy(&bits, from, 2);
+  return f16_to_f32(bits);
+}
+
+std::int32_t block_dot(dtype type, const std::byte* block, std::int64_t row, const std::int8_t* a) noexcept {
+  std::int32_t dot = 0;
+  const bool nibbles = type != dtype::q8_0;
+  for (std::int64_t i = 0; i < (nibbles ? 16 : 32); ++i) {
+    const int u = std::to_integer<int>(block[i / 4 * 64 + row * 4 + i % 4]);
+    dot += nibbles ? (u & 15) * a[i] + (u >> 4) * a[i + 16] : u * a[i];
+  }
+  return dot;
+}
+
+float quantised_dot(dtype type, const std::byte* tile, std::int64_t row, std::int64_t cols, const std::int8_t* a,
+                    const activation_block* blocks) noexcept {
+  const std::int64_t bytes = tile_bytes(type, quant_block);
+  const std::int64_t scales = type == dtype::q8_0 ? 512 : 256;
+  float sum = 0.0f;
+  for (std::int64_t b = 0; b < cols / quant_block; ++b, tile += bytes, a += quant_block) {
+    std::int32_t dot = block_dot(type, tile, row, a);
+    if (type == dtype::q4_0) dot += blocks[b].start8;
+    if (type == dtype::q8_0) dot += blocks[b].start128;
+    sum = std::fma(static_cast<float>(dot), half_at(tile + scales + 2 * row) * blocks[b].scale, sum);
+    if (type == dtype::q4_1) sum = std::fma(half_at(tile + scales + 32 + 2 * row), blocks[b].scaled_sum, sum);
+  }
+  return sum;
+}
+
+float float_dot(dtype type, const std::byte* tile, std::int64_t row, std::int64_t cols, const float* x) noexcept {
+  float sum = 0.0f;
+  for (std::int64_t c = 0; c < cols; ++c) {
+    const std::int64_t at = c * tile_rows + row;
+    float w = 0.0f;
+    std::uint16_t half = 0;
+    if (type == dtype::f32)
+      std::memcpy(&w, tile + 4 * at, 4);
+    else
+      std::memcpy(&half, tile + 2 * at, 2);
+    if (type == dtype::f16) w = f16_to_f32(half);
+    if (type == dtype::bf16) w = bf16_to_f32(half);
+    sum = std::fma(w, x[c], sum);
+  }
+  return sum;
+}
+
+void product(const product_args& args) {
+  const std::int64_t bytes = tile_bytes(args.type, args.cols);
+  for (std::int64_t tile = args.first; tile < args.last; ++tile) {
+    const std::byte* data = args.tiles + (tile - args.first) * bytes;
+    const std::int64_t rows = std::min(tile_rows, args.rows - tile * tile_rows);
+    for (std::int64_t token = 0; token < args.tokens; ++token) {
+      float* out = args.out + token * args.out_stride + tile * tile_rows;
+      for (std::int64_t row = 0; row < rows; ++row) {
+        const float value =
+            is_quantised(args.type)
+                ? quantised_dot(args.type, data, row, args.cols, args.quants + token * args.cols,
+                                args.blocks + token * (args.cols / quant_block))
+                : float_dot(args.type, data, row, args.cols, args.x + token * args.x_stride);
+        out[row] = args.add ? out[row] + value : value;
+      }
+    }
+  }
+}
+
+// One block of 16 tokens joins one query vector's state.
+void attend_block(const attend_args& args, std::int32_t vector, std::int32_t block, float* state) {
+  const std::int64_t dim = args.head_dim;
+  const std::uint16_t* k = args.arena + args.table[block] * args.block_stride;
+  const std::uint16_t* v = k + dim * block_tokens;
+  const float* query = args.queries + vector * dim;
+  const std::int32_t seen = std::min(block_tokens, args.positions[vector] + 1 - block * block_tokens);
+  if (seen <= 0) return;
+  float scores[block_tokens];
+  float largest = state[0];
+  for (std::int32_t t = 0; t < seen; ++t) {
+    scores[t] = 0.0f;
+    for (std::int64_t d = 0; d < dim; ++d) scores[t] += query[d] * f16_to_f32(k[d * block_tokens + t]);
+    largest = scores[t] > largest || std::isnan(scores[t]) ? scores[t] : largest;
+  }
+  const float shrink = std::exp(state[0] - largest);
+  state[0] = largest;
+  state[1] *= shrink;
+  for (std::int64_t d = 0; d < dim; ++d) state[2 + d] *= shrink;
+  for (std::int32_t t = 0; t < seen; ++t) {
+    const float p = std::exp(scores[t] - largest);
+    state[1] += p;
+    for (std::int64_t d = 0; d < dim; ++d) state[2 + d] += p * f16_to_f32(v[t * dim + d]);
+  }
+}
+
+void attend(const attend_args& args) {
+  for (std::int32_t vector = 0; vector < args.vectors; ++vector) {
+    float* state = args.state + vector * (args.head_dim + 2);
+    std::fill_n(state, args.head_dim + 2, 0.0f);
+    state[0] = no_score;
+    for (std::int32_t block = args.first_block; block < args.last_block; ++block)
+      attend_block(args, vector, block, state);
+  }
+}
+
+void merge(float* into, const float* from, std::int32_t vectors, std::int32_t head_dim) {
+  for (std::int32_t i = 0; i < vectors; ++i, into += head_dim + 2, from += head_dim + 2) {
+    const float largest = std::max(into[0], from[0]);
+    const float a = std::exp(into[0] - largest);
+    const float b = std::exp(from[0] - largest);
+    into[0] = largest;
+    for (std::int32_t d = 1; d < head_dim + 2; ++d) into[d] = into[d] * a + from[d] * b;
+  }
+}
+
+void store_f16(const float* x, std::int64_t n, std::uint16_t* out, std::int64_t step) {
+  for (std::int64_t i = 0; i < n; ++i) out[i * step] = f32_to_f16(x[i]);
+}
+
+}  // namespace
+
+const kernel_set& scalar_kernels() noexcept {
+  static constexpr kernel_set set{isa::scalar, 8,      quantise, rms_norm, silu_mul,
+                                  product,     attend, merge,    store_f16};
+  return set;
+}
+
+const kernel_set& kernels_for(isa which) noexcept {
+#if defined(__x86_64__)
+  switch (which) {
+    case isa::scalar: return scalar_kernels();
+    case isa::avx2: return avx2_kernels();
+    case isa::avx_vnni: return avx_vnni_kernels();
+    case isa::avx512vnni: return avx512vnni_kernels();
+  }
+#endif
+  return scalar_kernels();
+}
+
+}  // namespace troupe::kernels

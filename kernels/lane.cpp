@@ -1,0 +1,12 @@
+// What composite ops do where no back end has something better. Knows no device.
+#include "kernels/lane.hpp"
+
+namespace troupe::kernels {
+
+void lane::norm_linear(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, tensor_view scratch,
+                       tensor_view out) {
+  rms_norm(x, weight, eps, scratch);
+  linear(w, scratch, out);
+}
+
+}  // namespace troupe::kernels

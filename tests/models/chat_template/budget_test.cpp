@@ -24,15 +24,16 @@ TEST_CASE("a giant string is refused before it is made") {
   CHECK_THAT(rendered("{{ 'a' * 9223372036854775807 }}"), Contains("grows too long"));
   CHECK_THAT(rendered("{{ '%999999999d' % 1 }}"), Contains("grows too long"));
   CHECK_THAT(rendered("{{ 'x'|indent(999999999, true) }}"), Contains("grows too long"));
-  CHECK_THAT(rendered("{% set ns = namespace(s='ab') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}"), Contains("grows too long"));
+  CHECK_THAT(rendered("{% set ns = namespace(s='ab') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}"), Contains("too many steps"));
   CHECK_THAT(rendered("{{ [0] * 1000000000 }}"), Contains("too many steps"));
 }
 
 TEST_CASE("a value that shares its parts cannot print without end") {
-  const std::string source = "{% set ns = namespace(x=[]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
+  const std::string source =
+      "{% set ns = namespace(x=[], y=[]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}";
   CHECK_THAT(rendered(source + "{{ ns.x }}"), Contains("error: "));
   CHECK_THAT(rendered(source + "{{ ns.x|tojson }}"), Contains("error: "));
-  CHECK_THAT(rendered(source + "{% set a = [ns.x] %}{% set b = [ns.x + []] %}{{ a == b }}"), Contains("error: "));
+  CHECK_THAT(rendered(source + "{{ ns.x == ns.y }}"), Contains("error: "));
 }
 
 TEST_CASE("the output has its own limit") {

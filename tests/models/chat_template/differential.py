@@ -73,7 +73,7 @@ def generated_cases(rng, count):
     env = environment()
     templates = [path.read_text() for path in sorted((HERE / "templates").glob("*.jinja"))]
     for i in range(count):
-        if i % 4 == 0:
+        if i % 3 == 0:
             template, context = rng.choice(templates), generate.conversation(rng)
         else:
             template, context = generate.template(rng), generate.variables(rng)

@@ -1,0 +1,148 @@
+// The runtime for C++ programs: load a model, ask it, read the answer as it comes. Knows no sockets; shows no actors.
+#pragma once
+
+#include <chrono>
+#include <concepts>
+#include <cstdint>
+#include <functional>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <troupe/event.hpp>
+#include <troupe/operator.hpp>
+#include <troupe/request.hpp>
+#include <troupe/result.hpp>
+#include <troupe/service.hpp>
+
+namespace troupe {
+
+struct runtime_options {
+  std::int32_t threads = 0;             ///< of the lane; 0: from the machine
+  std::int64_t kv_bytes = 0;            ///< for each model's KV blocks; 0: a share of the free memory
+  std::int32_t context_length = 0;      ///< upper bound; 0: what the model has
+  std::int32_t max_sequences = 64;      ///< running at once
+  std::int32_t max_batch_tokens = 512;  ///< rows of one step
+  std::int32_t max_queued = 512;        ///< waiting; more are refused as overloaded
+  std::chrono::milliseconds keep_ended = std::chrono::minutes(5);  ///< how long kept generations can be read again
+};
+
+/// What a question may ask for beside its prompt; ranges as in request.hpp.
+struct ask_options {
+  sampling how = {};
+  std::optional<std::int32_t> max_tokens = {};
+  std::vector<std::string> stop = {};
+  std::int32_t top_logprobs = -1;
+  bool ignore_eos = false;
+  operator_chain operators = {};
+};
+
+/// An answer as it comes: an input range of events, started first, then deltas, then done. What is not read is not
+/// computed far ahead: the reader's credit reaches the decode step. Dropping it cancels the generation. One thread reads at a time.
+class generation {
+public:
+  class iterator;
+
+  generation(generation&&) noexcept;
+  generation& operator=(generation&&) noexcept;
+  ~generation();
+
+  generation_id id() const noexcept;
+  /// Waits. Nothing: the last event has been read. Throws `failure` where the generation failed.
+  std::optional<event> next();
+  /// The rest of the answer, read to its end.
+  std::string text();
+  /// Ends it: a done event (cancelled) will follow what is on its way. Any thread.
+  void cancel();
+
+  /// Without waiting. Empty while nothing is there and after the end; `ended` tells which. A failed event is returned,
+  /// not thrown. `on_ready` is called on a thread of the runtime when there is something after an empty poll.
+  std::optional<event> poll();
+  bool ended() const;
+  void on_ready(std::function<void()> wake);
+
+  iterator begin();
+  std::default_sentinel_t end() const noexcept { return {}; }
+
+private:
+  friend class model;
+  class reader;
+  explicit generation(std::shared_ptr<reader> r) : reader_(std::move(r)) {}
+  std::shared_ptr<reader> reader_;
+};
+
+class generation::iterator {
+public:
+  using value_type = event;
+  using difference_type = std::ptrdiff_t;
+
+  explicit iterator(generation& from) : from_(&from), current_(from.next()) {}
+  const event& operator*() const { return *current_; }
+  const event* operator->() const { return &*current_; }
+  iterator& operator++() {
+    current_ = from_->next();
+    return *this;
+  }
+  void operator++(int) { ++*this; }
+  bool operator==(std::default_sentinel_t) const noexcept { return !current_; }
+
+private:
+  generation* from_;
+  std::optional<event> current_;
+};
+
+/// A loaded model: a handle, cheap to copy. After its runtime has ended, its answers fail as shutting_down.
+class model {
+public:
+  const model_card& card() const noexcept;
+
+  /// Throw `failure` where a field is out of range; what goes wrong later comes with the events.
+  generation chat(chat_prompt messages, ask_options options = {}) const;
+  template <std::convertible_to<std::string> Text>
+  generation chat(const Text& question, ask_options options = {}) const {
+    return ask(chat_prompt{{"user", std::string(question)}}, std::move(options));
+  }
+  /// Goes on from a text, or from token ids, without a template.
+  generation complete(std::string text, ask_options options = {}) const;
+  generation complete(token_prompt ids, ask_options options = {}) const;
+  result<generation> try_ask(request what, operator_chain operators = {}) const;
+
+private:
+  friend class runtime;
+  class state;
+  explicit model(std::shared_ptr<const state> s) : state_(std::move(s)) {}
+  generation ask(decltype(request::prompt) prompt, ask_options options) const;
+  std::shared_ptr<const state> state_;
+};
+
+class pipeline;
+
+/// Owns threads, actors and models. Ending it fails what still runs, in order, and waits.
+class runtime {
+public:
+  explicit runtime(runtime_options options = {});
+  runtime(const runtime&) = delete;
+  runtime& operator=(const runtime&) = delete;
+  ~runtime();
+
+  /// A GGUF file or a catalogue name. Throws `failure`. The first model loaded is the one that "" names.
+  model load(const std::string& name_or_path);
+  result<model> try_load(const std::string& name_or_path);
+
+  /// The same runtime as a front end sees it: asynchronous, by model name. Lives as long as the runtime.
+  troupe::service& as_service();
+  /// Runs a pipeline to its end. Its first error, or what a stage threw.
+  result<void> run(const pipeline& what);
+
+  /// Takes nothing new and waits for what runs, at most so long. True: nothing is left.
+  bool drain(std::chrono::milliseconds limit);
+
+private:
+  class state;
+  std::shared_ptr<state> state_;
+};
+
+}  // namespace troupe

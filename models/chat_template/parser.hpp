@@ -52,7 +52,7 @@ private:
   void end_tag();
   void expect_end(std::string_view name);
 
-  // parse_expression.cpp
+  // parse_expression.cpp and parse_postfix.cpp
   node make(expression_kind kind, std::vector<expression_ptr> operands = {}) const;
   node checked(node made) const;
   node parse_tuple(bool with_conditional = true);

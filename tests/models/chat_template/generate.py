@@ -54,7 +54,7 @@ def literal(rng):
 
 NAMES = ["s", "t", "n", "f", "l", "m", "d", "u", "b", "messages", "missing"]
 UNARY_FILTERS = ["trim", "length", "count", "tojson", "upper", "lower", "capitalize", "title", "first", "last", "list", "string",
-                 "int", "float", "abs", "round", "sort", "reverse", "join", "dictsort", "default", "d('x')", "default('y', true)",
+                 "int", "float", "abs", "round", "sort", "join", "dictsort", "default", "d('x')", "default('y', true)",
                  "join(', ')", "tojson(indent=2)", "tojson(ensure_ascii=true)", "replace('a', 'bb')", "indent(2)", "indent(3, true)",
                  "map('upper')|list", "map(attribute='role')|list", "select|list", "reject('none')|list", "select('odd')|list",
                  "selectattr('role', 'equalto', 'user')|list", "rejectattr('content')|list", "sort(reverse=true)", "round(1)", "round(0, 'floor')",

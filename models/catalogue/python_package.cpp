@@ -123,7 +123,7 @@ result<std::string> address_of_wheel(std::string_view package, std::string_view 
   if (!done.ok()) return done.why();
   if (!done->in_time) return error{errc::network, "pip found no address for " + wanted + " within two minutes", ""};
   if (!WIFEXITED(done->status) || WEXITSTATUS(done->status) != 0)
-    return error{errc::network, "pip could not find " + wanted + ": " + last_line(done->err), ""};
+    return error{errc::network, "pip could not find " + wanted + " (is the network there?): " + last_line(done->err), ""};
   return address_in_pip_report(done->out);
 }
 

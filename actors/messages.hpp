@@ -15,6 +15,7 @@
 #include <troupe/operator.hpp>
 #include <troupe/request.hpp>
 
+#include "actors/kv_store/block_grant.hpp"
 #include "actors/step_plan.hpp"
 
 namespace troupe::actors {
@@ -104,13 +105,9 @@ struct resume_sequence {
 struct step_done {
   std::shared_ptr<const step_result> result;
 };
-/// From the kv_store: the answer to reserve_blocks, in its order. An empty list: refused for now.
+/// From the kv_store: the answer to reserve_blocks, in its order.
 struct blocks_granted {
-  struct grant {
-    generation_id id = 0;
-    std::vector<std::int32_t> blocks;
-  };
-  std::vector<grant> grants;
+  std::vector<block_grant> grants;
   std::int32_t free_blocks = 0;
 };
 /// Health: answered on the lane's thread after the steps before it; proves scheduler, shell and lane alive.
@@ -125,11 +122,7 @@ struct drain_scheduler {
 // --- to the kv_store --------------------------------------------------------------------------------------------------
 /// All sequences of one step in one message, asked a step ahead.
 struct reserve_blocks {
-  struct need {
-    generation_id id = 0;
-    std::int32_t blocks = 0;
-  };
-  std::vector<need> needs;
+  std::vector<block_need> needs;
 };
 struct release_blocks {
   std::vector<generation_id> ids;

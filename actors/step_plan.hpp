@@ -45,11 +45,18 @@ struct slot_work {
   std::vector<std::int32_t> new_blocks;  ///< appended to the slot's block table before the step
 };
 
-/// One step. Slots leave, then join, then the work runs as one batch. A slot that ended in an earlier step (its
+/// A sequence will get no more work and its slot may forget it. Names the sequence, so that a leave that a later plan's
+/// join of the same slot has overtaken does no harm.
+struct slot_leave {
+  std::int32_t slot = 0;
+  generation_id generation = 0;
+};
+
+/// One step. Slots leave, then join (a join replaces what the slot held), then the work runs as one batch. A slot that ended in an earlier step (its
 /// end came after this plan was made) is skipped, silently.
 struct step_plan {
   std::uint64_t step = 0;
-  std::vector<std::int32_t> leaves;
+  std::vector<slot_leave> leaves;
   std::vector<slot_join> joins;
   std::vector<slot_work> work;
 };

@@ -1,0 +1,95 @@
+// The planner's dealings with KV memory: what to ask for, and who gives way when there is none.
+#include <algorithm>
+
+#include "actors/scheduler/step_planner.hpp"
+
+namespace troupe::actors {
+
+/// The prompt and one token more, if there will be one: less would be of no use.
+std::int32_t step_planner::entry_blocks(const sequence& one) const {
+  return blocks_for(std::min(one.known_rows() + 1, one.final_rows()), options_.block_tokens);
+}
+
+bool step_planner::stalled(const sequence& one) const {
+  return one.stage == sequence_stage::running && !one.paused && one.refused && one.wants_decode() &&
+         one.rows >= one.blocks * options_.block_tokens;
+}
+
+/// Somebody's blocks are about to come free.
+bool step_planner::retiring() const {
+  return std::any_of(running_.begin(), running_.end(),
+                     [](const sequence* one) { return one->stage != sequence_stage::running; });
+}
+
+/// The pool is dry and somebody cannot go on: the youngest yields; who is alone can never go on.
+void step_planner::relieve(planner_outputs& out) {
+  if (asking_ || running_.empty() || retiring()) return;
+  if (std::none_of(running_.begin(), running_.end(), [this](const sequence* one) { return stalled(*one); })) return;
+  sequence& youngest = *running_.back();
+  if (running_.size() > 1) return preempt(youngest, out);
+  if (!youngest.idle()) return;  // the token in flight may be its last
+  refuse(*youngest.terms, youngest.shard, errc::out_of_memory,
+         "The KV memory of " + std::to_string(std::int64_t{options_.total_blocks} * options_.block_tokens) +
+             " tokens is full and nobody else holds any of it.",
+         out);
+  youngest.stage = sequence_stage::ended;
+  settle(youngest, out);
+}
+
+/// A reader so slow that its sequence is paused must not keep others out: it yields to whoever waits. True: one did.
+bool step_planner::make_room(planner_outputs& out) {
+  if (asking_ || retiring()) return false;
+  const auto waiting =
+      std::find_if(queue_.begin(), queue_.end(), [](const sequence* one) { return !one->paused && !one->asked; });
+  if (waiting == queue_.end()) return false;
+  const bool fits = !free_slots_.empty() && entry_blocks(**waiting) + reserve_for(running_.size()) <= free_;
+  if (fits) return false;
+  const auto victim = std::find_if(running_.rbegin(), running_.rend(), [](const sequence* one) { return one->paused; });
+  if (victim == running_.rend()) return false;
+  preempt(**victim, out);
+  return true;
+}
+
+/// Free blocks to leave when one more enters: each that runs will soon want another, and to admit a sequence only to
+/// preempt it at once is waste.
+std::int32_t step_planner::reserve_for(std::size_t running) const { return static_cast<std::int32_t>(running); }
+
+void step_planner::ask(planner_outputs& out) {
+  if (asking_) return;
+  const std::size_t before = out.needs.size();
+  std::int32_t left = free_;
+  for (sequence* one : running_) {
+    if (one->stage != sequence_stage::running || one->paused || one->refused) continue;
+    const std::int32_t rows = std::min(one->final_rows(), one->rows + options_.block_headroom);
+    const std::int32_t blocks = blocks_for(rows, options_.block_tokens) - one->blocks;
+    if (blocks <= 0) continue;
+    out.needs.push_back({one->terms->generation, blocks});
+    one->asked = true;
+    left -= blocks;
+  }
+  ask_for_waiting(left, out);
+  asking_ = out.needs.size() > before;
+}
+
+void step_planner::ask_for_waiting(std::int32_t left, planner_outputs& out) {
+  std::size_t entering = 0;
+  for (std::size_t i = 0; i < queue_.size() && entering < free_slots_.size(); ++i) {
+    sequence& one = *queue_[i];
+    if (one.paused) continue;
+    const std::int32_t blocks = entry_blocks(one);
+    if (blocks > options_.total_blocks) {  // grew past the pool, then yielded
+      refuse(*one.terms, one.shard, errc::out_of_memory, "The tokens so far no longer fit the KV memory.", out);
+      leave_queue(one);
+      sequences_.erase(one.terms->generation);
+      --i;
+      continue;
+    }
+    if (blocks + reserve_for(running_.size() + entering) > left) return;
+    out.needs.push_back({one.terms->generation, blocks});
+    one.asked = true;
+    left -= blocks;
+    ++entering;
+  }
+}
+
+}  // namespace troupe::actors

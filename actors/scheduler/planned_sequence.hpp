@@ -1,0 +1,58 @@
+// One sequence as the planner sees it: what is known, what is planned, what it holds. Plain value with arithmetic.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "actors/step_plan.hpp"
+
+namespace troupe::actors {
+
+/// Which actor a plan goes to. A sequence never has work in flight on both: they may overtake each other.
+enum class lane_kind : std::uint8_t { prefill, decode };
+
+enum class sequence_stage : std::uint8_t {
+  queued,
+  running,
+  yielding,  ///< preempted: gets no more rows; back to the queue when its steps in flight are done
+  ended,     ///< gets no more rows; forgotten when its steps in flight are done
+};
+
+struct planned_sequence {
+  std::shared_ptr<const sequence_terms> terms;
+  std::shared_ptr<const std::vector<std::int32_t>> known;  ///< tokens at the join: prompt and what was generated before
+  std::int32_t generated_before = 0;                       ///< how many of `known` were generated
+  std::vector<std::int32_t> fresh;                         ///< sampled since the join, as far as reported
+  std::uint32_t shard = 0;
+  std::uint64_t arrival = 0;  ///< order of admission; the highest is the youngest
+
+  sequence_stage stage = sequence_stage::queued;
+  bool paused = false;
+  bool started = false;  ///< its first prefill step was planned
+  bool asked = false;    ///< blocks asked for, answer outstanding
+  bool refused = false;  ///< the last answer was no, and nothing was released since
+  bool joined = false;   ///< the lane has been told
+
+  std::int32_t slot = -1;
+  std::int32_t rows = 0;     ///< KV rows planned in this residency
+  std::int32_t samples = 0;  ///< samples planned in this residency
+  std::int32_t blocks = 0;   ///< granted
+  std::vector<std::int32_t> new_blocks;     ///< granted, not yet in a plan
+  std::array<std::int32_t, 2> in_flight{};  ///< steps, by lane_kind
+
+  std::int32_t known_rows() const { return static_cast<std::int32_t>(known->size()); }
+  /// All rows it can ever use: the token sampled last is not fed.
+  std::int32_t final_rows() const { return known_rows() + terms->max_tokens - generated_before - 1; }
+  bool prefilling() const { return rows < known_rows(); }
+  bool wants_decode() const { return !prefilling() && samples < terms->max_tokens - generated_before; }
+  bool idle() const { return in_flight[0] + in_flight[1] == 0; }
+};
+
+constexpr std::int32_t blocks_for(std::int32_t rows, std::int32_t block_tokens) {
+  return (rows + block_tokens - 1) / block_tokens;
+}
+
+}  // namespace troupe::actors

@@ -1,0 +1,132 @@
+// How the planner fills a step: decodes first, then prompt chunks, under the token budget.
+#include <algorithm>
+
+#include "actors/scheduler/step_planner.hpp"
+
+namespace troupe::actors {
+
+/// Lanes may overtake each other, so a sequence is on one of them at a time.
+bool step_planner::free_for(const sequence& one, lane_kind lane) const {
+  const auto other = lane == lane_kind::decode ? lane_kind::prefill : lane_kind::decode;
+  return one.stage == sequence_stage::running && !one.paused && one.in_flight[static_cast<std::size_t>(other)] == 0;
+}
+
+bool step_planner::build(planner_outputs& out) {
+  const std::int32_t limit = options_.steps_in_flight;
+  if (options_.policy == batch_policy::mix)
+    return flying_[0] + flying_[1] < limit && (build_on(lane_kind::decode, out) || build_on(lane_kind::prefill, out));
+  return (flying_[1] < limit && build_on(lane_kind::decode, out)) ||
+         (flying_[0] < limit && build_on(lane_kind::prefill, out));
+}
+
+bool step_planner::build_on(lane_kind lane, planner_outputs& out) {
+  auto plan = std::make_shared<step_plan>();
+  flight what{lane, {}};
+  std::int32_t left = options_.max_batch_tokens;
+  if (lane == lane_kind::decode) {
+    left -= add_decodes(*plan, what);
+    if (plan->work.empty()) return false;
+  }
+  if (lane == lane_kind::prefill || options_.policy == batch_policy::mix) add_chunks(*plan, what, left, out);
+  if (plan->work.empty()) return false;
+  plan->step = next_step_++;
+  plan->leaves.swap(leaves_);
+  ++flying_[static_cast<std::size_t>(lane)];
+  flights_.emplace(plan->step, std::move(what));
+  out.plans.push_back({lane, std::move(plan)});
+  return true;
+}
+
+std::int32_t step_planner::add_decodes(step_plan& plan, flight& what) {
+  std::int32_t rows = 0;
+  for (sequence* one : running_) {
+    const bool room = one->rows < one->blocks * options_.block_tokens;
+    if (!free_for(*one, what.lane) || !one->wants_decode() || !room) continue;
+    add_work(plan, what, *one, 1);
+    ++rows;
+  }
+  return rows;
+}
+
+void step_planner::add_chunks(step_plan& plan, flight& what, std::int32_t left, planner_outputs& out) {
+  for (sequence* one : running_) {
+    if (!free_for(*one, what.lane) || !one->prefilling()) continue;
+    const std::int32_t remaining = one->known_rows() - one->rows;
+    std::int32_t chunk = std::min(remaining, left);
+    if (chunk < remaining) chunk -= chunk % options_.block_tokens;
+    if (chunk <= 0) return;
+    if (!one->started) {
+      one->started = true;
+      out.started.push_back({one->terms->generation, one->shard, one->known_rows(), one->terms->max_tokens});
+    }
+    add_work(plan, what, *one, chunk);
+    left -= chunk;
+  }
+}
+
+void step_planner::add_work(step_plan& plan, flight& what, sequence& one, std::int32_t rows) {
+  if (!one.joined) {
+    plan.joins.push_back({one.slot, one.terms, one.known, one.generated_before});
+    one.joined = true;
+  }
+  const bool sample = one.rows + rows >= one.known_rows();
+  plan.work.push_back({one.slot, one.rows, rows, sample, std::move(one.new_blocks)});
+  one.new_blocks.clear();
+  one.rows += rows;
+  one.samples += sample ? 1 : 0;
+  ++one.in_flight[static_cast<std::size_t>(what.lane)];
+  what.of.push_back(one.terms->generation);
+}
+
+std::string step_planner::check() const {
+  std::int64_t queued = 0;
+  std::uint64_t last = 0;
+  for (const sequence* one : queue_) {
+    if (one->stage != sequence_stage::queued || one->slot >= 0 || one->blocks != 0 || !one->idle())
+      return "a queued sequence holds something";
+    if (one->arrival <= last) return "the queue is out of order";
+    last = one->arrival;
+    queued += one->known_rows();
+  }
+  if (queued != queued_tokens_) return "queued tokens are counted wrongly";
+  std::vector<bool> taken(static_cast<std::size_t>(options_.max_sequences), false);
+  for (const std::int32_t slot : free_slots_) taken[static_cast<std::size_t>(slot)] = true;
+  std::int64_t held = 0;
+  std::int64_t in_flight = 0;
+  for (const sequence* one : running_) {
+    if (one->stage == sequence_stage::queued || one->slot < 0) return "a running sequence has no slot";
+    if (taken[static_cast<std::size_t>(one->slot)]) return "a slot is used twice";
+    taken[static_cast<std::size_t>(one->slot)] = true;
+    if (one->rows > one->blocks * options_.block_tokens) return "rows are planned without blocks";
+    if (one->rows > std::max(one->final_rows(), one->known_rows())) return "rows are planned past the end";
+    if (one->generated_before + one->samples > one->terms->max_tokens) return "more samples planned than wanted";
+    if (static_cast<std::int32_t>(one->fresh.size()) > one->samples) return "more tokens came than were planned";
+    if (one->in_flight[0] > 0 && one->in_flight[1] > 0) return "a sequence is on both lanes";
+    held += one->blocks;
+    in_flight += one->in_flight[0] + one->in_flight[1];
+  }
+  if (free_slots_.size() + running_.size() != taken.size()) return "a slot is lost";
+  if (queue_.size() + running_.size() != sequences_.size()) return "a sequence is lost";
+  if (held + free_ != options_.total_blocks) return "blocks held and free do not add up";
+  for (const auto& [step, what] : flights_) in_flight -= static_cast<std::int64_t>(what.of.size());
+  if (in_flight != 0) return "steps in flight are counted wrongly";
+  return {};
+}
+
+std::string step_planner::draw() const {
+  std::string lines = std::to_string(free_) + " blocks free, " + std::to_string(flights_.size()) + " steps in flight\n";
+  const auto line = [&lines](const char* where, const sequence& one) {
+    lines += std::string("  ") + where + " " + std::to_string(one.terms->generation) + " stage " +
+             std::to_string(static_cast<int>(one.stage)) + " slot " + std::to_string(one.slot) + " rows " +
+             std::to_string(one.rows) + "/" + std::to_string(one.known_rows()) + " samples " +
+             std::to_string(one.samples) + "/" + std::to_string(one.terms->max_tokens - one.generated_before) +
+             " blocks " + std::to_string(one.blocks) + " in flight " + std::to_string(one.in_flight[0]) + "+" +
+             std::to_string(one.in_flight[1]) + (one.paused ? " paused" : "") + (one.asked ? " asked" : "") +
+             (one.refused ? " refused" : "") + "\n";
+  };
+  for (const sequence* one : running_) line("running", *one);
+  for (const sequence* one : queue_) line("queued ", *one);
+  return lines;
+}
+
+}  // namespace troupe::actors

@@ -1,0 +1,201 @@
+// What happens to sequences: arrivals, ends, tokens, grants, preemption. Plans are built in step_builder.cpp.
+#include "actors/scheduler/step_planner.hpp"
+
+#include <algorithm>
+
+namespace troupe::actors {
+
+namespace {
+
+bool older(const planned_sequence* a, const planned_sequence* b) { return a->arrival < b->arrival; }
+
+generation_id id_of(const planned_sequence& one) { return one.terms->generation; }
+
+}  // namespace
+
+step_planner::step_planner(planner_options options) : options_(options), free_(options.total_blocks) {
+  options_.max_sequences = std::max(1, options_.max_sequences);
+  options_.max_batch_tokens = std::max(options_.max_batch_tokens, options_.max_sequences + options_.block_tokens);
+  for (std::int32_t slot = options_.max_sequences; slot-- > 0;) free_slots_.push_back(slot);
+}
+
+void step_planner::refuse(const sequence_terms& terms, std::uint32_t shard, errc code, std::string text,
+                          planner_outputs& out) {
+  out.failures.push_back({terms.generation, shard, error{code, std::move(text), {}}});
+}
+
+void step_planner::admit(std::shared_ptr<const sequence_terms> terms,
+                         std::shared_ptr<const std::vector<std::int32_t>> prompt, std::uint32_t shard,
+                         planner_outputs& out) {
+  if (sequences_.contains(terms->generation)) return;  // a message sent twice must not end the first one
+  if (closed_) return refuse(*terms, shard, errc::shutting_down, "The server is shutting down.", out);
+  if (prompt->empty()) return refuse(*terms, shard, errc::invalid_argument, "The prompt is empty.", out);
+  if (terms->max_tokens < 1)
+    return refuse(*terms, shard, errc::invalid_argument, "max_tokens must be at least 1.", out);
+  sequence one;
+  one.terms = std::move(terms);
+  one.known = std::move(prompt);
+  one.shard = shard;
+  if (entry_blocks(one) > options_.total_blocks)
+    return refuse(*one.terms, shard, errc::out_of_memory,
+                  "The prompt of " + std::to_string(one.known_rows()) + " tokens can never fit the KV memory of " +
+                      std::to_string(std::int64_t{options_.total_blocks} * options_.block_tokens) + " tokens.",
+                  out);
+  const bool full = queue_.size() >= options_.queue_sequences ||
+                    (!queue_.empty() && queued_tokens_ + one.known_rows() > options_.queue_tokens);
+  if (full) return refuse(*one.terms, shard, errc::overloaded, "The queue is full; try again later.", out);
+
+  one.arrival = next_arrival_++;
+  out.admitted.push_back({id_of(one), shard, one.known_rows(), one.terms->max_tokens});
+  queued_tokens_ += one.known_rows();
+  const generation_id id = id_of(one);
+  queue_.push_back(&sequences_.emplace(id, std::move(one)).first->second);
+  advance(out);
+}
+
+void step_planner::end(generation_id id, planner_outputs& out) {
+  const auto at = sequences_.find(id);
+  if (at == sequences_.end()) return;
+  sequence& one = at->second;
+  if (one.stage == sequence_stage::queued) {
+    if (one.asked) out.releases.push_back(id);  // the grant is on its way
+    leave_queue(one);
+    sequences_.erase(at);
+  } else {
+    one.stage = sequence_stage::ended;
+    settle(one, out);
+  }
+  advance(out);
+}
+
+void step_planner::pause(generation_id id, bool on, planner_outputs& out) {
+  const auto at = sequences_.find(id);
+  if (at == sequences_.end() || at->second.paused == on) return;
+  at->second.paused = on;
+  advance(out);
+}
+
+void step_planner::done(const step_result& result, planner_outputs& out) {
+  const auto at = flights_.find(result.step);
+  if (at == flights_.end()) return;
+  const flight what = std::move(at->second);
+  flights_.erase(at);
+  --flying_[static_cast<std::size_t>(what.lane)];
+  for (const step_token& token : result.tokens) take_token(token);
+  for (const generation_id id : what.of) {
+    const auto which = sequences_.find(id);
+    if (which == sequences_.end()) continue;
+    --which->second.in_flight[static_cast<std::size_t>(what.lane)];
+    settle(which->second, out);
+  }
+  advance(out);
+}
+
+void step_planner::take_token(const step_token& token) {
+  const auto at = sequences_.find(token.generation);
+  if (at == sequences_.end() || at->second.stage == sequence_stage::ended) return;
+  at->second.fresh.push_back(token.id);
+  if (token.end != sequence_end::none) at->second.stage = sequence_stage::ended;
+}
+
+void step_planner::granted(const std::vector<block_grant>& grants, std::int32_t free_blocks, planner_outputs& out) {
+  asking_ = false;
+  free_ = free_blocks + released_meanwhile_;
+  released_meanwhile_ = 0;
+  for (const block_grant& grant : grants) {
+    const auto at = sequences_.find(grant.id);
+    if (at == sequences_.end() || !at->second.asked) {
+      free_ += static_cast<std::int32_t>(grant.blocks.size());  // a release is on its way to the store
+      continue;
+    }
+    sequence& one = at->second;
+    one.asked = false;
+    one.refused = grant.blocks.empty();
+    one.blocks += static_cast<std::int32_t>(grant.blocks.size());
+    one.new_blocks.insert(one.new_blocks.end(), grant.blocks.begin(), grant.blocks.end());
+    if (one.stage == sequence_stage::queued && !one.refused) enter(one);
+  }
+  advance(out);
+}
+
+void step_planner::enter(sequence& one) {
+  leave_queue(one);
+  one.stage = sequence_stage::running;
+  one.slot = free_slots_.back();
+  free_slots_.pop_back();
+  running_.insert(std::upper_bound(running_.begin(), running_.end(), &one, older), &one);
+}
+
+void step_planner::leave_queue(sequence& one) {
+  queue_.erase(std::find(queue_.begin(), queue_.end(), &one));
+  queued_tokens_ -= one.known_rows();
+}
+
+void step_planner::settle(sequence& one, planner_outputs& out) {
+  if (!one.idle() || (one.stage != sequence_stage::ended && one.stage != sequence_stage::yielding)) return;
+  release(one, out);
+  if (one.stage == sequence_stage::yielding)
+    requeue(one);
+  else
+    sequences_.erase(id_of(one));
+}
+
+void step_planner::release(sequence& one, planner_outputs& out) {
+  out.releases.push_back(id_of(one));
+  free_ += one.blocks;
+  if (asking_) released_meanwhile_ += one.blocks;
+  if (one.joined) leaves_.push_back({one.slot, id_of(one)});
+  free_slots_.push_back(one.slot);
+  running_.erase(std::find(running_.begin(), running_.end(), &one));
+  for (sequence* other : running_) other->refused = false;
+  one.blocks = 0;
+  one.new_blocks.clear();
+  one.slot = -1;
+  one.asked = one.refused = one.joined = false;
+}
+
+void step_planner::requeue(sequence& one) {
+  auto all = std::make_shared<std::vector<std::int32_t>>(*one.known);
+  all->insert(all->end(), one.fresh.begin(), one.fresh.end());
+  one.generated_before += static_cast<std::int32_t>(one.fresh.size());
+  one.known = std::move(all);
+  one.fresh.clear();
+  one.rows = one.samples = 0;
+  one.stage = sequence_stage::queued;
+  queued_tokens_ += one.known_rows();
+  queue_.insert(std::upper_bound(queue_.begin(), queue_.end(), &one, older), &one);
+}
+
+void step_planner::preempt(sequence& one, planner_outputs& out) {
+  ++out.preemptions;
+  one.stage = sequence_stage::yielding;
+  settle(one, out);
+}
+
+void step_planner::fail_all(const error& why, planner_outputs& out) {
+  for (auto& [id, one] : sequences_) {
+    if (one.stage != sequence_stage::ended) out.failures.push_back({id, one.shard, why});
+    if (one.blocks > 0 || one.asked) out.releases.push_back(id);
+    free_ += one.blocks;
+    if (asking_) released_meanwhile_ += one.blocks;
+    if (one.joined) leaves_.push_back({one.slot, id});
+    if (one.slot >= 0) free_slots_.push_back(one.slot);
+  }
+  running_.clear();
+  queue_.clear();
+  sequences_.clear();
+  flights_.clear();
+  flying_ = {};
+  queued_tokens_ = 0;
+}
+
+void step_planner::advance(planner_outputs& out) {
+  relieve(out);
+  while (make_room(out)) {
+  }
+  ask(out);
+  while (build(out)) {
+  }
+}
+
+}  // namespace troupe::actors

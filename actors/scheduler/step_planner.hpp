@@ -1,0 +1,144 @@
+// Continuous batching: who waits, who runs, what the next steps compute. A pure state machine: no clock, no threads,
+// no actors; knows no tensor and no text.
+//
+// Rules. Decodes go before prompt chunks, chunks in order of arrival, all under max_batch_tokens. Steps are planned
+// while earlier ones compute, so a decode row may be planned before the token it feeds is known; ends by length are
+// foreseen, ends by token come a step late. Blocks are asked for ahead of need. When the pool is dry the youngest
+// gives up its blocks and waits at the front with its tokens so far.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include <troupe/result.hpp>
+
+#include "actors/kv_store/block_grant.hpp"
+#include "actors/scheduler/planned_sequence.hpp"
+#include "actors/step_plan.hpp"
+
+namespace troupe::actors {
+
+/// mix: one step may hold decode rows and prompt chunks (one device queue). split: a step is one or the other (two
+/// queues, as on a GPU).
+enum class batch_policy : std::uint8_t { mix, split };
+
+struct planner_options {
+  std::int32_t max_sequences = 64;
+  std::int32_t max_batch_tokens = 512;  ///< raised to max_sequences + a block, so that decodes never starve prompts
+  std::int32_t block_tokens = 16;
+  std::int32_t total_blocks = 0;
+  std::size_t queue_sequences = 1024;
+  std::int64_t queue_tokens = 1 << 20;
+  std::int32_t steps_in_flight = 2;  ///< on each lane
+  std::int32_t block_headroom = 8;   ///< tokens before a block's end at which the next one is asked for
+  batch_policy policy = batch_policy::mix;
+};
+
+/// Effects of one call. Releases are to be sent before needs; each list in order.
+struct planner_outputs {
+  struct routed_plan {
+    lane_kind lane = lane_kind::decode;
+    std::shared_ptr<const step_plan> plan;
+  };
+  struct refusal {
+    generation_id id = 0;
+    std::uint32_t shard = 0;
+    error why;
+  };
+  struct notice {
+    generation_id id = 0;
+    std::uint32_t shard = 0;
+    std::int32_t prompt_tokens = 0;
+    std::int32_t max_tokens = 0;
+  };
+  std::vector<notice> admitted;
+  std::vector<notice> started;
+  std::vector<refusal> failures;
+  std::vector<generation_id> releases;
+  std::vector<block_need> needs;
+  std::vector<routed_plan> plans;
+  std::int32_t preemptions = 0;
+};
+
+/// One owner, one thread. Each call costs at most a pass over the running set.
+class step_planner {
+public:
+  explicit step_planner(planner_options options);
+
+  void admit(std::shared_ptr<const sequence_terms> terms, std::shared_ptr<const std::vector<std::int32_t>> prompt,
+             std::uint32_t shard, planner_outputs& out);
+  void end(generation_id id, planner_outputs& out);
+  void pause(generation_id id, bool on, planner_outputs& out);
+  void done(const step_result& result, planner_outputs& out);
+  void granted(const std::vector<block_grant>& grants, std::int32_t free_blocks, planner_outputs& out);
+  /// From now on admit refuses with shutting_down.
+  void close() { closed_ = true; }
+  /// Fails and forgets everything; steps in flight are not waited for.
+  void fail_all(const error& why, planner_outputs& out);
+
+  bool empty() const { return sequences_.empty(); }
+  std::size_t queued() const { return queue_.size(); }
+  std::size_t running() const { return running_.size(); }
+  std::int32_t steps_in_flight(lane_kind lane) const { return flying_[static_cast<std::size_t>(lane)]; }
+  std::int32_t free_blocks() const { return free_; }
+
+  /// Empty, or the broken invariant.
+  std::string check() const;
+  std::string draw() const;
+
+private:
+  using sequence = planned_sequence;
+  struct flight {
+    lane_kind lane;
+    std::vector<generation_id> of;
+  };
+
+  void refuse(const sequence_terms& terms, std::uint32_t shard, errc code, std::string text, planner_outputs& out);
+  void advance(planner_outputs& out);
+  void take_token(const step_token& token);
+  void settle(sequence& one, planner_outputs& out);
+  void release(sequence& one, planner_outputs& out);
+  void requeue(sequence& one);
+  void enter(sequence& one);
+  void leave_queue(sequence& one);
+  void preempt(sequence& one, planner_outputs& out);
+  // block_demand.cpp
+  std::int32_t entry_blocks(const sequence& one) const;
+  std::int32_t reserve_for(std::size_t running) const;
+  bool stalled(const sequence& one) const;
+  bool retiring() const;
+  void relieve(planner_outputs& out);
+  bool make_room(planner_outputs& out);
+  void ask(planner_outputs& out);
+  void ask_for_waiting(std::int32_t left, planner_outputs& out);
+  // step_builder.cpp
+  bool free_for(const sequence& one, lane_kind lane) const;
+  bool build(planner_outputs& out);
+  bool build_on(lane_kind lane, planner_outputs& out);
+  std::int32_t add_decodes(step_plan& plan, flight& what);
+  void add_chunks(step_plan& plan, flight& what, std::int32_t left, planner_outputs& out);
+  void add_work(step_plan& plan, flight& what, sequence& one, std::int32_t rows);
+
+  planner_options options_;
+  std::unordered_map<generation_id, sequence> sequences_;
+  std::vector<sequence*> running_;  // with a slot (running, yielding, ended with steps in flight), by arrival
+  std::deque<sequence*> queue_;     // by arrival
+  std::vector<std::int32_t> free_slots_;
+  std::vector<slot_leave> leaves_;
+  std::unordered_map<std::uint64_t, flight> flights_;
+  std::array<std::int32_t, 2> flying_{};  // by lane_kind
+  std::int64_t queued_tokens_ = 0;
+  std::int32_t free_ = 0;  // blocks, as last reported and released since
+  std::int32_t released_meanwhile_ = 0;  // while an answer of the store is on its way
+  std::uint64_t next_arrival_ = 1;
+  std::uint64_t next_step_ = 1;
+  bool asking_ = false;
+  bool closed_ = false;
+};
+
+}  // namespace troupe::actors

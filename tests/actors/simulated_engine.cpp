@@ -1,0 +1,155 @@
+// The other side of the planner's outputs.
+#include "simulated_engine.hpp"
+
+#include <algorithm>
+
+namespace troupe::actors {
+
+void simulated_engine::admit(generation_id id, std::int32_t prompt, std::int32_t max_tokens, std::int32_t eos_after) {
+  fates[id] = {prompt, max_tokens, eos_after, false, false, 0, errc::internal, sequence_end::none, {}};
+  auto terms = std::make_shared<sequence_terms>();
+  terms->generation = id;
+  terms->max_tokens = max_tokens;
+  planner_outputs out;
+  planner.admit(std::move(terms), std::make_shared<std::vector<std::int32_t>>(static_cast<std::size_t>(prompt), 7), 0, out);
+  take(out);
+}
+
+void simulated_engine::cancel(generation_id id) {
+  fates[id].cancelled = true;
+  planner_outputs out;
+  planner.end(id, out);
+  take(out);
+}
+
+void simulated_engine::pause(generation_id id, bool on) {
+  planner_outputs out;
+  planner.pause(id, on, out);
+  take(out);
+}
+
+void simulated_engine::take(planner_outputs& out) {
+  for (const auto& one : out.admitted) fates[one.id].admitted = true;
+  for (const auto& one : out.started) admission_order.push_back(one.id);
+  for (const auto& one : out.failures) {
+    ++fates[one.id].ends;
+    fates[one.id].why = one.why.code;
+    fates[one.id].how = sequence_end::failed;
+  }
+  if (!out.releases.empty()) to_store_.push_back({false, {}, out.releases});
+  if (!out.needs.empty()) to_store_.push_back({true, out.needs, {}});
+  for (const auto& one : out.plans) {
+    std::int32_t rows = 0;
+    for (const slot_work& work : one.plan->work) rows += work.rows;
+    expect(rows <= std::max(options_.max_batch_tokens, options_.max_sequences + options_.block_tokens), "a step over budget");
+    expect(rows > 0, "an empty step");
+    plans.push_back(*one.plan);
+    lanes_[static_cast<std::size_t>(one.lane)].push_back(one.plan);
+  }
+  preemptions += out.preemptions;
+  const std::string fault = planner.check();
+  expect(fault.empty(), fault);
+  const auto sound = store.check();
+  expect(sound.ok(), sound.ok() ? "" : sound.why().text);
+}
+
+std::size_t simulated_engine::waiting() const {
+  return to_store_.size() + from_store_.size() + lanes_[0].size() + lanes_[1].size() + results_.size();
+}
+
+void simulated_engine::let(std::size_t n) {
+  for (std::size_t i = 0; i < 5; ++i) {
+    switch ((n + i) % 5) {
+      case 0: if (!to_store_.empty()) return run_store(); break;
+      case 1:
+        if (!from_store_.empty()) {
+          const auto answer = std::move(from_store_.front());
+          from_store_.pop_front();
+          planner_outputs out;
+          planner.granted(answer.first, answer.second, out);
+          return take(out);
+        }
+        break;
+      case 2: if (!lanes_[0].empty()) return run_lane(0); break;
+      case 3: if (!lanes_[1].empty()) return run_lane(1); break;
+      default: if (!results_.empty()) return deliver(); break;
+    }
+  }
+}
+
+void simulated_engine::run_dry() {
+  while (waiting() > 0 && broken.empty()) let(0);
+}
+
+void simulated_engine::run_store() {
+  const store_message message = std::move(to_store_.front());
+  to_store_.pop_front();
+  if (message.reserve) {
+    auto grants = store.reserve(message.needs);
+    for (const auto& grant : grants)
+      for (const std::int32_t block : grant.blocks) {
+        expect(!owner_.contains(block), "a block is granted twice");
+        owner_[block] = grant.id;
+      }
+    from_store_.push_back({std::move(grants), store.free()});
+  }
+  for (const generation_id id : message.ids) {
+    store.release(id);
+    std::erase_if(owner_, [id](const auto& held) { return held.second == id; });
+  }
+  const auto sound = store.check();
+  expect(sound.ok(), sound.ok() ? "" : sound.why().text);
+}
+
+void simulated_engine::run_lane(std::size_t lane) {
+  const auto plan = std::move(lanes_[lane].front());
+  lanes_[lane].pop_front();
+  for (const slot_leave& leave : plan->leaves)
+    if (slots_[leave.slot].generation == leave.generation) slots_.erase(leave.slot);
+  for (const slot_join& join : plan->joins)
+    slots_[join.slot] = {join.terms->generation, *join.tokens, join.generated, 0, join.terms->max_tokens, {}, false};
+  step_result result;
+  result.step = plan->step;
+  for (const slot_work& work : plan->work) run_work(work, result);
+  results_.push_back(std::move(result));
+}
+
+void simulated_engine::run_work(const slot_work& work, step_result& result) {
+  slot_state& slot = slots_[work.slot];
+  slot.blocks.insert(slot.blocks.end(), work.new_blocks.begin(), work.new_blocks.end());
+  if (slot.ended) return;
+  expect(slot.generation != 0, "work for an empty slot");
+  expect(slot.rows == work.position, "rows computed out of order");
+  slot.rows += work.rows;
+  expect(slot.rows <= static_cast<std::int32_t>(slot.blocks.size()) * options_.block_tokens, "rows without blocks");
+  for (const std::int32_t block : slot.blocks) {
+    const auto at = owner_.find(block);
+    expect(at != owner_.end() && at->second == slot.generation, "a step uses a block that was given back");
+  }
+  const auto known = static_cast<std::int32_t>(slot.known.size());
+  expect(slot.rows <= known, "a row before its token");
+  expect(work.sample == (slot.rows == known), "sampling not after the last known token");
+  if (!work.sample) return;
+  step_token token{slot.generation, work.slot, true_token(slot.generation, slot.generated), sequence_end::none, 0, {}, {}};
+  if (slot.generated++ == fates[slot.generation].eos_after) token.end = sequence_end::eos;
+  else if (slot.generated == slot.max_tokens) token.end = sequence_end::length;
+  slot.known.push_back(token.id);
+  slot.ended = token.end != sequence_end::none;
+  result.tokens.push_back(token);
+}
+
+void simulated_engine::deliver() {
+  const step_result result = std::move(results_.front());
+  results_.pop_front();
+  for (const step_token& token : result.tokens) {
+    fate& one = fates[token.generation];
+    if (token.end != sequence_end::eos) one.tokens.push_back(token.id);
+    one.how = token.end;
+    if (token.end != sequence_end::none) ++one.ends;
+  }
+  planner_outputs out;
+  planner.done(result, out);
+  take(out);
+}
+
+}  // namespace troupe::actors

@@ -1,0 +1,86 @@
+// A step planner with a kv_store and a lane around it, driven by hand: messages wait in queues until the test lets one
+// through. Checks what the real lane relies on while it goes. Knows no CAF.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "actors/kv_store/kv_store.hpp"
+#include "actors/scheduler/step_planner.hpp"
+
+namespace troupe::actors {
+
+/// Token `index` of a generation: any pure function will do.
+inline std::int32_t true_token(generation_id id, std::int32_t index) {
+  return static_cast<std::int32_t>((id * 2654435761u + static_cast<std::uint64_t>(index) * 40503u) % 50000u);
+}
+
+class simulated_engine {
+public:
+  struct fate {
+    std::int32_t prompt = 0;
+    std::int32_t max_tokens = 0;
+    std::int32_t eos_after = -1;  ///< index of the token that is the end token; -1: none
+    bool admitted = false;
+    bool cancelled = false;
+    int ends = 0;
+    errc why = errc::internal;
+    sequence_end how = sequence_end::none;
+    std::vector<std::int32_t> tokens;
+  };
+
+  simulated_engine(planner_options options) : planner(options), store(options.total_blocks), options_(options) {}
+
+  void admit(generation_id id, std::int32_t prompt, std::int32_t max_tokens, std::int32_t eos_after);
+  void cancel(generation_id id);
+  void pause(generation_id id, bool on);
+  /// Lets the `n`th of the waiting things happen: a message to the store, an answer of it, a step of a lane, a result.
+  void let(std::size_t n);
+  std::size_t waiting() const;
+  void run_dry();
+
+  step_planner planner;
+  kv_store store;
+  std::map<generation_id, fate> fates;
+  std::vector<generation_id> admission_order;  ///< of first prefill steps
+  std::vector<step_plan> plans;
+  std::string broken;  ///< the first broken rule
+  std::int32_t preemptions = 0;
+
+private:
+  struct slot_state {
+    generation_id generation = 0;
+    std::vector<std::int32_t> known;
+    std::int32_t generated = 0, rows = 0, max_tokens = 0;
+    std::vector<std::int32_t> blocks;
+    bool ended = false;
+  };
+  struct store_message {
+    bool reserve = false;
+    std::vector<block_need> needs;
+    std::vector<generation_id> ids;
+  };
+
+  void take(planner_outputs& out);
+  void expect(bool rule, const std::string& text) {
+    if (!rule && broken.empty()) broken = text + "\n" + planner.draw() + store.draw();
+  }
+  void run_store();
+  void run_lane(std::size_t lane);
+  void run_work(const slot_work& work, step_result& result);
+  void deliver();
+
+  planner_options options_;
+  std::deque<store_message> to_store_;
+  std::deque<std::pair<std::vector<block_grant>, std::int32_t>> from_store_;
+  std::deque<std::shared_ptr<const step_plan>> lanes_[2];
+  std::deque<step_result> results_;
+  std::map<std::int32_t, slot_state> slots_;
+  std::map<std::int32_t, generation_id> owner_;  ///< of each block, as the store sees it
+};
+
+}  // namespace troupe::actors

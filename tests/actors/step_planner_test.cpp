@@ -1,0 +1,199 @@
+// The planner under random traffic: whatever order messages arrive in, every sequence gets its own tokens, once.
+#include <random>
+
+#include "simulated_engine.hpp"
+#include "support/catch.hpp"
+
+using namespace troupe;
+using namespace troupe::actors;
+
+namespace {
+
+planner_options small(std::int32_t blocks, batch_policy policy) {
+  planner_options options;
+  options.max_sequences = 4;
+  options.max_batch_tokens = 32;
+  options.total_blocks = blocks;
+  options.policy = policy;
+  return options;
+}
+
+void require_sound(const simulated_engine& engine) {
+  INFO(engine.planner.draw() << engine.store.draw());
+  REQUIRE(engine.broken == "");
+}
+
+void require_right_end(const simulated_engine& engine, generation_id id, const simulated_engine::fate& one) {
+  INFO("generation " << id << "\n" << engine.planner.draw());
+  for (std::size_t i = 0; i < one.tokens.size(); ++i)
+    REQUIRE(one.tokens[i] == true_token(id, static_cast<std::int32_t>(i)));
+  if (one.cancelled) {
+    REQUIRE(one.ends <= 1);
+    return;
+  }
+  REQUIRE(one.ends == 1);
+  if (one.how == sequence_end::failed) {
+    REQUIRE((one.why == errc::out_of_memory || one.why == errc::overloaded));
+    return;
+  }
+  const bool by_token = one.eos_after >= 0 && one.eos_after < one.max_tokens;
+  REQUIRE(one.how == (by_token ? sequence_end::eos : sequence_end::length));
+  REQUIRE(static_cast<std::int32_t>(one.tokens.size()) == (by_token ? one.eos_after : one.max_tokens));
+}
+
+void random_life(std::uint32_t seed, batch_policy policy) {
+  std::mt19937 random(seed);
+  const auto up_to = [&random](std::uint32_t n) { return static_cast<std::int32_t>(random() % n); };
+  simulated_engine engine(small(3 + up_to(12), policy));
+  generation_id next = 1;
+  for (int step = 0; step < 400; ++step) {
+    const auto what = up_to(20);
+    if (what == 0 && next < 30)
+      engine.admit(next++, 1 + up_to(70), 1 + up_to(60), up_to(3) == 0 ? up_to(40) : -1);
+    else if (what == 1 && next > 1)
+      up_to(3) == 0 ? engine.cancel(1 + random() % (next - 1)) : engine.pause(1 + random() % (next - 1), up_to(2) == 0);
+    else
+      engine.let(random() % 5);
+    require_sound(engine);
+  }
+  for (generation_id id = 1; id < next; ++id) engine.pause(id, false);
+  engine.run_dry();
+  require_sound(engine);
+  CAPTURE(seed);
+  for (const auto& [id, one] : engine.fates) require_right_end(engine, id, one);
+  INFO(engine.planner.draw() << engine.store.draw());
+  REQUIRE(engine.planner.empty());
+  REQUIRE(engine.store.free() == engine.store.total());
+}
+
+}  // namespace
+
+TEST_CASE("every admitted sequence ends once with its own tokens and every block comes back, mixed steps") {
+  for (std::uint32_t seed = 1; seed <= 400; ++seed) random_life(seed, batch_policy::mix);
+}
+
+TEST_CASE("every admitted sequence ends once with its own tokens and every block comes back, split steps") {
+  for (std::uint32_t seed = 1001; seed <= 1400; ++seed) random_life(seed, batch_policy::split);
+}
+
+TEST_CASE("sequences start in the order of their arrival") {
+  simulated_engine engine(small(64, batch_policy::mix));
+  for (generation_id id = 1; id <= 20; ++id) engine.admit(id, static_cast<std::int32_t>(1 + id * 7 % 90), 5, -1);
+  engine.run_dry();
+  require_sound(engine);
+  REQUIRE(engine.admission_order.size() == 20);
+  for (generation_id id = 1; id <= 20; ++id) REQUIRE(engine.admission_order[id - 1] == id);
+}
+
+TEST_CASE("a long prompt never keeps decodes from a step") {
+  simulated_engine engine(small(200, batch_policy::mix));
+  engine.admit(1, 4, 100, -1);
+  while (engine.fates[1].tokens.empty()) engine.let(0);
+  const std::size_t before = engine.plans.size();
+  engine.admit(2, 1000, 2, -1);
+  engine.run_dry();
+  require_sound(engine);
+  std::size_t chunks = 0;
+  for (std::size_t i = before; i < engine.plans.size(); ++i) {
+    const auto& work = engine.plans[i].work;
+    if (work.back().rows <= 1) continue;
+    ++chunks;
+    REQUIRE((work.size() == 2 || engine.fates[1].ends == 1));
+    REQUIRE(work.back().position % 16 == 0);
+  }
+  REQUIRE(chunks >= 1000 / 32);
+}
+
+TEST_CASE("the next step is planned while one computes") {
+  simulated_engine engine(small(64, batch_policy::mix));
+  engine.admit(1, 4, 100, -1);
+  while (engine.fates[1].tokens.size() < 3) engine.let(0);
+  REQUIRE(engine.planner.steps_in_flight(lane_kind::decode) == 2);
+}
+
+TEST_CASE("a small pool preempts, and the tokens stay the same") {
+  simulated_engine engine(small(6, batch_policy::mix));
+  for (generation_id id = 1; id <= 4; ++id) engine.admit(id, 3, 60, -1);
+  engine.run_dry();
+  require_sound(engine);
+  REQUIRE(engine.preemptions > 0);
+  for (const auto& [id, one] : engine.fates) require_right_end(engine, id, one);
+}
+
+TEST_CASE("a sequence alone that outgrows the pool fails with out_of_memory and gives its blocks back") {
+  simulated_engine engine(small(2, batch_policy::mix));
+  engine.admit(1, 10, 100, -1);
+  engine.run_dry();
+  require_sound(engine);
+  REQUIRE(engine.fates[1].why == errc::out_of_memory);
+  REQUIRE(engine.fates[1].tokens.size() == 2 * 16 - 10 + 1);
+  REQUIRE(engine.store.free() == 2);
+}
+
+TEST_CASE("a prompt that can never fit is refused at once") {
+  simulated_engine engine(small(2, batch_policy::mix));
+  engine.admit(1, 32, 2, -1);
+  REQUIRE(engine.fates[1].why == errc::out_of_memory);
+  REQUIRE_FALSE(engine.fates[1].admitted);
+  engine.admit(2, 32, 1, -1);  // needs no row beyond its prompt
+  engine.run_dry();
+  REQUIRE(engine.fates[2].how == sequence_end::length);
+}
+
+TEST_CASE("a full queue refuses with overloaded, by count and by tokens") {
+  auto options = small(64, batch_policy::mix);
+  options.max_sequences = 1;
+  options.queue_sequences = 2;
+  options.queue_tokens = 100;
+  simulated_engine engine(options);
+  engine.admit(1, 4, 100, -1);
+  engine.let(0);
+  engine.let(1);
+  engine.admit(2, 60, 1, -1);
+  engine.admit(3, 60, 1, -1);
+  REQUIRE(engine.fates[3].why == errc::overloaded);
+  engine.admit(4, 30, 1, -1);
+  REQUIRE(engine.fates[4].admitted);
+  engine.admit(5, 1, 1, -1);
+  REQUIRE(engine.fates[5].why == errc::overloaded);
+}
+
+TEST_CASE("a paused sequence yields its place to one that waits, and goes on later") {
+  auto options = small(64, batch_policy::mix);
+  options.max_sequences = 1;
+  simulated_engine engine(options);
+  engine.admit(1, 4, 40, -1);
+  while (engine.fates[1].tokens.size() < 5) engine.let(0);
+  engine.pause(1, true);
+  engine.admit(2, 4, 10, -1);
+  engine.run_dry();
+  require_right_end(engine, 2, engine.fates[2]);
+  REQUIRE(engine.fates[1].ends == 0);
+  engine.pause(1, false);
+  engine.run_dry();
+  require_sound(engine);
+  require_right_end(engine, 1, engine.fates[1]);
+}
+
+TEST_CASE("after close new sequences are refused and old ones finish") {
+  simulated_engine engine(small(64, batch_policy::mix));
+  engine.admit(1, 4, 10, -1);
+  engine.planner.close();
+  engine.admit(2, 4, 10, -1);
+  engine.run_dry();
+  REQUIRE(engine.fates[2].why == errc::shutting_down);
+  require_right_end(engine, 1, engine.fates[1]);
+  REQUIRE(engine.planner.empty());
+}
+
+TEST_CASE("fail_all ends every sequence and gives every block back") {
+  simulated_engine engine(small(20, batch_policy::split));
+  for (generation_id id = 1; id <= 6; ++id) engine.admit(id, 20, 30, -1);
+  for (int i = 0; i < 40; ++i) engine.let(static_cast<std::size_t>(i));
+  planner_outputs out;
+  engine.planner.fail_all({errc::internal, "the lane died", {}}, out);
+  REQUIRE(engine.planner.empty());
+  REQUIRE(engine.planner.check() == "");
+  REQUIRE(engine.planner.free_blocks() == 20);
+  REQUIRE_FALSE(out.failures.empty());
+}

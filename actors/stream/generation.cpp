@@ -36,6 +36,7 @@ void generation::append(const step_token& token, clock::time_point when) {
 
   std::vector<stream_token> released;
   ++usage_.completion_tokens;
+  last_token_at_ = when;
   stopped_ = assembler_.push(described(token), released);
   record(released, stopped_);
   if (stopped_) {

@@ -43,6 +43,8 @@ public:
   const token_log& log() const noexcept { return log_; }
   const troupe::usage& used() const noexcept { return usage_; }
   const std::optional<error>& failure() const noexcept { return failure_; }
+  clock::time_point submitted() const noexcept { return submitted_; }
+  clock::time_point last_token_at() const noexcept { return last_token_at_; }
   clock::time_point ended_at() const noexcept { return ended_at_; }
 
   event started_event(std::uint64_t id, std::uint64_t offset) const;
@@ -52,7 +54,6 @@ public:
   event last_event(std::uint64_t id) const;
 
 private:
-  void take(const step_token& token, std::vector<stream_token>& released);
   void finish(finish_reason reason, clock::time_point when);
   void record(std::vector<stream_token>& released, bool at_end);
   stream_token described(const step_token& token) const;
@@ -70,6 +71,7 @@ private:
   troupe::usage usage_;
   troupe::timing timing_;
   clock::time_point submitted_;
+  clock::time_point last_token_at_;
   clock::time_point ended_at_;
 };
 

@@ -62,9 +62,7 @@ void stream_shard::step(const step_result& result, stream_outputs& out) {
   for (const step_token& token : result.tokens) {
     const auto at = live_.find(token.generation);
     if (at == live_.end() || at->second.ended) continue;
-    const std::int32_t before = at->second.state.used().completion_tokens;
-    at->second.state.append(token, result.ended);
-    counters_->tokens += static_cast<std::uint64_t>(at->second.state.used().completion_tokens - before);
+    count_token(at->second.state, token, result.ended);
     settle(at, result.ended, out);
   }
 }
@@ -177,6 +175,18 @@ void stream_shard::erase(table::iterator at) {
   --counters_->ended_held;
   ended_.erase(std::find(ended_.begin(), ended_.end(), at->first));
   live_.erase(at);
+}
+
+void stream_shard::count_token(generation& one, const step_token& token, clock::time_point when) {
+  const std::int32_t before = one.used().completion_tokens;
+  const auto last = one.last_token_at();
+  one.append(token, when);
+  if (one.used().completion_tokens == before) return;
+  ++counters_->tokens;
+  if (before == 0)
+    counters_->first_token.observe(when - one.submitted());
+  else
+    counters_->inter_token.observe(when - last);
 }
 
 void stream_shard::count_end(const generation& one) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "actors/stream/generation.hpp"
+#include "actors/stream/stream_counters.hpp"
 #include "actors/stream/stream_limits.hpp"
 #include "actors/stream/subscription.hpp"
 
@@ -87,6 +88,7 @@ private:
   void settle_end(held& one, generation_id id, stream_outputs& out);
   void settle_pause(held& one, generation_id id, stream_outputs& out);
   void erase(table::iterator at);
+  void count_token(generation& one, const step_token& token, clock::time_point when);
   void count_end(const generation& one);
 
   std::shared_ptr<const models::tokenizer> tokens_;

@@ -68,7 +68,7 @@ METHODS = ["strip()", "lstrip()", "rstrip('a \\n')", "split()", "split(',')", "s
            "replace('a', 'Z')", "replace('', '-')", "replace('a', 'b', 1)", "upper()", "lower()", "title()", "capitalize()", "find('b')",
            "count('a')", "join(l)", "items()", "keys()|list", "values()|list", "get('a')", "get('q', 3)", "get('a', {}).q", "splitlines()",
            "rsplit(',', 1)", "removeprefix('a')", "removesuffix('b')", "isdigit()", "isalpha()", "format(n)", "index(1)", "rfind('a')", "a", "b[0]",
-           "islower()", "isupper()", "__class__", "append(1)", "split('</think>')[-1]", "isspace()", "isalnum()", "find('a', 1)"]
+           "islower()", "isupper()", "append(1)", "split('</think>')[-1]", "isspace()", "isalnum()", "find('a', 1)"]
 SLICES = ["[0]", "[-1]", "[1:]", "[:-1]", "[::-1]", "[::2]", "[1:3]", "[-2:]", "['a']", "[n]", "[:n]", "[n::-1]", "[9]", "[-9:9]", "[::-2]", "['role']", "[s]"]
 OPERATORS = ["+", "-", "*", "/", "//", "%", "~", "==", "!=", "<", "<=", ">", ">=", "in", "not in", "and", "or"]
 

@@ -1,0 +1,90 @@
+// The steps that bench times, and the least that they could cost.
+#include "cli/bench_rig.hpp"
+
+#include <algorithm>
+#include <random>
+
+namespace troupe::cli {
+
+double step_cost::seconds(const kernels::machine_limits& limits) const noexcept {
+  return std::max(bytes / limits.read_bytes_per_second, operations / limits.int8_ops_per_second);
+}
+
+result<std::unique_ptr<bench_rig>> bench_rig::create(const std::string& path, const kernels::cpu_lane_options& options) {
+  auto lane = kernels::make_cpu_lane(options);
+  if (!lane) return lane.why();
+  std::unique_ptr<bench_rig> rig(new bench_rig);
+  rig->lane_ = std::move(*lane);
+  auto model = models::load_model(path, *rig->lane_);
+  if (!model) return model.why();
+  rig->model_ = std::move(*model);
+  return rig;
+}
+
+result<void> bench_rig::reserve(std::int32_t sequences, std::int32_t tokens, std::int32_t rows) {
+  const models::model_shape& shape = model_->shape();
+  const std::int32_t blocks_each = (tokens + kernels::kv_shape::block_tokens - 1) / kernels::kv_shape::block_tokens;
+  auto kv = lane_->make_kv(shape.kv(), sequences * blocks_each);
+  if (!kv) return kv.why();
+  kv_ = std::move(*kv);
+  auto scratch = models::forward_scratch::create(*lane_, shape, rows, std::max(sequences, 1));
+  if (!scratch) return scratch.why();
+  scratch_ = std::make_unique<models::forward_scratch>(std::move(*scratch));
+
+  // Blocks are dealt in turn, so that a sequence's blocks are apart as they are in a busy server.
+  tables_.assign(static_cast<std::size_t>(sequences), {});
+  std::int32_t next = 0;
+  for (std::int32_t i = 0; i < blocks_each; ++i)
+    for (auto& table : tables_) table.push_back(next++);
+
+  std::mt19937 random(1);
+  ids_.resize(static_cast<std::size_t>(std::max(rows, sequences)));
+  for (auto& id : ids_) id = static_cast<std::int32_t>(random() % static_cast<std::uint32_t>(shape.vocabulary));
+  greedy_.assign(static_cast<std::size_t>(std::max(sequences, 1)), {});
+  picks_.assign(greedy_.size(), {});
+  return {};
+}
+
+void bench_rig::step(std::span<const kernels::sequence_rows> sequences, std::int32_t rows, std::span<const std::int32_t> sample_rows) {
+  const models::step_batch batch{std::span(ids_).first(static_cast<std::size_t>(rows)), sequences, sample_rows};
+  const auto logits = model_->network->forward(*lane_, {0, model_->shape().layers}, batch, *scratch_, *kv_);
+  if (!sample_rows.empty())
+    lane_->sample(logits, std::span(greedy_).first(sample_rows.size()), std::span(picks_).first(sample_rows.size()));
+}
+
+void bench_rig::prefill(std::int32_t past, std::int32_t rows, bool last) {
+  const kernels::sequence_rows sequence{0, rows, past, tables_[0]};
+  const std::int32_t last_row = rows - 1;
+  step({&sequence, 1}, rows, {&last_row, last ? 1u : 0u});
+}
+
+void bench_rig::decode(std::int32_t sequences, std::int32_t past) {
+  std::vector<kernels::sequence_rows> rows;
+  std::vector<std::int32_t> wanted;
+  for (std::int32_t i = 0; i < sequences; ++i) {
+    rows.push_back({i, 1, past, tables_[static_cast<std::size_t>(i)]});
+    wanted.push_back(i);
+  }
+  step(rows, sequences, wanted);
+  for (std::int32_t i = 0; i < sequences; ++i) ids_[static_cast<std::size_t>(i)] = std::max(picks_[static_cast<std::size_t>(i)].id, 0);
+}
+
+double bench_rig::weights_of_layers() const noexcept {
+  const auto& s = model_->shape();
+  const double attention = double(s.width) * (s.qkv_width() + s.attention_width());
+  return s.layers * (attention + 3.0 * s.width * s.feed_forward);
+}
+
+double bench_rig::weights_of_head() const noexcept { return double(model_->shape().vocabulary) * model_->shape().width; }
+
+step_cost bench_rig::prefill_cost(std::int32_t rows) const {
+  return {static_cast<double>(model_->network->bytes_per_step()), 2 * (weights_of_layers() * rows + weights_of_head())};
+}
+
+step_cost bench_rig::decode_cost(std::int32_t sequences, std::int32_t past) const {
+  const double kv_token = static_cast<double>(lane_->kv_block_bytes(model_->shape().kv())) / kernels::kv_shape::block_tokens;
+  return {static_cast<double>(model_->network->bytes_per_step()) + sequences * kv_token * past,
+          2 * sequences * (weights_of_layers() + weights_of_head())};
+}
+
+}  // namespace troupe::cli

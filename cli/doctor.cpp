@@ -1,0 +1,108 @@
+// `troupe doctor`: what this machine has, what Troupe makes of it, and what to do where that is less than it could be.
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/machine.hpp"
+#include "cli/options.hpp"
+#include "cli/report.hpp"
+#include "kernels/cpu/isa.hpp"
+#include "kernels/cpu/machine_limits.hpp"
+#include "models/catalogue/model_cache.hpp"
+
+namespace troupe::cli {
+namespace {
+
+constexpr double gib = 1024.0 * 1024.0 * 1024.0;
+
+void line(const char* what, const std::string& value) { std::printf("  %-12s %s\n", what, value.c_str()); }
+
+template <class... Args>
+std::string text(const char* format, Args... args) {
+  char buffer[256];
+  std::snprintf(buffer, sizeof buffer, format, args...);
+  return buffer;
+}
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string all;
+  for (const auto& word : words) all += (all.empty() ? "" : " ") + word;
+  return all.empty() ? "none" : all;
+}
+
+void show_processor(const base::machine& m, std::vector<std::string>& advice) {
+  line("processor", m.cpu_name.empty() ? "unknown" : m.cpu_name);
+  line("features", joined(m.cpu_features));
+  std::vector<std::string> paths;
+  for (const auto isa : kernels::available_isas()) paths.emplace_back(to_string(isa));
+  line("kernels", joined(paths) + " (the last is used)");
+  std::string cores = text("%d of %d usable", m.cpu.usable, m.cpu.online);
+  if (m.cpu.quota > 0) cores += text(", cgroup grants %.1f", m.cpu.quota);
+  line("cores", cores);
+  if (kernels::best_isa() == kernels::isa::scalar)
+    advice.emplace_back("This processor has no AVX2: the plain scalar kernels are slow. Any x86-64 machine since 2013 does better.");
+  if (m.cpu.usable < m.cpu.allowed)
+    advice.emplace_back(text("A cgroup holds this process to %.1f of %d cores; raise its CPU quota for more speed.", m.cpu.quota, m.cpu.allowed));
+}
+
+void show_memory(const base::machine& m, std::vector<std::string>& advice) {
+  std::string memory = text("%.1f GiB, %.1f GiB free", static_cast<double>(m.memory.total) / gib, static_cast<double>(m.memory.available) / gib);
+  if (m.memory.cgroup_limit > 0) memory += text(", cgroup limit %.1f GiB", static_cast<double>(m.memory.cgroup_limit) / gib);
+  line("memory", memory);
+  line("caches", text("L1 %.0f KiB and L2 %.1f MiB a core, L3 %.0f MiB", static_cast<double>(m.cache.l1_data) / 1024,
+                      static_cast<double>(m.cache.l2) / (1 << 20), static_cast<double>(m.cache.l3) / (1 << 20)));
+  if (m.memory.available < 1ull << 30) advice.emplace_back("Under 1 GiB of memory is free: only the smallest models will load.");
+}
+
+void show_limits(const base::machine& m) {
+  std::vector<int> teams{1};
+  if (m.cpu.usable > 1) teams.push_back(m.cpu.usable);
+  for (const int threads : teams) {
+    kernels::thread_team team(threads);
+    const auto limits = kernels::measure_limits(team, kernels::best_isa());
+    if (!limits) {
+      line("limits", limits.why().text);
+      return;
+    }
+    line(threads == 1 ? "1 thread" : text("%d threads", threads).c_str(),
+         text("reads %.1f GB/s, computes %.2f int8 TOP/s", limits->read_bytes_per_second / 1e9, limits->int8_ops_per_second / 1e12));
+  }
+}
+
+void show_accelerator() {
+  const bool device = std::filesystem::exists("/dev/nvidiactl");
+  line("GPU", device ? "an NVIDIA device is present; this build computes on the CPU" : "none found; this build computes on the CPU");
+}
+
+void show_models(std::vector<std::string>& advice) {
+  const auto cached = models::model_cache().list();
+  for (const auto& model : cached) line("model", text("%s (%.0f MB)", model.name.c_str(), static_cast<double>(model.bytes) / 1e6));
+  if (cached.empty()) {
+    line("model", "none in " + models::model_cache().directory().string());
+    advice.emplace_back("No model is cached. Fetch the default one with: troupe pull smollm2-135m-instruct");
+  }
+}
+
+}  // namespace
+
+int doctor() {
+  const base::machine machine = base::read_machine();
+  std::vector<std::string> advice;
+  std::printf("This machine\n");
+  show_processor(machine, advice);
+  show_memory(machine, advice);
+  show_accelerator();
+  std::fflush(stdout);
+  std::printf("Its limits, measured\n");
+  show_limits(machine);
+  std::printf("Models\n");
+  show_models(advice);
+  std::printf("What to do\n");
+  for (const auto& item : advice) std::printf("  - %s\n", item.c_str());
+  if (advice.empty()) std::printf("  Nothing: all is well. Start with: troupe serve\n");
+  return 0;
+}
+
+}  // namespace troupe::cli

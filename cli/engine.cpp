@@ -1,0 +1,24 @@
+// Starts the runtime and loads the model, with the errors a person can act on.
+#include "cli/engine.hpp"
+
+namespace troupe::cli {
+
+result<engine> start_engine(const engine_options& o) {
+  runtime_options options;
+  options.threads = o.threads;
+  options.isa = o.isa;
+  options.kv_bytes = static_cast<std::int64_t>(o.kv_gib * 1024 * 1024 * 1024);
+  options.max_sequences = o.max_sequences;
+  options.max_batch_tokens = o.max_batch_tokens;
+  options.max_queued = o.queue;
+  try {
+    auto runtime = std::make_unique<troupe::runtime>(options);
+    auto model = runtime->try_load(o.model);
+    if (!model) return model.why();
+    return engine{std::move(runtime), std::move(*model)};
+  } catch (const failure& e) {
+    return e.why();
+  }
+}
+
+}  // namespace troupe::cli

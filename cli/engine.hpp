@@ -1,0 +1,21 @@
+// From the command line's options to a running runtime with its model.
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include <troupe/runtime.hpp>
+
+#include "cli/options.hpp"
+
+namespace troupe::cli {
+
+struct engine {
+  std::unique_ptr<troupe::runtime> runtime;
+  troupe::model model;
+};
+
+/// Reports loading to stderr when that is a terminal and takes over a second.
+result<engine> start_engine(const engine_options& options);
+
+}  // namespace troupe::cli

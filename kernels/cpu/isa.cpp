@@ -72,10 +72,9 @@ bool machine_has(isa which) noexcept {
   const cpu_bits bits = read_cpu();
   if (which == isa::avx2) return bits.avx2;
   if (which == isa::avx_vnni) return bits.avx_vnni;
-  return bits.avx512vnni;
-#else
-  return false;
+  if (which == isa::avx512vnni) return bits.avx512vnni;
 #endif
+  return false;
 }
 
 std::vector<isa> available_isas() {

@@ -1,0 +1,94 @@
+// The team: every member runs, barriers hold, an idle team sleeps. Small enough for the thread sanitizer.
+#include "support/catch.hpp"
+
+#include <ctime>
+#include <thread>
+#include <vector>
+
+#include "kernels/cpu/thread_team.hpp"
+
+using namespace troupe::kernels;
+
+TEST_CASE("every member runs each dispatch exactly once") {
+  for (const int size : {1, 2, 3, 5}) {
+    thread_team team(size);
+    std::vector<int> calls(static_cast<std::size_t>(size), 0);
+    for (int round = 0; round < 2000; ++round)
+      team.run([&](int thread, int threads) {
+        if (threads == size) ++calls[static_cast<std::size_t>(thread)];
+      });
+    for (const int count : calls) CHECK(count == 2000);
+    CHECK(team.dispatches() == 2000);
+  }
+}
+
+TEST_CASE("what one member wrote before a barrier all read after it") {
+  constexpr int size = 3, rounds = 500, steps = 4;
+  thread_team team(size);
+  std::vector<int> values(size, 0);
+  std::vector<int> wrong(size, 0);
+  for (int round = 0; round < rounds; ++round)
+    team.run([&](int thread, int threads) {
+      const auto me = static_cast<std::size_t>(thread);
+      for (int step = 0; step < steps; ++step) {
+        values[me] = round * steps + step;
+        team.barrier();
+        for (int other = 0; other < threads; ++other) wrong[me] += values[static_cast<std::size_t>(other)] != round * steps + step;
+        team.barrier();
+      }
+    });
+  for (const int count : wrong) CHECK(count == 0);
+  CHECK(team.barriers() == 2 * rounds * steps);
+}
+
+TEST_CASE("shares cover every item once, in order, nearly equal") {
+  for (const std::int64_t count : {0, 1, 2, 7, 64, 1001})
+    for (const int threads : {1, 2, 3, 8}) {
+      std::int64_t next = 0;
+      for (int thread = 0; thread < threads; ++thread) {
+        const share mine = share_of(count, thread, threads);
+        CHECK(mine.first == next);
+        CHECK(mine.last - mine.first <= count / threads + 1);
+        next = mine.last;
+      }
+      CHECK(next == count);
+    }
+}
+
+namespace {
+
+long long nanoseconds(clockid_t clock) {
+  timespec now{};
+  clock_gettime(clock, &now);
+  return now.tv_sec * 1'000'000'000ll + now.tv_nsec;
+}
+
+/// Busy for so long that the team's workers have stopped spinning.
+void outlast_spinning(long long time) {
+  const long long begin = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
+  while (nanoseconds(CLOCK_THREAD_CPUTIME_ID) - begin < time) continue;
+}
+
+}  // namespace
+
+TEST_CASE("a team that was parked wakes up again") {
+  thread_team team(2);
+  int sum = 0;
+  for (int round = 0; round < 5; ++round) {
+    outlast_spinning(2'000'000);
+    team.run([&](int thread, int) {
+      if (thread == 1) ++sum;
+    });
+  }
+  CHECK(sum == 5);
+}
+
+TEST_CASE("an idle team uses no processor time") {
+  thread_team team(3);
+  team.run([](int, int) {});
+  const long long process = nanoseconds(CLOCK_PROCESS_CPUTIME_ID), own = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
+  outlast_spinning(100'000'000);
+  const long long own_used = nanoseconds(CLOCK_THREAD_CPUTIME_ID) - own;
+  const long long others = nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - process - own_used;
+  CHECK(others < 20'000'000);
+}

@@ -45,11 +45,11 @@ struct slot_work {
   std::vector<std::int32_t> new_blocks;  ///< appended to the slot's block table before the step
 };
 
-/// A sequence will get no more work and its slot may forget it. Names the sequence, so that a leave that a later plan's
-/// join of the same slot has overtaken does no harm.
+/// A sequence will get no more work and its slot may forget it. Names the join that it ends, so
+/// that a leave which a later join of the same slot has overtaken (on the other lane) does no harm.
 struct slot_leave {
   std::int32_t slot = 0;
-  generation_id generation = 0;
+  std::uint64_t joined = 0;  ///< the step that held the join
 };
 
 /// One step. Slots leave, then join (a join replaces what the slot held), then the work runs as one batch. A slot that ended in an earlier step (its

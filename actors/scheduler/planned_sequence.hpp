@@ -34,9 +34,9 @@ struct planned_sequence {
   bool started = false;  ///< its first prefill step was planned
   bool asked = false;    ///< blocks asked for, answer outstanding
   bool refused = false;  ///< the last answer was no, and nothing was released since
-  bool joined = false;   ///< the lane has been told
 
   std::int32_t slot = -1;
+  std::uint64_t joined = 0;  ///< the step in which the lane is told of it; 0: not yet
   std::int32_t rows = 0;     ///< KV rows planned in this residency
   std::int32_t samples = 0;  ///< samples planned in this residency
   std::int32_t blocks = 0;   ///< granted

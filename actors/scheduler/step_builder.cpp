@@ -21,6 +21,7 @@ bool step_planner::build(planner_outputs& out) {
 
 bool step_planner::build_on(lane_kind lane, planner_outputs& out) {
   auto plan = std::make_shared<step_plan>();
+  plan->step = next_step_;
   flight what{lane, {}};
   std::int32_t left = options_.max_batch_tokens;
   if (lane == lane_kind::decode) {
@@ -29,7 +30,7 @@ bool step_planner::build_on(lane_kind lane, planner_outputs& out) {
   }
   if (lane == lane_kind::prefill || options_.policy == batch_policy::mix) add_chunks(*plan, what, left, out);
   if (plan->work.empty()) return false;
-  plan->step = next_step_++;
+  ++next_step_;
   plan->leaves.swap(leaves_);
   ++flying_[static_cast<std::size_t>(lane)];
   flights_.emplace(plan->step, std::move(what));
@@ -65,9 +66,9 @@ void step_planner::add_chunks(step_plan& plan, flight& what, std::int32_t left, 
 }
 
 void step_planner::add_work(step_plan& plan, flight& what, sequence& one, std::int32_t rows) {
-  if (!one.joined) {
+  if (one.joined == 0) {
     plan.joins.push_back({one.slot, one.terms, one.known, one.generated_before});
-    one.joined = true;
+    one.joined = plan.step;
   }
   const bool sample = one.rows + rows >= one.known_rows();
   plan.work.push_back({one.slot, one.rows, rows, sample, std::move(one.new_blocks)});

@@ -144,14 +144,15 @@ void step_planner::release(sequence& one, planner_outputs& out) {
   out.releases.push_back(id_of(one));
   free_ += one.blocks;
   if (asking_) released_meanwhile_ += one.blocks;
-  if (one.joined) leaves_.push_back({one.slot, id_of(one)});
+  if (one.joined != 0) leaves_.push_back({one.slot, one.joined});
   free_slots_.push_back(one.slot);
   running_.erase(std::find(running_.begin(), running_.end(), &one));
   for (sequence* other : running_) other->refused = false;
   one.blocks = 0;
   one.new_blocks.clear();
   one.slot = -1;
-  one.asked = one.refused = one.joined = false;
+  one.joined = 0;
+  one.asked = one.refused = false;
 }
 
 void step_planner::requeue(sequence& one) {
@@ -178,7 +179,7 @@ void step_planner::fail_all(const error& why, planner_outputs& out) {
     if (one.blocks > 0 || one.asked) out.releases.push_back(id);
     free_ += one.blocks;
     if (asking_) released_meanwhile_ += one.blocks;
-    if (one.joined) leaves_.push_back({one.slot, id});
+    if (one.joined != 0) leaves_.push_back({one.slot, one.joined});
     if (one.slot >= 0) free_slots_.push_back(one.slot);
   }
   running_.clear();

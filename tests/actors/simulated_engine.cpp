@@ -105,9 +105,9 @@ void simulated_engine::run_lane(std::size_t lane) {
   const auto plan = std::move(lanes_[lane].front());
   lanes_[lane].pop_front();
   for (const slot_leave& leave : plan->leaves)
-    if (slots_[leave.slot].generation == leave.generation) slots_.erase(leave.slot);
+    if (slots_[leave.slot].joined == leave.joined) slots_.erase(leave.slot);
   for (const slot_join& join : plan->joins)
-    slots_[join.slot] = {join.terms->generation, *join.tokens, join.generated, 0, join.terms->max_tokens, {}, false};
+    slots_[join.slot] = {join.terms->generation, plan->step, *join.tokens, join.generated, 0, join.terms->max_tokens, {}, false};
   step_result result;
   result.step = plan->step;
   for (const slot_work& work : plan->work) run_work(work, result);

@@ -54,6 +54,7 @@ public:
 private:
   struct slot_state {
     generation_id generation = 0;
+    std::uint64_t joined = 0;
     std::vector<std::int32_t> known;
     std::int32_t generated = 0, rows = 0, max_tokens = 0;
     std::vector<std::int32_t> blocks;

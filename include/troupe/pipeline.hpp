@@ -153,12 +153,15 @@ answers<In> operator>>(answers<In> left, Op op) { return left.add(std::move(op))
 template <class In>
 auto operator>>(answers<In> left, chat next) { return left.template as<std::string>() >> std::move(next); }
 template <class In, class F>
-  requires(!token_operator<F> && (stage_for<F, std::string> || stage_for<F, event>))
-auto operator>>(answers<In> left, F f) {
+  requires(stage_for<F, std::string> || stage_for<F, event>)
+auto operator>>(answers<In> left, placed_stage<F> stage) {
   if constexpr (stage_for<F, std::string>)
-    return left.template as<std::string>() >> std::move(f);
+    return left.template as<std::string>() >> std::move(stage);
   else
-    return left.template as<event>() >> std::move(f);
+    return left.template as<event>() >> std::move(stage);
 }
+template <class In, class F>
+  requires(!token_operator<F> && (stage_for<F, std::string> || stage_for<F, event>))
+auto operator>>(answers<In> left, F f) { return std::move(left) >> on_pool(std::move(f)); }
 
 }  // namespace troupe

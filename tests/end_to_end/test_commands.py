@@ -1,0 +1,138 @@
+"""The commands as a person and a script use them: outputs against tests/reference, errors that help, signals."""
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import unittest
+import urllib.error
+import urllib.request
+
+from troupe_server import BINARY, MODEL, ROOT, Server, require_model
+
+REFERENCE = ROOT / "tests/reference"
+
+
+def troupe(*arguments, stdin=""):
+    return subprocess.run([BINARY, *arguments], input=stdin, capture_output=True, text=True, timeout=120)
+
+
+def lines(name):
+    return [json.loads(line) for line in (REFERENCE / name).read_text().splitlines()]
+
+
+class Commands(unittest.TestCase):
+    def test_tokenize_gives_the_reference_ids(self):
+        rows = lines("tokens.jsonl")
+        done = troupe("tokenize", "--jsonl", stdin="".join(json.dumps({"text": row["text"]}) + "\n" for row in rows))
+        self.assertEqual([json.loads(line)["ids"] for line in done.stdout.splitlines()], [row["ids"] for row in rows])
+
+    def test_render_gives_the_reference_prompts(self):
+        for row in lines("chat.jsonl"):
+            self.assertEqual(troupe("render", stdin=json.dumps(row["messages"])).stdout, row["prompt"])
+
+    def test_eval_greedy_follows_the_reference_where_the_margin_is_wide(self):
+        rows = lines("greedy.jsonl")[:3]
+        done = troupe("eval", "greedy", "24", stdin="".join(json.dumps({"ids": row["ids"]}) + "\n" for row in rows))
+        for row, line in zip(rows, done.stdout.splitlines(), strict=True):
+            for ours, theirs, margin in zip(json.loads(line)["greedy"], row["greedy"], row["margin"]):
+                if ours != theirs:
+                    self.assertLess(margin, 1.0)
+                    break  # another token: from here on the texts differ
+
+    def test_run_prints_the_answer_alone(self):
+        done = troupe("run", "--temperature", "0", "-n", "12", "Say hello.")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertTrue(done.stdout.strip())
+        self.assertIn("tokens", done.stderr)
+        piped = troupe("run", "--temperature", "0", "-n", "12", stdin="Say hello.")
+        self.assertEqual(piped.stdout, done.stdout)
+
+    def test_chat_holds_a_conversation_on_a_terminal(self):
+        main, side = pty.openpty()
+        with tempfile.TemporaryDirectory() as state:
+            talk = subprocess.Popen([BINARY, "chat", "--temperature", "0", "-n", "12"], stdin=side, stdout=side, stderr=side,
+                                    env={**os.environ, "XDG_STATE_HOME": state, "TERM": "dumb"})
+            os.close(side)
+            seen = b""
+
+            def read_until(mark):
+                nonlocal seen
+                while mark not in seen:
+                    seen += os.read(main, 4096)
+
+            read_until(b"> ")
+            os.write(main, b"Say hello.\n")
+            read_until(b"tokens/s]")
+            os.write(main, b"/exit\n")
+            self.assertEqual(talk.wait(timeout=30), 0)
+            os.close(main)
+
+    def test_bench_prints_rows_with_the_limit(self):
+        done = troupe("bench", "-p", "32", "-n", "8", "-b", "1,4", "-r", "1", "--json")
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertEqual([(row["test"], row["batch"]) for row in rows], [("pp32", 1), ("tg8", 1), ("tg8", 4)])
+        for row in rows:
+            self.assertGreater(row["tokens_per_s"], 0)
+            self.assertAlmostEqual(row["share_of_limit"], row["tokens_per_s"] / row["limit_tokens_per_s"], places=6)
+
+    def test_doctor_and_models_say_what_there_is(self):
+        done = troupe("doctor")
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("GB/s", done.stdout)
+        self.assertIn("smollm2-135m-instruct", done.stdout)
+        self.assertRegex(troupe("models").stdout, r"smollm2-135m-instruct .* cached")
+
+    def test_help_has_examples_everywhere(self):
+        for command in ("serve", "chat", "run", "tokenize", "render", "eval", "bench", "models", "pull", "doctor"):
+            self.assertIn("Examples:", troupe(command, "--help").stdout, command)
+
+    def test_a_wrong_model_gets_one_helpful_sentence(self):
+        missing = troupe("run", "-m", "no-such-model", "hi")
+        self.assertEqual(missing.returncode, 1)
+        self.assertRegex(missing.stderr, r"troupe (models|pull)")
+        with tempfile.NamedTemporaryFile(suffix=".gguf") as cut:
+            cut.write(MODEL.read_bytes()[:100000])
+            cut.flush()
+            broken = troupe("serve", "-m", cut.name)
+            self.assertEqual(broken.returncode, 1)
+            self.assertIn(cut.name, broken.stderr)
+            self.assertRegex(broken.stderr, r"\d+")
+
+    def test_a_taken_port_and_a_remote_address_are_refused(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            done = troupe("serve", "--port", str(taken.getsockname()[1]))
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("--port", done.stderr)
+        done = troupe("serve", "--host", "0.0.0.0", "--port", "0")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("--allow-remote", done.stderr)
+
+    def test_sigterm_lets_a_running_answer_end_and_a_second_one_does_not(self):
+        def ask(server, tokens):
+            body = {"messages": [{"role": "user", "content": "Count."}], "max_tokens": tokens, "ignore_eos": True, "stream": True}
+            return urllib.request.urlopen(urllib.request.Request(server.url + "/v1/chat/completions", json.dumps(body).encode(),
+                                                                 {"Content-Type": "application/json"}), timeout=60)
+
+        server = Server()
+        with ask(server, 100) as answer:
+            answer.readline()
+            server.process.send_signal(signal.SIGTERM)
+            self.assertIn(b"[DONE]", answer.read())
+        self.assertEqual(server.process.wait(timeout=30), 0)
+
+        server = Server()
+        with ask(server, 6000) as answer:
+            answer.readline()
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)  # two signals at once would be one
+            server.process.send_signal(signal.SIGTERM)
+            self.assertEqual(server.process.wait(timeout=5), 130)
+
+
+if __name__ == "__main__":
+    require_model()
+    unittest.main()

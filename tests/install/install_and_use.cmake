@@ -1,0 +1,21 @@
+# Installs the build tree TREE below WORK, then configures, builds and runs the consumer in SOURCE against it.
+function(step)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE status)
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "failed (${status}): ${ARGN}")
+  endif()
+endfunction()
+
+file(REMOVE_RECURSE ${WORK})
+step(${CMAKE_COMMAND} --install ${TREE} --prefix ${WORK}/prefix)
+file(GLOB_RECURSE headers ${WORK}/prefix/include/*)
+foreach(header IN LISTS headers)
+  if(NOT header MATCHES "/include/troupe/[a-z_]+\\.hpp$")
+    message(FATAL_ERROR "installed, but no public header: ${header}")
+  endif()
+endforeach()
+step(${CMAKE_COMMAND} -S ${SOURCE} -B ${WORK}/build -G Ninja -DCMAKE_PREFIX_PATH=${WORK}/prefix
+  -DCMAKE_CXX_COMPILER=${COMPILER} -DCMAKE_BUILD_TYPE=Release)
+step(${CMAKE_COMMAND} --build ${WORK}/build)
+step(${WORK}/build/consumer)
+step(${WORK}/prefix/bin/troupe --help)

@@ -52,7 +52,7 @@ result<void> read_heads(const gguf_file& file, model_shape& shape) {
     return bad(file, "llama.attention.value_length", "differs from the keys' length", errc::unsupported);
   }
   if ((std::int64_t{shape.heads} + 2 * shape.kv_heads) * shape.head_dim > static_cast<std::int64_t>(most)) {
-    return bad(file, "llama.attention.head_count", "is too large for heads of " + std::to_string(shape.head_dim));
+    return bad(file, "llama.attention.head_count", "and \"llama.attention.key_length\" are too large together");
   }
   return {};
 }

@@ -184,8 +184,8 @@ gguf_writer make_tiny_model(const tiny_model_options& o) {
   else file.add<std::string>("tokenizer.ggml.model", "none");
   tensor_adder add(file, o.seed);
   const std::int64_t never_wins = o.may_end ? 0 : 3;
-  add.matrix("token_embd.weight", o.embedding, tiny_vocabulary_size, o.width, o.tied ? never_wins : 0);
-  if (!o.tied) add.matrix("output.weight", o.embedding, tiny_vocabulary_size, o.width, never_wins);
+  add.matrix("token_embd.weight", o.embedding, o.embedding_rows, o.width, o.tied ? never_wins : 0);
+  if (!o.tied) add.matrix("output.weight", o.embedding, o.embedding_rows, o.width, never_wins);
   add.vector("output_norm.weight", o.width, 1.0f);
   if (o.rope_factors) add.vector("rope_freqs.weight", o.head_dim / 2, 2.0f);
   for (std::int32_t layer = 0; layer < o.layers; ++layer) {

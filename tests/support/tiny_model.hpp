@@ -25,6 +25,7 @@ struct tiny_model_options {
   bool vocabulary = true;      ///< false: tokenizer model "none", as files for timing have
   bool may_end = false;        ///< false: end tokens never win, so greedy text runs to its limit
   bool rope_factors = false;   ///< with rope_freqs.weight, as Llama 3.1 has
+  std::int32_t embedding_rows = 300;  ///< other than tiny_vocabulary_size: a table padded or too small
   std::uint64_t seed = 1;
 };
 

@@ -1,0 +1,69 @@
+// Drives a network step by step over sequences that a test describes, with blocks dealt out in a scattered order.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "models/model.hpp"
+#include "support/catch.hpp"
+
+namespace troupe::test {
+
+/// Rows of one sequence in a step.
+struct step_rows {
+  int sequence = 0;
+  std::vector<std::int32_t> ids;
+};
+
+class step_driver {
+public:
+  step_driver(const models::loaded_model& model, kernels::lane& lane, int sequences, std::int32_t tokens_each,
+              std::int32_t max_rows = 64)
+      : model_(model), lane_(lane), past_(static_cast<std::size_t>(sequences), 0), tables_(past_.size()) {
+    auto scratch = models::forward_scratch::create(lane, model.shape(), max_rows, max_rows);
+    REQUIRE(scratch.ok());
+    scratch_ = std::make_unique<models::forward_scratch>(*std::move(scratch));
+    const std::int32_t each = (tokens_each + 15) / 16;
+    auto kv = lane.make_kv(model.shape().kv(), each * sequences);
+    REQUIRE(kv.ok());
+    kv_ = *std::move(kv);
+    std::vector<std::int32_t> blocks(static_cast<std::size_t>(each * sequences));
+    std::iota(blocks.begin(), blocks.end(), 0);
+    std::shuffle(blocks.begin(), blocks.end(), std::mt19937(5));
+    for (std::size_t i = 0; i < blocks.size(); ++i) tables_[i % tables_.size()].push_back(blocks[i]);
+  }
+
+  /// Runs the rows as one step and returns the logits of every row.
+  std::vector<std::vector<float>> run(const std::vector<step_rows>& step, models::layer_range range) {
+    std::vector<std::int32_t> ids;
+    std::vector<kernels::sequence_rows> sequences;
+    for (const step_rows& part : step) {
+      const auto s = static_cast<std::size_t>(part.sequence);
+      const auto rows = static_cast<std::int32_t>(part.ids.size());
+      sequences.push_back({static_cast<std::int32_t>(ids.size()), rows, past_[s], tables_[s]});
+      ids.insert(ids.end(), part.ids.begin(), part.ids.end());
+      if (range.last == model_.shape().layers) past_[s] += rows;
+    }
+    std::vector<std::int32_t> all(ids.size());
+    std::iota(all.begin(), all.end(), 0);
+    const auto logits = model_.network->forward(lane_, range, {ids, sequences, all}, *scratch_, *kv_);
+    std::vector<std::vector<float>> out;
+    for (std::int64_t r = 0; r < logits.rows; ++r) out.emplace_back(logits.f32(r), logits.f32(r) + logits.cols);
+    return out;
+  }
+  std::vector<std::vector<float>> run(const std::vector<step_rows>& step) { return run(step, {0, model_.shape().layers}); }
+
+private:
+  const models::loaded_model& model_;
+  kernels::lane& lane_;
+  std::unique_ptr<models::forward_scratch> scratch_;
+  std::unique_ptr<kernels::kv_arena> kv_;
+  std::vector<std::int32_t> past_;
+  std::vector<std::vector<std::int32_t>> tables_;
+};
+
+}  // namespace troupe::test

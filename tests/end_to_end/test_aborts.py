@@ -39,7 +39,7 @@ def abort_once(port, n, chance):
 class Aborts(unittest.TestCase):
     def settled(self, server, seconds=30):
         """Waits for the server's own figures to say that nothing is left."""
-        names = ("troupe_sequences_running", "troupe_queue_length", "troupe_kv_blocks_used", "troupe_generations_open")
+        names = ("troupe_running_sequences", "troupe_queue_length", "troupe_kv_blocks_used", "troupe_generations_live")
         until = time.monotonic() + seconds
         while True:
             left = {name: server.metric(name) for name in names}

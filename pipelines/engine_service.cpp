@@ -52,7 +52,10 @@ result<void> engine_service::add(served_model model) {
 void engine_service::close() {
   const std::unique_lock lock(mutex_);
   closed_ = true;
-  for (served_model& one : models_) one.links.reset();
+  for (served_model& one : models_) {
+    one.links.reset();
+    one.append_metrics = nullptr;
+  }
 }
 
 result<submission> engine_service::submit(const std::string& name, request what, std::shared_ptr<event_sink> sink,
@@ -69,7 +72,7 @@ result<submission> engine_service::submit(const std::string& name, request what,
   const auto at = name.empty() ? models_.begin() : std::find_if(models_.begin(), models_.end(), [&](const auto& m) { return m.card.name == name; });
   if (at == models_.end()) return error{errc::not_found, "there is no model named '" + name + "' here", "model"};
 
-  const path_ends ends{at->card.name, at->has_tokenizer};
+  const path_ends ends{at->card.vocabulary};
   const bool is_chat = std::holds_alternative<chat_prompt>(what.prompt);
   const request_path path = is_chat ? chat_path(ends, std::move(operators), std::move(sink), credit, keep)
                                     : completion_path(ends, std::move(operators), std::move(sink), credit, keep);

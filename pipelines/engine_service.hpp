@@ -21,7 +21,6 @@ namespace troupe::pipelines {
 
 struct served_model {
   model_card card;
-  bool has_tokenizer = false;
   std::shared_ptr<const actors::engine_links> links;
   std::shared_ptr<const actors::stream_counters> stream;
   std::function<void(std::string&)> append_metrics;  ///< the engine's own lines

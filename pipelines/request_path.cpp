@@ -1,6 +1,7 @@
 // What each part of a path adds to a draft, or refuses.
 #include "pipelines/request_path.hpp"
 
+#include <algorithm>
 #include <random>
 
 #include "actors/tokenizer/request_check.hpp"
@@ -25,8 +26,13 @@ path<asked, accepted> accept_completion() {
 
 path<accepted, encoded> encode(const path_ends& model) {
   return {[model](generation_draft& draft) -> result<void> {
-    if (model.has_tokenizer || std::holds_alternative<token_prompt>(draft.what.prompt)) return {};
-    return error{errc::unsupported, "the model " + model.model + " has no vocabulary: it takes token ids only", "prompt"};
+    const auto outside = [&](std::int32_t id) { return id < 0 || id >= model.vocabulary; };
+    if (const auto* ids = std::get_if<token_prompt>(&draft.what.prompt))
+      if (std::any_of(ids->begin(), ids->end(), outside))
+        return error{errc::invalid_argument, "prompt has a token id that this model does not know", "prompt"};
+    for (const auto& [id, bias] : draft.what.how.logit_bias)
+      if (outside(id)) return error{errc::invalid_argument, "logit_bias has a token id that this model does not know", "logit_bias"};
+    return {};
   }};
 }
 

@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <string>
 #include <utility>
 
 #include <troupe/event.hpp>
@@ -28,8 +27,7 @@ struct generation_draft {
 
 /// What a loaded model offers to the paths.
 struct path_ends {
-  std::string model;
-  bool has_tokenizer = false;
+  std::int32_t vocabulary = 0;
 };
 
 // What travels between two parts.
@@ -58,7 +56,7 @@ using request_path = path<asked, subscribed>;
 /// Fields in range, and the prompt of the path's kind.
 path<asked, accepted> accept_chat();
 path<asked, accepted> accept_completion();
-/// Template and tokenizer. Refuses for a model without a vocabulary, unless the prompt is token ids.
+/// Template and tokenizer. Ids outside the vocabulary are refused here, before anything is queued.
 path<accepted, encoded> encode(const path_ends& model);
 /// Scheduler, prefill, decode and sampler. A request without a seed gets one.
 path<encoded, sampled> generate();

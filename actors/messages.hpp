@@ -114,6 +114,10 @@ struct blocks_granted {
 struct probe_engine {
   std::function<void()> answer;
 };
+/// The engine is broken: every sequence fails with `why`, and so does what comes later.
+struct fail_sequences {
+  error why;
+};
 /// Admit nothing more; finish what runs, then call `drained`.
 struct drain_scheduler {
   std::function<void()> drained;
@@ -135,6 +139,12 @@ struct run_step {
 /// Answer from the lane's thread.
 struct probe_lane {
   std::function<void()> answer;
+};
+
+// --- to the supervisor ------------------------------------------------------------------------------------------------
+/// Stop every actor in order; `stopped` is called when all are gone.
+struct stop_engine {
+  std::function<void()> stopped;
 };
 
 // --- to every actor ---------------------------------------------------------------------------------------------------
@@ -167,11 +177,13 @@ TROUPE_MESSAGE(resume_sequence)
 TROUPE_MESSAGE(step_done)
 TROUPE_MESSAGE(blocks_granted)
 TROUPE_MESSAGE(probe_engine)
+TROUPE_MESSAGE(fail_sequences)
 TROUPE_MESSAGE(drain_scheduler)
 TROUPE_MESSAGE(reserve_blocks)
 TROUPE_MESSAGE(release_blocks)
 TROUPE_MESSAGE(run_step)
 TROUPE_MESSAGE(probe_lane)
+TROUPE_MESSAGE(stop_engine)
 TROUPE_MESSAGE(wire_engine)
 TROUPE_MESSAGE(stop_actor)
 #undef TROUPE_MESSAGE

@@ -56,6 +56,7 @@ struct slot_leave {
 /// end came after this plan was made) is skipped, silently.
 struct step_plan {
   std::uint64_t step = 0;
+  bool follows = false;  ///< made while a step was computing or because one ended: the lane should not idle before it
   std::vector<slot_leave> leaves;
   std::vector<slot_join> joins;
   std::vector<slot_work> work;

@@ -1,44 +1,67 @@
-// Two queues and a thread.
+// Two deques, a mutex, a thread.
 #include "actors/lane/lane_thread.hpp"
 
 #include <utility>
 
 namespace troupe::actors {
 
-lane_thread::lane_thread() : thread_([this] { run(); }) {}
+lane_thread::lane_thread() : thread_([this] { loop(); }) {}
 
 lane_thread::~lane_thread() {
-  {
-    const std::scoped_lock lock(mutex_);
-    stopping_ = true;
-  }
-  filled_.notify_one();
+  stop();
   thread_.join();
 }
 
-void lane_thread::post(lane_priority priority, std::function<void()> job) {
+bool lane_thread::post(lane_kind kind, job what) {
   {
-    const std::scoped_lock lock(mutex_);
-    jobs_[static_cast<std::size_t>(priority)].push_back(std::move(job));
+    const std::lock_guard lock(mutex_);
+    if (stopping_) return false;
+    (kind == lane_kind::decode ? decode_ : prefill_).push_back(std::move(what));
   }
-  filled_.notify_one();
+  wake_.notify_one();
+  return true;
 }
 
-bool lane_thread::idle() const { return jobs_[0].empty() && jobs_[1].empty(); }
-
-void lane_thread::run() {
-  std::unique_lock lock(mutex_);
-  for (;;) {
-    filled_.wait(lock, [this] { return stopping_ || !idle(); });
-    if (stopping_) return;
-    auto& queue = jobs_[jobs_[0].empty() ? 1 : 0];
-    auto job = std::move(queue.front());
-    queue.pop_front();
-    lock.unlock();
-    job();
-    job = nullptr;  // what it holds is freed before the lock is taken again
-    lock.lock();
+void lane_thread::stop() {
+  std::deque<job> dropped[2];  // destroyed outside the lock: a job's captures may do anything
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    dropped[0].swap(decode_);
+    dropped[1].swap(prefill_);
   }
+  wake_.notify_one();
+}
+
+bool lane_thread::stopped_within(std::chrono::milliseconds limit) {
+  std::unique_lock lock(mutex_);
+  return gone_.wait_for(lock, limit, [this] { return finished_; });
+}
+
+void lane_thread::loop() {
+  for (;;) {
+    job next;
+    {
+      std::unique_lock lock(mutex_);
+      wake_.wait(lock, [this] { return stopping_ || !decode_.empty() || !prefill_.empty(); });
+      if (stopping_) {
+        finished_ = true;
+        gone_.notify_all();
+        return;
+      }
+      next = take();
+    }
+    next();
+  }
+}
+
+lane_thread::job lane_thread::take() {
+  const bool decode = !decode_.empty() && (prefill_.empty() || overtaken_ < most_overtaken);
+  overtaken_ = decode && !prefill_.empty() ? overtaken_ + 1 : 0;
+  auto& from = decode ? decode_ : prefill_;
+  job next = std::move(from.front());
+  from.pop_front();
+  return next;
 }
 
 }  // namespace troupe::actors

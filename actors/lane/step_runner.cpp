@@ -1,102 +1,156 @@
-// From a plan to a batch, from logits to tokens.
+// A plan becomes a batch; a batch becomes tokens.
 #include "actors/lane/step_runner.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace troupe::actors {
 
-result<step_runner> step_runner::create(std::shared_ptr<const models::loaded_model> model, kernels::lane& lane,
-                                        const runner_options& options) {
-  auto kv = lane.make_kv(model->shape().kv(), options.blocks);
-  if (!kv) return kv.why();
-  auto scratch = models::forward_scratch::create(lane, model->shape(), options.max_batch_tokens, options.max_sequences);
-  if (!scratch) return scratch.why();
-  return step_runner(std::move(model), lane, std::move(*scratch), std::move(*kv), options.max_sequences);
+result<std::unique_ptr<step_runner>> step_runner::create(std::shared_ptr<const models::loaded_model> model,
+                                                         kernels::lane& lane, runner_options options) {
+  auto scratch =
+      models::forward_scratch::create(lane, model->shape(), options.max_batch_tokens, options.max_sequences);
+  if (!scratch) return std::move(scratch).why();
+  auto kv = lane.make_kv(model->shape().kv(), options.kv_blocks);
+  if (!kv) return std::move(kv).why();
+  return std::unique_ptr<step_runner>(
+      new step_runner(std::move(model), lane, *std::move(scratch), *std::move(kv), options));
 }
 
-step_runner::step_runner(std::shared_ptr<const models::loaded_model> model, kernels::lane& lane, models::forward_scratch scratch,
-                         std::unique_ptr<kernels::kv_arena> kv, std::int32_t slots)
-    : model_(std::move(model)), lane_(&lane), scratch_(std::move(scratch)), kv_(std::move(kv)), slots_(static_cast<std::size_t>(slots)) {}
+step_runner::step_runner(std::shared_ptr<const models::loaded_model> model, kernels::lane& lane,
+                         models::forward_scratch scratch, std::unique_ptr<kernels::kv_arena> kv, runner_options options)
+    : model_(std::move(model)),
+      lane_(&lane),
+      scratch_(std::move(scratch)),
+      kv_(std::move(kv)),
+      slots_(static_cast<std::size_t>(options.max_sequences)) {
+  const auto rows = static_cast<std::size_t>(options.max_batch_tokens);
+  ids_.reserve(rows);
+  sequences_.reserve(slots_.size());
+  sample_rows_.reserve(slots_.size());
+  sample_slots_.reserve(slots_.size());
+  sampling_.reserve(slots_.size());
+  picks_.reserve(slots_.size());
+}
+
+step_runner::slot* step_runner::slot_at(std::int32_t index) {
+  return index >= 0 && static_cast<std::size_t>(index) < slots_.size() ? &slots_[static_cast<std::size_t>(index)]
+                                                                       : nullptr;
+}
+
+void step_runner::change_slots(const step_plan& plan) {
+  for (const slot_leave& leave : plan.leaves)
+    if (slot* one = slot_at(leave.slot); one && one->joined == leave.joined) *one = {};
+  for (const slot_join& join : plan.joins) {
+    slot* one = slot_at(join.slot);
+    if (!one) continue;
+    *one = {};
+    one->terms = join.terms;
+    one->known = join.tokens;
+    one->joined = plan.step;
+    one->sampler = sampler_state(join.terms, *join.tokens, join.generated);
+  }
+}
 
 step_result step_runner::run(const step_plan& plan) {
-  step_result done;
-  done.step = plan.step;
-  update_slots(plan);
+  step_result result;
+  result.step = plan.step;
+  change_slots(plan);
+  gather(plan, result);
+  if (sequences_.empty()) return result;
+  compute();
+  for (std::size_t i = 0; i < sample_slots_.size(); ++i) apply(sample_slots_[i], picks_[i], result);
+  return result;
+}
+
+void step_runner::gather(const step_plan& plan, step_result& result) {
   ids_.clear();
   sequences_.clear();
   sample_rows_.clear();
   sample_slots_.clear();
+  sampling_.clear();
   for (const slot_work& work : plan.work) {
-    auto& s = slots_[static_cast<std::size_t>(work.slot)];
-    if (!s) continue;
-    s->blocks.insert(s->blocks.end(), work.new_blocks.begin(), work.new_blocks.end());
-    if (!s->ended) add_rows(work, *s, done);
+    slot* one = slot_at(work.slot);
+    if (!one || !one->terms || one->ended) continue;  // ended after the plan was made
+    one->blocks.insert(one->blocks.end(), work.new_blocks.begin(), work.new_blocks.end());
+    if (const char* fault = fault_of(work, *one)) {
+      fail_slot(work.slot, {errc::internal, fault, {}}, result);
+      continue;
+    }
+    const bool decode = one->rows >= static_cast<std::int32_t>(one->known->size());
+    (decode ? result.decode_rows : result.prefill_rows) += work.rows;
+    add_rows(work, *one);
   }
-  // The block tables do not grow any more: only now may they be pointed to.
-  std::size_t next = 0;
-  for (const slot_work& work : plan.work) {
-    const auto& s = slots_[static_cast<std::size_t>(work.slot)];
-    if (s && !s->ended) sequences_[next++].blocks = s->blocks;
-  }
-  if (!ids_.empty()) sample(done);
-  return done;
 }
 
-void step_runner::update_slots(const step_plan& plan) {
-  for (const slot_leave& leave : plan.leaves) {
-    auto& s = slots_[static_cast<std::size_t>(leave.slot)];
-    if (s && s->joined == leave.joined) s.reset();
-  }
-  for (const slot_join& join : plan.joins)
-    slots_[static_cast<std::size_t>(join.slot)] =
-        slot{sampler_state(join.terms, *join.tokens, join.generated), join.tokens, plan.step, -1, {}, false};
+/// What the planner must never ask for; caught here so that it costs one sequence and not the process.
+const char* step_runner::fault_of(const slot_work& work, const slot& one) const {
+  const auto known = static_cast<std::int32_t>(one.known->size());
+  const bool decode = work.position >= known;
+  const std::int64_t covered = static_cast<std::int64_t>(one.blocks.size()) * kernels::kv_shape::block_tokens;
+  if (work.position != one.rows) return "a step was planned out of order";
+  if (work.rows < 1 || (decode ? work.rows != 1 || one.last < 0 : work.rows > known - work.position))
+    return "a step was planned for tokens that are not known";
+  if (work.position + work.rows > covered) return "a step was planned without KV blocks";
+  if (static_cast<std::int64_t>(ids_.size()) + work.rows > scratch_.max_rows()) return "a step was planned too large";
+  if (static_cast<std::int32_t>(sample_rows_.size()) >= scratch_.max_sample_rows())
+    return "a step was planned with too many samples";
+  return nullptr;
 }
 
-void step_runner::add_rows(const slot_work& work, slot& s, step_result& done) {
-  const auto first_row = static_cast<std::int32_t>(ids_.size());
-  const auto known = static_cast<std::int32_t>(s.known->size());
-  for (std::int32_t position = work.position; position < work.position + work.rows; ++position)
-    ids_.push_back(position < known ? (*s.known)[static_cast<std::size_t>(position)] : s.last);
-  sequences_.push_back({first_row, work.rows, work.position, {}});
-  (work.position < known ? done.prefill_rows : done.decode_rows) += work.rows;
+void step_runner::add_rows(const slot_work& work, slot& one) {
+  sequences_.push_back({static_cast<std::int32_t>(ids_.size()), work.rows, work.position, one.blocks});
+  if (work.position >= static_cast<std::int32_t>(one.known->size()))
+    ids_.push_back(one.last);
+  else
+    ids_.insert(ids_.end(), one.known->begin() + work.position, one.known->begin() + work.position + work.rows);
+  one.rows += work.rows;
   if (!work.sample) return;
-  sample_rows_.push_back(first_row + work.rows - 1);
+  sample_rows_.push_back(static_cast<std::int32_t>(ids_.size()) - 1);
   sample_slots_.push_back(work.slot);
+  sampling_.push_back(one.sampler.row());
 }
 
-void step_runner::sample(step_result& done) {
+void step_runner::compute() {
   const models::step_batch batch{ids_, sequences_, sample_rows_};
   const auto logits = model_->network->forward(*lane_, {0, model_->shape().layers}, batch, scratch_, *kv_);
-  if (sample_rows_.empty()) return;
-  sampling_.clear();
-  for (const std::int32_t index : sample_slots_) sampling_.push_back(slots_[static_cast<std::size_t>(index)]->sampler.next());
-  picks_.assign(sampling_.size(), {});
-  lane_->sample(logits, sampling_, picks_);
-  for (std::size_t i = 0; i < picks_.size(); ++i) done.tokens.push_back(settle(sample_slots_[i], picks_[i]));
+  picks_.assign(sample_rows_.size(), {});
+  if (!sample_rows_.empty()) lane_->sample(logits, sampling_, picks_);
 }
 
-step_token step_runner::settle(std::int32_t index, kernels::sampled& pick) {
-  slot& s = *slots_[static_cast<std::size_t>(index)];
-  const sequence_terms& terms = s.sampler.terms();
+void step_runner::apply(std::int32_t index, kernels::sampled& pick, step_result& result) {
+  slot& one = slots_[static_cast<std::size_t>(index)];
+  if (pick.id < 0)
+    return fail_slot(index, {errc::numeric, "The model's output for this request is not a number.", {}}, result);
+  one.sampler.add(pick.id);
+  one.last = pick.id;
   step_token token;
-  token.generation = terms.generation;
+  token.generation = one.terms->generation;
   token.slot = index;
-  if (pick.id < 0) {
-    token.end = sequence_end::failed;
-    token.why = {errc::numeric, "the model's logits are not numbers", ""};
-  } else {
-    s.sampler.take(pick.id);
-    s.last = pick.id;
-    token.id = pick.id;
-    token.logprob = pick.logprob;
-    token.top = std::move(pick.top);
-    if (std::find(terms.end_ids.begin(), terms.end_ids.end(), pick.id) != terms.end_ids.end())
-      token.end = sequence_end::eos;
-    else if (s.sampler.generated() >= terms.max_tokens)
-      token.end = sequence_end::length;
-  }
-  s.ended = token.end != sequence_end::none;
-  return token;
+  token.id = pick.id;
+  token.logprob = pick.logprob;
+  token.top = std::move(pick.top);
+  const auto& ends = one.terms->end_ids;
+  if (std::find(ends.begin(), ends.end(), pick.id) != ends.end())
+    token.end = sequence_end::eos;
+  else if (one.sampler.generated() >= one.terms->max_tokens)
+    token.end = sequence_end::length;
+  one.ended = token.end != sequence_end::none;
+  result.tokens.push_back(std::move(token));
+}
+
+void step_runner::fail_slot(std::int32_t index, const error& why, step_result& result) {
+  slot& one = slots_[static_cast<std::size_t>(index)];
+  one.ended = true;
+  result.tokens.push_back({one.terms->generation, index, -1, sequence_end::failed, 0.0f, {}, why});
+}
+
+step_result step_runner::fail(const step_plan& plan, const error& why) {
+  step_result result;
+  result.step = plan.step;
+  for (const slot_work& work : plan.work)
+    if (slot* one = slot_at(work.slot); one && one->terms && !one->ended) fail_slot(work.slot, why, result);
+  return result;
 }
 
 }  // namespace troupe::actors

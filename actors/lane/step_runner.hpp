@@ -1,15 +1,14 @@
-// Runs plans on a lane: holds the slots, makes the batch, samples, applies ends. Knows no actor, no queue and no clock.
+// Runs plans on a lane: slots, block tables, the batch, forward, sampling, ends. Knows no actor, no queue, no text.
 #pragma once
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include <troupe/result.hpp>
 
+#include "actors/lane/step_machine.hpp"
 #include "actors/sampler/sampler_state.hpp"
-#include "actors/step_plan.hpp"
 #include "kernels/lane.hpp"
 #include "models/model.hpp"
 
@@ -17,42 +16,51 @@ namespace troupe::actors {
 
 struct runner_options {
   std::int32_t max_sequences = 64;
-  std::int32_t max_batch_tokens = 512;
-  std::int32_t blocks = 0;  ///< of the KV arena
+  std::int32_t max_batch_tokens = 512;  ///< rows of the largest step
+  std::int32_t kv_blocks = 0;
 };
 
-/// Used by one thread at a time. The lane outlives it.
-class step_runner {
+/// Owns the KV arena, activations and slots of one model on one lane. Memory is taken in create; a step allocates only
+/// for its result and where a block table grows.
+class step_runner final : public step_machine {
 public:
-  static result<step_runner> create(std::shared_ptr<const models::loaded_model> model, kernels::lane& lane, const runner_options& options);
+  /// The lane outlives the runner. Errors: out_of_memory.
+  static result<std::unique_ptr<step_runner>> create(std::shared_ptr<const models::loaded_model> model,
+                                                     kernels::lane& lane, runner_options options);
 
-  /// One step; started and ended are left to the caller, who has a clock. A sequence whose logits are no numbers fails
-  /// alone. May throw std::bad_alloc; then nothing of the plan counts as done.
-  step_result run(const step_plan& plan);
+  step_result run(const step_plan& plan) override;
+  step_result fail(const step_plan& plan, const error& why) override;
 
 private:
   struct slot {
-    sampler_state sampler;
+    std::shared_ptr<const sequence_terms> terms;  // null: empty
     std::shared_ptr<const std::vector<std::int32_t>> known;
     std::uint64_t joined = 0;
-    std::int32_t last = -1;  ///< token sampled last, fed by the next decode row
-    std::vector<std::int32_t> blocks;
+    std::int32_t rows = 0;  // in the KV cache
+    std::int32_t last = -1;  // token sampled last
     bool ended = false;
+    std::vector<std::int32_t> blocks;
+    sampler_state sampler;
   };
 
   step_runner(std::shared_ptr<const models::loaded_model> model, kernels::lane& lane, models::forward_scratch scratch,
-              std::unique_ptr<kernels::kv_arena> kv, std::int32_t slots);
-  void update_slots(const step_plan& plan);
-  void add_rows(const slot_work& work, slot& s, step_result& done);
-  void sample(step_result& done);
-  step_token settle(std::int32_t index, kernels::sampled& pick);
+              std::unique_ptr<kernels::kv_arena> kv, runner_options options);
+
+  slot* slot_at(std::int32_t index);
+  void change_slots(const step_plan& plan);
+  void gather(const step_plan& plan, step_result& result);
+  void add_rows(const slot_work& work, slot& one);
+  const char* fault_of(const slot_work& work, const slot& one) const;
+  void compute();
+  void apply(std::int32_t index, kernels::sampled& pick, step_result& result);
+  void fail_slot(std::int32_t index, const error& why, step_result& result);
 
   std::shared_ptr<const models::loaded_model> model_;
   kernels::lane* lane_;
   models::forward_scratch scratch_;
   std::unique_ptr<kernels::kv_arena> kv_;
-  std::vector<std::optional<slot>> slots_;
-  // The batch in hand, kept to spare allocations.
+  std::vector<slot> slots_;
+  // The batch of the step in hand; members so that their memory is kept.
   std::vector<std::int32_t> ids_;
   std::vector<kernels::sequence_rows> sequences_;
   std::vector<std::int32_t> sample_rows_;

@@ -1,24 +1,36 @@
-// Counts for the penalties, kept sparse.
+// Sparse counts of seen tokens.
 #include "actors/sampler/sampler_state.hpp"
 
+#include <utility>
+
 namespace troupe::actors {
-namespace {
 
-bool counts_prompt(const sampling& how) { return how.repetition_penalty != 1.0f; }
-bool counts_output(const sampling& how) { return counts_prompt(how) || how.presence_penalty != 0.0f || how.frequency_penalty != 0.0f; }
-
-}  // namespace
-
-sampler_state::sampler_state(std::shared_ptr<const sequence_terms> terms, std::span<const std::int32_t> tokens, std::int32_t generated)
+sampler_state::sampler_state(std::shared_ptr<const sequence_terms> terms, std::span<const std::int32_t> known,
+                             std::int32_t generated)
     : terms_(std::move(terms)), generated_(generated) {
-  const std::size_t prompt = tokens.size() - static_cast<std::size_t>(generated);
-  if (counts_prompt(terms_->how))
-    for (const std::int32_t id : tokens.first(prompt)) count(id, true);
-  if (counts_output(terms_->how))
-    for (const std::int32_t id : tokens.subspan(prompt)) count(id, false);
+  const sampling& how = terms_->how;
+  penalties_ = how.repetition_penalty != 1.0f || how.presence_penalty != 0.0f || how.frequency_penalty != 0.0f;
+  if (!penalties_) return;
+  const std::size_t prompt = known.size() - static_cast<std::size_t>(generated);
+  for (std::size_t i = 0; i < known.size(); ++i) see(known[i], i < prompt);
 }
 
-kernels::sampling_row sampler_state::next() const {
+void sampler_state::see(std::int32_t token, bool in_prompt) {
+  const auto [at, fresh] = places_.try_emplace(token, seen_.size());
+  if (fresh) seen_.push_back({token, 0, false});
+  kernels::token_count& count = seen_[at->second];
+  if (in_prompt)
+    count.in_prompt = true;
+  else
+    ++count.in_output;
+}
+
+void sampler_state::add(std::int32_t token) {
+  ++generated_;
+  if (penalties_) see(token, false);
+}
+
+kernels::sampling_row sampler_state::row() const {
   const sampling& how = terms_->how;
   kernels::sampling_row row;
   row.temperature = how.temperature;
@@ -30,25 +42,10 @@ kernels::sampling_row sampler_state::next() const {
   row.frequency_penalty = how.frequency_penalty;
   row.seen = seen_;
   row.bias = how.logit_bias;
-  row.seed = how.seed.value_or(0);
+  row.seed = how.seed.value_or(terms_->generation);
   row.counter = static_cast<std::uint64_t>(generated_);
   row.top_logprobs = terms_->top_logprobs;
   return row;
-}
-
-void sampler_state::take(std::int32_t id) {
-  ++generated_;
-  if (counts_output(terms_->how)) count(id, false);
-}
-
-void sampler_state::count(std::int32_t id, bool in_prompt) {
-  const auto [found, fresh] = place_.try_emplace(id, seen_.size());
-  if (fresh) seen_.push_back({id, 0, false});
-  kernels::token_count& entry = seen_[found->second];
-  if (in_prompt)
-    entry.in_prompt = true;
-  else
-    ++entry.in_output;
 }
 
 }  // namespace troupe::actors

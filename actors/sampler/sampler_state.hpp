@@ -1,5 +1,5 @@
-// What a sequence carries from one sampled token to the next: its counts and its place in the random sequence.
-// Knows no logits; kernels sample.
+// What sampling needs to remember of one sequence: the place in its random stream and, where penalties are on, which
+// tokens it has seen. Knows no logits.
 #pragma once
 
 #include <cstdint>
@@ -13,25 +13,27 @@
 
 namespace troupe::actors {
 
+/// One owner. A sequence without penalties pays for a counter only.
 class sampler_state {
 public:
-  /// `tokens` are all known so far, the last `generated` of them its own. Counting costs only those who use penalties.
-  sampler_state(std::shared_ptr<const sequence_terms> terms, std::span<const std::int32_t> tokens, std::int32_t generated);
+  sampler_state() = default;
+  /// `known`: prompt and, its last `generated`, tokens generated before.
+  sampler_state(std::shared_ptr<const sequence_terms> terms, std::span<const std::int32_t> known, std::int32_t generated);
 
-  /// For the next token. Its spans stay valid until the next take().
-  kernels::sampling_row next() const;
-  void take(std::int32_t id);
-
-  const sequence_terms& terms() const noexcept { return *terms_; }
+  /// A token was generated. Constant time.
+  void add(std::int32_t token);
   std::int32_t generated() const noexcept { return generated_; }
+  /// How to sample the next token. Its spans live until the next add.
+  kernels::sampling_row row() const;
 
 private:
-  void count(std::int32_t id, bool in_prompt);
+  void see(std::int32_t token, bool in_prompt);
 
   std::shared_ptr<const sequence_terms> terms_;
-  std::int32_t generated_;
+  std::int32_t generated_ = 0;
+  bool penalties_ = false;
   std::vector<kernels::token_count> seen_;
-  std::unordered_map<std::int32_t, std::size_t> place_;  ///< of an id in seen_
+  std::unordered_map<std::int32_t, std::size_t> places_;  // of tokens in seen_
 };
 
 }  // namespace troupe::actors

@@ -7,12 +7,10 @@
 #include <memory>
 #include <vector>
 
+#include "actors/scheduler/lane_kind.hpp"
 #include "actors/step_plan.hpp"
 
 namespace troupe::actors {
-
-/// Which actor a plan goes to. A sequence never has work in flight on both: they may overtake each other.
-enum class lane_kind : std::uint8_t { prefill, decode };
 
 enum class sequence_stage : std::uint8_t {
   queued,

@@ -22,6 +22,7 @@ bool step_planner::build(planner_outputs& out) {
 bool step_planner::build_on(lane_kind lane, planner_outputs& out) {
   auto plan = std::make_shared<step_plan>();
   plan->step = next_step_;
+  plan->follows = flying_[0] + flying_[1] > 0 || step_ended_;
   flight what{lane, {}};
   std::int32_t left = options_.max_batch_tokens;
   if (lane == lane_kind::decode) {

@@ -88,7 +88,9 @@ void step_planner::done(const step_result& result, planner_outputs& out) {
     --which->second.in_flight[static_cast<std::size_t>(what.lane)];
     settle(which->second, out);
   }
+  step_ended_ = true;
   advance(out);
+  step_ended_ = false;
 }
 
 void step_planner::take_token(const step_token& token) {

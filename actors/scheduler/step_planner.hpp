@@ -138,6 +138,7 @@ private:
   std::uint64_t next_arrival_ = 1;
   std::uint64_t next_step_ = 1;
   bool asking_ = false;
+  bool step_ended_ = false;  // the call in hand is done()
   bool closed_ = false;
 };
 

@@ -1,0 +1,197 @@
+// Builds the parts of one model in order, wires them, and takes them apart in reverse.
+#include "actors/engine.hpp"
+
+#include <algorithm>
+#include <future>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include <caf/actor_system.hpp>
+#include <caf/send.hpp>
+
+#include "actors/decode/decode_actor.hpp"
+#include "actors/handles.hpp"
+#include "actors/kv_store/kv_store.hpp"
+#include "actors/kv_store/kv_store_actor.hpp"
+#include "actors/lane/lane_thread.hpp"
+#include "actors/lane/step_runner.hpp"
+#include "actors/metrics.hpp"
+#include "actors/prefill/prefill_actor.hpp"
+#include "actors/scheduler/scheduler_actor.hpp"
+#include "actors/stream/stream_actor.hpp"
+#include "actors/stream/stream_counters.hpp"
+#include "actors/supervisor/supervisor_actor.hpp"
+#include "actors/tokenizer/prompt_encoder.hpp"
+#include "actors/tokenizer/tokenizer_actor.hpp"
+#include "base/log.hpp"
+#include "base/machine.hpp"
+#include "kernels/cpu/cpu_lane.hpp"
+#include "models/model.hpp"
+
+namespace troupe::actors {
+
+// In the order of their making: what is later uses what is earlier.
+struct engine::parts {
+  std::unique_ptr<kernels::cpu_lane> lane;
+  std::shared_ptr<const models::loaded_model> model;
+  engine_figures figures;
+  std::shared_ptr<engine_metrics> metrics = std::make_shared<engine_metrics>();
+  std::shared_ptr<stream_counters> counters = std::make_shared<stream_counters>();
+  std::shared_ptr<step_runner> runner;
+  std::shared_ptr<lane_thread> thread;
+  mutable std::mutex mutex;  // links and supervisor: read by any thread, dropped by stop
+  std::shared_ptr<const engine_links> links;
+  supervisor_handle supervisor;
+};
+
+namespace {
+
+result<std::unique_ptr<kernels::cpu_lane>> make_lane(const engine_options& options, engine_figures& figures) {
+  kernels::cpu_lane_options lane;
+  lane.threads = options.threads > 0 ? options.threads : base::read_cpu_limits().usable;
+  lane.repack = options.repack;
+  if (!options.isa.empty()) {
+    const auto which = kernels::parse_isa(options.isa);
+    if (!which) return error{errc::invalid_argument, "There is no instruction set named '" + options.isa + "'.", "isa"};
+    lane.which = *which;
+  }
+  figures.threads = lane.threads;
+  figures.isa = kernels::to_string(lane.which);
+  return kernels::make_cpu_lane(lane);
+}
+
+result<void> size_kv(const models::loaded_model& model, kernels::lane& lane, const engine_options& options,
+                     engine_figures& figures) {
+  const std::int32_t trained = model.shape().context;
+  figures.context_length = options.context_length > 0 ? std::min(options.context_length, trained) : trained;
+  kv_budget budget;
+  budget.wanted_bytes = options.kv_bytes;
+  budget.available_bytes = static_cast<std::int64_t>(base::read_memory_limits().available);
+  budget.block_bytes = lane.kv_block_bytes(model.shape().kv());
+  budget.context_length = figures.context_length;
+  budget.max_sequences = options.max_sequences;
+  const auto blocks = kv_blocks(budget);
+  if (!blocks) return blocks.why();
+  figures.kv_blocks = *blocks;
+  figures.kv_bytes = *blocks * budget.block_bytes;
+  return {};
+}
+
+planner_options planner_of(const engine_options& options, const engine_figures& figures) {
+  planner_options planner;
+  planner.max_sequences = options.max_sequences;
+  planner.max_batch_tokens = std::max(options.max_batch_tokens, options.max_sequences + planner.block_tokens);
+  planner.total_blocks = figures.kv_blocks;
+  planner.queue_sequences = options.queue_sequences;
+  planner.queue_tokens = options.queue_tokens;
+  return planner;
+}
+
+void spawn_front(caf::actor_system& system, const engine_options& options, const models::loaded_model& model,
+                 std::int32_t context_length, const std::shared_ptr<stream_counters>& counters, const std::shared_ptr<engine_metrics>& metrics,
+                 engine_links& links) {
+  for (std::int32_t i = 0; i < std::max(1, options.stream_shards); ++i)
+    links.streams.push_back(
+        spawn_stream(system, {static_cast<std::uint32_t>(i), model.tokenizer, options.stream, counters, metrics}));
+  const auto encoder = std::make_shared<const prompt_encoder>(model.tokenizer, *model.chat_template, context_length);
+  for (std::int32_t i = 0; i < std::max(1, options.tokenizers); ++i)
+    links.tokenizers.push_back(spawn_tokenizer(system, encoder, metrics));
+}
+
+/// The supervisor first: it must watch before anything can end.
+void wire(const engine_links& of, const std::shared_ptr<const engine_links>& links, const supervisor_handle& supervisor) {
+  const wire_engine message{links};
+  caf::anon_send(supervisor, message);
+  caf::anon_send(of.kv_store, message);
+  caf::anon_send(of.prefill, message);
+  caf::anon_send(of.decode, message);
+  caf::anon_send(of.scheduler, message);
+  for (const auto& one : of.streams) caf::anon_send(one, message);
+  for (const auto& one : of.tokenizers) caf::anon_send(one, message);
+}
+
+}  // namespace
+
+result<std::unique_ptr<engine>> engine::create(caf::actor_system& system, const std::string& path,
+                                               const engine_options& options, const load_progress& progress) {
+  auto p = std::make_unique<parts>();
+  auto lane = make_lane(options, p->figures);
+  if (!lane) return lane.why();
+  p->lane = *std::move(lane);
+  auto model = models::load_model(path, *p->lane, progress);
+  if (!model) return model.why();
+  p->model = *std::move(model);
+  if (!p->model->tokenizer || !p->model->chat_template)
+    return error{errc::unsupported, path + " has no vocabulary: it can be timed, not served.", "model"};
+  if (auto sized = size_kv(*p->model, *p->lane, options, p->figures); !sized) return sized.why();
+
+  const planner_options planner = planner_of(options, p->figures);
+  auto runner = step_runner::create(p->model, *p->lane,
+                                    {planner.max_sequences, planner.max_batch_tokens, planner.total_blocks});
+  if (!runner) return runner.why();
+  p->runner = *std::move(runner);
+  p->thread = std::make_shared<lane_thread>();
+  p->metrics->kv_blocks_total = p->metrics->kv_blocks_free = planner.total_blocks;
+
+  const auto now = [] { return clock::now(); };
+  const lane_setup setup{p->thread, p->runner, now, p->metrics};
+  auto links = std::make_shared<engine_links>();
+  links->kv_store = spawn_kv_store(system, planner.total_blocks, p->metrics);
+  links->prefill = spawn_prefill(system, setup);
+  links->decode = spawn_decode(system, setup);
+  links->scheduler = spawn_scheduler(system, {planner, now, p->metrics});
+  spawn_front(system, options, *p->model, p->figures.context_length, p->counters, p->metrics, *links);
+  p->supervisor = spawn_supervisor(system, p->metrics);
+  p->links = links;
+  wire(*links, links, p->supervisor);
+  return std::unique_ptr<engine>(new engine(std::move(p)));
+}
+
+engine::engine(std::unique_ptr<parts> p) : parts_(std::move(p)) {}
+
+engine::~engine() { stop(); }
+
+std::shared_ptr<const engine_links> engine::links() const {
+  const std::lock_guard lock(parts_->mutex);
+  return parts_->links;
+}
+
+const models::loaded_model& engine::model() const noexcept { return *parts_->model; }
+const engine_metrics& engine::metrics() const noexcept { return *parts_->metrics; }
+std::shared_ptr<const stream_counters> engine::stream_counts() const noexcept { return parts_->counters; }
+const engine_figures& engine::figures() const noexcept { return parts_->figures; }
+const kernels::cpu_lane& engine::lane() const noexcept { return *parts_->lane; }
+
+void engine::append_metrics(std::string& out, const std::string& name) const {
+  parts_->metrics->append_prometheus(out, name);
+}
+
+void engine::drain(std::function<void()> drained) {
+  if (const auto all = links()) return caf::anon_send(all->scheduler, drain_scheduler{std::move(drained)});
+  drained();
+}
+
+bool engine::stop(std::chrono::milliseconds limit) {
+  supervisor_handle supervisor;
+  {
+    const std::lock_guard lock(parts_->mutex);
+    parts_->links.reset();
+    std::swap(supervisor, parts_->supervisor);
+  }
+  if (!supervisor) return true;
+  const auto deadline = clock::now() + limit;
+  const auto gone = std::make_shared<std::promise<void>>();
+  auto all_gone = gone->get_future();
+  caf::anon_send<caf::message_priority::high>(supervisor, stop_engine{[gone] { gone->set_value(); }});
+  supervisor = supervisor_handle{};
+  bool in_time = all_gone.wait_until(deadline) == std::future_status::ready;
+  parts_->thread->stop();  // jobs left over are dropped, and with them their handles
+  const auto left = std::max(std::chrono::milliseconds(0),
+                             std::chrono::duration_cast<std::chrono::milliseconds>(deadline - clock::now()));
+  in_time = parts_->thread->stopped_within(left) && in_time;
+  if (!in_time) base::log(base::log_level::warning, "engine", "not every part of the engine ended in time");
+  return in_time;
+}
+
+}  // namespace troupe::actors

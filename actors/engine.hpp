@@ -1,0 +1,93 @@
+// One model, served: its lane, its actors, their wiring and their orderly end. The one place that knows all rooms.
+// No CAF beyond a forward declaration.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include <troupe/result.hpp>
+
+#include "actors/stream/stream_limits.hpp"
+
+namespace caf {
+class actor_system;
+}
+
+namespace troupe::kernels {
+class cpu_lane;
+}
+
+namespace troupe::models {
+struct loaded_model;
+}
+
+namespace troupe::actors {
+
+struct engine_links;
+struct engine_metrics;
+class stream_counters;
+
+struct engine_options {
+  std::int32_t threads = 0;         ///< of the lane's team; 0: the usable cores
+  std::string isa;                  ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni
+  bool repack = true;
+  std::int64_t kv_bytes = 0;        ///< 0: a share of the free memory (kv_store.hpp)
+  std::int32_t context_length = 0;  ///< upper bound; 0: the model's
+  std::int32_t max_sequences = 64;
+  std::int32_t max_batch_tokens = 512;
+  std::size_t queue_sequences = 1024;
+  std::int64_t queue_tokens = 1 << 20;
+  std::int32_t tokenizers = 1;
+  std::int32_t stream_shards = 1;
+  stream_limits stream;
+};
+
+/// What the engine settled on.
+struct engine_figures {
+  std::int32_t threads = 0;
+  std::string isa;
+  std::int32_t context_length = 0;
+  std::int32_t kv_blocks = 0;
+  std::int64_t kv_bytes = 0;
+};
+
+class engine {
+public:
+  using load_progress = std::function<void(std::int64_t done, std::int64_t total)>;
+
+  /// Loads the model on the calling thread and spawns its actors on `system`, whose policy should be `sharing` and
+  /// which outlives the engine. Errors: those of load_model and make_cpu_lane; out_of_memory; invalid_argument,
+  /// unsupported (isa).
+  static result<std::unique_ptr<engine>> create(caf::actor_system& system, const std::string& path,
+                                                const engine_options& options, const load_progress& progress = {});
+  /// stop(), and joins the lane's thread.
+  ~engine();
+
+  /// Null after stop.
+  std::shared_ptr<const engine_links> links() const;
+  const models::loaded_model& model() const noexcept;
+  const engine_metrics& metrics() const noexcept;
+  std::shared_ptr<const stream_counters> stream_counts() const noexcept;
+  const engine_figures& figures() const noexcept;
+  std::int32_t context_length() const noexcept { return figures().context_length; }
+  const kernels::cpu_lane& lane() const noexcept;
+
+  /// Prometheus text, with the label model="name". Any thread.
+  void append_metrics(std::string& out, const std::string& name) const;
+
+  /// Takes nothing new in; `drained` is called, on a runtime thread, when all that was taken in has ended.
+  void drain(std::function<void()> drained);
+  /// Ends every generation (shutting_down) and every actor in order. Blocks until done, or `limit`; false: something
+  /// did not end in time. A second call does nothing. Not from an actor or an event_sink.
+  bool stop(std::chrono::milliseconds limit = std::chrono::seconds(5));
+
+private:
+  struct parts;
+  explicit engine(std::unique_ptr<parts> p);
+  std::unique_ptr<parts> parts_;
+};
+
+}  // namespace troupe::actors

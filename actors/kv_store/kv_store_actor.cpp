@@ -1,0 +1,42 @@
+// Each message is one call on the core.
+#include "actors/kv_store/kv_store_actor.hpp"
+
+#include "actors/actor_base.hpp"
+#include "actors/kv_store/kv_store.hpp"
+
+namespace troupe::actors {
+namespace {
+
+class kv_store_actor : public actor_base<kv_store_handle> {
+public:
+  kv_store_actor(caf::actor_config& config, std::int32_t blocks, std::shared_ptr<engine_metrics> metrics)
+      : actor_base(config, std::move(metrics)), store_(blocks) {}
+
+  const char* name() const override { return "kv_store"; }
+
+protected:
+  behavior_type make_behavior() override {
+    return {
+        [this](const reserve_blocks& m) {
+          auto grants = store_.reserve(m.needs);
+          if (links_) tell(links_->scheduler, blocks_granted{std::move(grants), store_.free()});
+        },
+        [this](const release_blocks& m) {
+          for (const generation_id id : m.ids) store_.release(id);
+        },
+        [this](const wire_engine& m) { links_ = m.links; },
+        [this](const stop_actor&) { stop(); },
+    };
+  }
+
+private:
+  kv_store store_;
+};
+
+}  // namespace
+
+kv_store_handle spawn_kv_store(caf::actor_system& system, std::int32_t blocks, std::shared_ptr<engine_metrics> metrics) {
+  return system.spawn<kv_store_actor>(blocks, std::move(metrics));
+}
+
+}  // namespace troupe::actors

@@ -1,0 +1,18 @@
+// The shell of the KV store: reserve_blocks in, blocks_granted out.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include <caf/fwd.hpp>
+
+#include "actors/handles.hpp"
+
+namespace troupe::actors {
+
+struct engine_metrics;
+
+/// Waits for wire_engine; ends at stop_actor.
+kv_store_handle spawn_kv_store(caf::actor_system& system, std::int32_t blocks, std::shared_ptr<engine_metrics> metrics);
+
+}  // namespace troupe::actors

@@ -1,0 +1,18 @@
+// Where a lane's work is done, one job at a time. Knows no step.
+#pragma once
+
+#include <functional>
+
+#include "actors/scheduler/lane_kind.hpp"
+
+namespace troupe::actors {
+
+class job_queue {
+public:
+  using job = std::function<void()>;
+  virtual ~job_queue() = default;
+  /// From any thread; returns at once. False: stopped, the job will not run. Jobs must not throw.
+  virtual bool post(lane_kind kind, job what) = 0;
+};
+
+}  // namespace troupe::actors

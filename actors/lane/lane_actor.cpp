@@ -1,0 +1,97 @@
+// A plan is a job; a job's end is two kinds of message.
+#include "actors/lane/lane_actor.hpp"
+
+#include <algorithm>
+#include <exception>
+#include <string>
+
+#include "actors/actor_base.hpp"
+
+namespace troupe::actors {
+namespace {
+
+/// On the lane's thread. The tokens go to the shards before the scheduler hears, so that what the scheduler does next
+/// (say, report that it has drained) comes after them everywhere.
+void report(const engine_links& links, engine_metrics& metrics, std::shared_ptr<const step_result> result) {
+  std::vector<bool> told(links.streams.size(), false);
+  std::uint64_t messages = 1;
+  for (const step_token& token : result->tokens) {
+    const std::size_t shard = token.generation % told.size();
+    if (told[shard]) continue;
+    told[shard] = true;
+    ++messages;
+    caf::anon_send(links.streams[shard], step_tokens{result});
+  }
+  caf::anon_send(links.scheduler, step_done{std::move(result)});
+  metrics.messages.fetch_add(messages, std::memory_order_relaxed);
+}
+
+void measure(engine_metrics& metrics, const step_plan& plan, const step_result& result) {
+  const auto nanoseconds = [](clock::time_point t) { return std::chrono::nanoseconds(t.time_since_epoch()).count(); };
+  const auto add = [](auto& counter, auto n) { counter.fetch_add(static_cast<std::uint64_t>(n), std::memory_order_relaxed); };
+  const auto failed = std::count_if(result.tokens.begin(), result.tokens.end(),
+                                    [](const step_token& t) { return t.end == sequence_end::failed; });
+  add(metrics.steps, 1);
+  add(metrics.sampled_tokens, static_cast<std::ptrdiff_t>(result.tokens.size()) - failed);
+  add(metrics.failed_sequences, failed);
+  add(metrics.prefill_rows, result.prefill_rows);
+  add(metrics.decode_rows, result.decode_rows);
+  metrics.step_time.observe(result.ended - result.started);
+  const auto last = metrics.last_step_ns.load(std::memory_order_relaxed);
+  if (plan.follows && last != 0)
+    metrics.step_gap.observe(std::chrono::nanoseconds(nanoseconds(result.started) - last));
+  metrics.last_step_ns.store(nanoseconds(result.ended), std::memory_order_relaxed);
+}
+
+/// Nothing that a step throws leaves the job: it costs the sequences of that step.
+step_result compute(step_machine& machine, const step_plan& plan) {
+  try {
+    return machine.run(plan);
+  } catch (const std::bad_alloc&) {
+    return machine.fail(plan, {errc::out_of_memory, "There is not enough memory for this step.", {}});
+  } catch (const std::exception& e) {
+    return machine.fail(plan, {errc::internal, std::string("A step failed: ") + e.what(), {}});
+  }
+}
+
+class lane_actor : public actor_base<lane_handle> {
+public:
+  lane_actor(caf::actor_config& config, lane_kind kind, lane_setup setup)
+      : actor_base(config, setup.metrics), kind_(kind), setup_(std::move(setup)) {}
+
+  const char* name() const override { return kind_ == lane_kind::decode ? "decode" : "prefill"; }
+
+protected:
+  behavior_type make_behavior() override {
+    return {
+        [this](const run_step& m) { run(m.plan); },
+        [this](const probe_lane& m) { setup_.queue->post(kind_, m.answer); },
+        [this](const wire_engine& m) { links_ = m.links; },
+        [this](const stop_actor&) { stop(); },
+    };
+  }
+
+private:
+  void run(const std::shared_ptr<const step_plan>& plan) {
+    if (!links_) return;
+    setup_.queue->post(kind_, [plan, links = links_, setup = setup_] {
+      const auto started = setup.now();
+      auto result = std::make_shared<step_result>(compute(*setup.machine, *plan));
+      result->started = started;
+      result->ended = setup.now();
+      measure(*setup.metrics, *plan, *result);
+      report(*links, *setup.metrics, std::move(result));
+    });
+  }
+
+  lane_kind kind_;
+  lane_setup setup_;
+};
+
+}  // namespace
+
+lane_handle spawn_lane_actor(caf::actor_system& system, lane_kind kind, lane_setup setup) {
+  return system.spawn<lane_actor>(kind, std::move(setup));
+}
+
+}  // namespace troupe::actors

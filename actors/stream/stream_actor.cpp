@@ -3,10 +3,7 @@
 
 #include <utility>
 
-#include <caf/actor_system.hpp>
-#include <caf/send.hpp>
-#include <caf/typed_event_based_actor.hpp>
-
+#include "actors/actor_base.hpp"
 #include "actors/stream/stream_shard.hpp"
 
 namespace troupe::actors {
@@ -14,16 +11,13 @@ namespace {
 
 constexpr std::chrono::seconds sweep_period{5};
 
-class stream_actor : public stream_handle::base {
+class stream_actor : public actor_base<stream_handle> {
 public:
   stream_actor(caf::actor_config& config, stream_setup setup)
-      : stream_handle::base(config), index_(setup.index), shard_(setup.tokenizer, setup.limits, setup.counters) {
-    set_exception_handler([](std::exception_ptr&) -> caf::error { return caf::sec::runtime_error; });
-  }
+      : actor_base(config, setup.metrics ? setup.metrics : std::make_shared<engine_metrics>()),
+        index_(setup.index), shard_(setup.tokenizer, setup.limits, setup.counters) {}
 
   const char* name() const override { return "stream"; }
-
-  void on_exit() override { links_.reset(); }
 
 protected:
   behavior_type make_behavior() override {
@@ -53,16 +47,15 @@ protected:
         },
         [this](const sweep_generations&) {
           shard_.sweep(clock::now());
-          delayed_send(stream_handle(this), sweep_period, sweep_generations{});
+          this->delayed_send(stream_handle(this), sweep_period, sweep_generations{});
         },
         [this](const wire_engine& m) {
           links_ = m.links;
-          delayed_send(stream_handle(this), sweep_period, sweep_generations{});
+          this->delayed_send(stream_handle(this), sweep_period, sweep_generations{});
         },
         [this](const stop_actor&) {
           act([&](stream_outputs& out) { shard_.stop(clock::now(), out); });
-          links_.reset();
-          quit();
+          stop();
         },
     };
   }
@@ -73,7 +66,7 @@ private:
       shard_.open({m.id, m.what, m.operators, m.subscription, m.sink, m.credit, m.keep, m.submitted}, clock::now(), out);
       if (!out.encode) return;
       if (links_ && !links_->tokenizers.empty())
-        send(links_->tokenizers[next_tokenizer_++ % links_->tokenizers.size()], encode_prompt{m.id, m.what, index_});
+        tell(links_->tokenizers[next_tokenizer_++ % links_->tokenizers.size()], encode_prompt{m.id, m.what, index_});
       else
         shard_.failed(m.id, {errc::shutting_down, "the engine is not running", {}}, clock::now(), out);
     });
@@ -102,19 +95,24 @@ private:
     return !out.events.empty() || !out.orders.empty();
   }
 
+  // Overtakes other mail.
+  void urge(const scheduler_handle& to, end_sequence message) {
+    metrics_->messages.fetch_add(1, std::memory_order_relaxed);
+    caf::anon_send<caf::message_priority::high>(to, message);
+  }
+
   void pass_on(const sequence_order& order) {
     if (!links_) return;
     switch (order.what) {
       case sequence_order::kind::end:
-        return send<caf::message_priority::high>(links_->scheduler, end_sequence{order.id});
-      case sequence_order::kind::pause: return send(links_->scheduler, pause_sequence{order.id});
-      case sequence_order::kind::resume: return send(links_->scheduler, resume_sequence{order.id});
+        return urge(links_->scheduler, end_sequence{order.id});
+      case sequence_order::kind::pause: return tell(links_->scheduler, pause_sequence{order.id});
+      case sequence_order::kind::resume: return tell(links_->scheduler, resume_sequence{order.id});
     }
   }
 
   std::uint32_t index_;
   stream_shard shard_;
-  std::shared_ptr<const engine_links> links_;
   std::size_t next_tokenizer_ = 0;
 };
 

@@ -17,12 +17,14 @@ class tokenizer;
 namespace troupe::actors {
 
 class stream_counters;
+struct engine_metrics;
 
 struct stream_setup {
   std::uint32_t index = 0;  ///< of this shard
   std::shared_ptr<const models::tokenizer> tokenizer;
   stream_limits limits;
   std::shared_ptr<stream_counters> counters;  ///< shared by the shards of a model; may be null
+  std::shared_ptr<engine_metrics> metrics;    ///< counts messages; may be null
 };
 
 /// Waits for wire_engine before anything else; sweeps itself every few seconds; ends at stop_actor, when every

@@ -4,24 +4,18 @@
 #include <exception>
 #include <utility>
 
-#include <caf/actor_system.hpp>
-#include <caf/typed_event_based_actor.hpp>
-
+#include "actors/actor_base.hpp"
 #include "actors/tokenizer/prompt_encoder.hpp"
 
 namespace troupe::actors {
 namespace {
 
-class tokenizer_actor : public tokenizer_handle::base {
+class tokenizer_actor : public actor_base<tokenizer_handle> {
 public:
-  tokenizer_actor(caf::actor_config& config, std::shared_ptr<const prompt_encoder> encoder)
-      : tokenizer_handle::base(config), encoder_(std::move(encoder)) {
-    set_exception_handler([](std::exception_ptr&) -> caf::error { return caf::sec::runtime_error; });
-  }
+  tokenizer_actor(caf::actor_config& config, std::shared_ptr<const prompt_encoder> encoder, std::shared_ptr<engine_metrics> metrics)
+      : actor_base(config, metrics ? std::move(metrics) : std::make_shared<engine_metrics>()), encoder_(std::move(encoder)) {}
 
   const char* name() const override { return "tokenizer"; }
-
-  void on_exit() override { links_.reset(); }
 
 protected:
   behavior_type make_behavior() override {
@@ -30,15 +24,12 @@ protected:
           if (!links_ || m.shard >= links_->streams.size()) return;
           auto encoded = encode(m);
           if (encoded)
-            send(links_->scheduler, admit_sequence{encoded->terms, encoded->ids, m.shard});
+            tell(links_->scheduler, admit_sequence{encoded->terms, encoded->ids, m.shard});
           else
-            send(links_->streams[m.shard], generation_failed{m.id, encoded.why()});
+            tell(links_->streams[m.shard], generation_failed{m.id, encoded.why()});
         },
         [this](const wire_engine& m) { links_ = m.links; },
-        [this](const stop_actor&) {
-          links_.reset();
-          quit();
-        },
+        [this](const stop_actor&) { stop(); },
     };
   }
 
@@ -52,13 +43,13 @@ private:
   }
 
   std::shared_ptr<const prompt_encoder> encoder_;
-  std::shared_ptr<const engine_links> links_;
 };
 
 }  // namespace
 
-tokenizer_handle spawn_tokenizer(caf::actor_system& system, std::shared_ptr<const prompt_encoder> encoder) {
-  return system.spawn<tokenizer_actor>(std::move(encoder));
+tokenizer_handle spawn_tokenizer(caf::actor_system& system, std::shared_ptr<const prompt_encoder> encoder,
+                                 std::shared_ptr<engine_metrics> metrics) {
+  return system.spawn<tokenizer_actor>(std::move(encoder), std::move(metrics));
 }
 
 }  // namespace troupe::actors

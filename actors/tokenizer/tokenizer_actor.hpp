@@ -11,8 +11,10 @@
 namespace troupe::actors {
 
 class prompt_encoder;
+struct engine_metrics;
 
-/// Waits for wire_engine before anything else; ends at stop_actor.
-tokenizer_handle spawn_tokenizer(caf::actor_system& system, std::shared_ptr<const prompt_encoder> encoder);
+/// Waits for wire_engine before anything else; ends at stop_actor. `metrics` counts messages and may be null.
+tokenizer_handle spawn_tokenizer(caf::actor_system& system, std::shared_ptr<const prompt_encoder> encoder,
+                                 std::shared_ptr<engine_metrics> metrics = nullptr);
 
 }  // namespace troupe::actors

@@ -35,7 +35,7 @@ protected:
         [this](const end_sequence& m) { log_.ended.push_back(m.id); },
         [this](const pause_sequence& m) { log_.paused.push_back(m.id); },
         [this](const resume_sequence& m) { log_.resumed.push_back(m.id); },
-        [](const step_done&) {}, [](const blocks_granted&) {}, [](const probe_engine&) {}, [](const drain_scheduler&) {},
+        [](const step_done&) {}, [](const blocks_granted&) {}, [](const fail_sequences&) {}, [](const probe_engine&) {}, [](const drain_scheduler&) {},
         [](const wire_engine&) {}, [this](const stop_actor&) { quit(); },
     };
   }
@@ -57,7 +57,7 @@ struct bench {
   bench() : system(config), counters(std::make_shared<stream_counters>()) {
     auto links = std::make_shared<engine_links>();
     links->scheduler = system.spawn<scripted_scheduler>(log);
-    links->streams.push_back(spawn_stream(system, {0, tests::byte_tokenizer(), {}, counters}));
+    links->streams.push_back(spawn_stream(system, {0, tests::byte_tokenizer(), {}, counters, nullptr}));
     links->tokenizers.push_back(spawn_tokenizer(
         system, std::make_shared<prompt_encoder>(tests::byte_tokenizer(), models::chat_template::chatml(), 64)));
     stream = links->streams[0];

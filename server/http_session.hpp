@@ -1,0 +1,16 @@
+// Serves HTTP on an accepted socket. Knows no route's meaning.
+#pragma once
+
+#include <memory>
+
+#include <boost/asio/ip/tcp.hpp>
+
+namespace troupe::server {
+
+struct server_state;
+
+/// Serves requests one after another until the connection ends or becomes a WebSocket. The socket's executor must be a
+/// strand; the session lives by its pending operations.
+void run_http_session(boost::asio::ip::tcp::socket socket, std::shared_ptr<server_state> state);
+
+}  // namespace troupe::server

@@ -338,7 +338,11 @@ void merge(float* into, const float* from, std::int32_t vectors, std::int32_t he
     const float a = vec::first(exponential(vec::set(into[0] - largest)));
     const float b = vec::first(exponential(vec::set(from[0] - largest)));
     into[0] = largest;
-    for (std::int32_t d = 1; d < head_dim + 2; ++d) into[d] = into[d] * a + from[d] * b;
+    into[1] = into[1] * a + from[1] * b;
+    std::int32_t d = 2;
+    for (; d + width <= head_dim + 2; d += width)
+      vec::store(into + d, vec::add(vec::mul(vec::load(into + d), vec::set(a)), vec::mul(vec::load(from + d), vec::set(b))));
+    for (; d < head_dim + 2; ++d) into[d] = into[d] * a + from[d] * b;
   }
 }
 

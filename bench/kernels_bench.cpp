@@ -17,7 +17,8 @@ using namespace troupe;
 using memory::dtype;
 using memory::tensor_view;
 
-constexpr std::int64_t width = 576, hidden = 1536, vocabulary = 49152, layers = 30, heads = 9, kv_heads = 3, head_dim = 64;
+constexpr std::int64_t width = 576, hidden = 1536, vocabulary = 49152, layers = 30, heads = 9, kv_heads = 3,
+                       head_dim = 64;
 constexpr int runs = 7;
 
 struct floats {
@@ -33,7 +34,8 @@ struct floats {
 struct weights {
   std::vector<std::uint8_t> bytes;
   tensor_view view;
-  weights(dtype type, std::int64_t rows, std::int64_t cols) : bytes(static_cast<std::size_t>(rows * memory::row_size(type, cols))) {
+  weights(dtype type, std::int64_t rows, std::int64_t cols)
+      : bytes(static_cast<std::size_t>(rows * memory::row_size(type, cols))) {
     std::minstd_rand random(2);
     for (std::uint8_t& b : bytes) b = static_cast<std::uint8_t>(random() >> 8);
     const auto step = static_cast<std::size_t>(memory::info(type).block_bytes);
@@ -66,7 +68,8 @@ public:
     const weights table(dtype::q8_0, vocabulary, width);
     const auto start = std::chrono::steady_clock::now();
     for (std::int64_t i = 0; i < layers; ++i)
-      stack_.push_back({pack({q.view, kv.view, kv.view}), pack({q.view}), pack({wide.view, wide.view}), pack({tall.view})});
+      stack_.push_back(
+          {pack({q.view, kv.view, kv.view}), pack({q.view}), pack({wide.view, wide.view}), pack({tall.view})});
     head_ = pack({table.view});
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     bytes_ = head_->bytes;
@@ -86,7 +89,9 @@ public:
     const std::int32_t each = (past + 16) / 16;
     if (!apart) batch.push_back({0, static_cast<std::int32_t>(rows), past, blocks_});
     for (std::int32_t r = 0; apart && r < rows; ++r)
-      batch.push_back({r, 1, past, std::span<const std::int32_t>(blocks_).subspan(static_cast<std::size_t>(r * each), static_cast<std::size_t>(each))});
+      batch.push_back({r, 1, past,
+                       std::span<const std::int32_t>(blocks_).subspan(static_cast<std::size_t>(r * each),
+                                                                      static_cast<std::size_t>(each))});
     const kernels::rope_shape rope{100000.0f, head_dim, true, {}};
     const auto timed = [&](int op, auto&& work) {
       const auto start = std::chrono::steady_clock::now();
@@ -118,7 +123,8 @@ private:
   std::vector<std::int32_t> blocks_;
 };
 
-void report(model_shapes& model, const char* what, std::int64_t rows, std::int32_t past, bool apart, const kernels::machine_limits& limits) {
+void report(model_shapes& model, const char* what, std::int64_t rows, std::int32_t past, bool apart,
+            const kernels::machine_limits& limits) {
   static constexpr const char* names[] = {"qkv", "rope", "attention", "out", "gate_up", "silu", "down", "head"};
   double best[8], total = 1e9;
   for (int run = 0; run < runs; ++run) {
@@ -128,11 +134,13 @@ void report(model_shapes& model, const char* what, std::int64_t rows, std::int32
     if (sum < total) std::copy(std::begin(spent), std::end(spent), std::begin(best));
     total = std::min(total, sum);
   }
-  const double macs = static_cast<double>(layers * (width * (width * 2 + 2 * kv_heads * head_dim) + 3 * width * hidden)) * static_cast<double>(rows) +
-                      static_cast<double>(vocabulary * width) * static_cast<double>(apart ? rows : 1);
+  const double macs =
+      static_cast<double>(layers * (width * (width * 2 + 2 * kv_heads * head_dim) + 3 * width * hidden)) *
+          static_cast<double>(rows) +
+      static_cast<double>(vocabulary * width) * static_cast<double>(apart ? rows : 1);
   const double floor = std::max(model.bytes() / limits.read_bytes_per_second, 2 * macs / limits.int8_ops_per_second);
-  std::printf("%-18s %8.2f ms %8.0f tok/s %6.1f GB/s %5.2f TOP/s, share of bound %.2f |", what, total * 1e3, static_cast<double>(rows) / total,
-              model.bytes() / total / 1e9, 2 * macs / total / 1e12, floor / total);
+  std::printf("%-18s %8.2f ms %8.0f tok/s %6.1f GB/s %5.2f TOP/s, share of bound %.2f |", what, total * 1e3,
+              static_cast<double>(rows) / total, model.bytes() / total / 1e9, 2 * macs / total / 1e12, floor / total);
   for (int op = 0; op < 8; ++op) std::printf(" %s %.0f%%", names[op], 100 * best[op] / total);
   std::printf("\n");
 }
@@ -153,8 +161,9 @@ int main(int argc, char** argv) {
     kernels::thread_team team(options.threads);
     limits = kernels::measure_limits(team, options.which).value_or_throw();
   }
-  std::printf("%d threads, %s: read %.1f GB/s, int8 %.2f TOP/s\n", options.threads, std::string(to_string(options.which)).c_str(),
-              limits.read_bytes_per_second / 1e9, limits.int8_ops_per_second / 1e12);
+  std::printf("%d threads, %s: read %.1f GB/s, int8 %.2f TOP/s\n", options.threads,
+              std::string(to_string(options.which)).c_str(), limits.read_bytes_per_second / 1e9,
+              limits.int8_ops_per_second / 1e12);
   model_shapes model(**lane);
   report(model, "decode 1", 1, 128, true, limits);
   report(model, "decode 1 @4096", 1, 4096, true, limits);

@@ -16,7 +16,8 @@ std::int32_t attention_planner::item::pieces() const noexcept {
   return (sequence->past + row + rows + piece_tokens - 1) / piece_tokens;
 }
 
-void attention_planner::plan(const attention_call& call, std::span<const sequence_rows> batch, std::int32_t max_vectors) {
+void attention_planner::plan(const attention_call& call, std::span<const sequence_rows> batch,
+                             std::int32_t max_vectors) {
   items_.clear();
   pieces_ = 0;
   const std::int32_t group = call.heads / call.kv->shape.kv_heads;
@@ -29,7 +30,8 @@ void attention_planner::plan(const attention_call& call, std::span<const sequenc
       for (std::int32_t head = 0; head < call.heads;) {
         const std::int32_t kv_head = head / group;
         const std::int32_t heads = std::min(heads_at_once, (kv_head + 1) * group - head);
-        items_.push_back({&sequence, row, std::min(rows_at_once, sequence.rows - row), kv_head, head, heads, state, pieces_});
+        items_.push_back(
+            {&sequence, row, std::min(rows_at_once, sequence.rows - row), kv_head, head, heads, state, pieces_});
         pieces_ += items_.back().pieces();
         state += items_.back().pieces() * items_.back().vectors() * state_size_;
         head += heads;
@@ -37,7 +39,8 @@ void attention_planner::plan(const attention_call& call, std::span<const sequenc
 }
 
 void attention_planner::attend_piece(const attention_call& call, const item& work, std::int32_t piece,
-                                     const kernel_set& kernels, float* queries, std::int32_t* positions, float* state) const {
+                                     const kernel_set& kernels, float* queries, std::int32_t* positions,
+                                     float* state) const {
   const std::int32_t dim = call.kv->shape.head_dim;
   const sequence_rows& sequence = *work.sequence;
   for (std::int32_t r = 0; r < work.rows; ++r) {

@@ -21,7 +21,8 @@ public:
   /// f16 numbers from one block of a head to the next.
   std::int64_t block_stride() const noexcept { return 2ll * shape.head_dim * kv_shape::block_tokens; }
   std::uint16_t* head(std::int32_t layer, std::int32_t kv_head) const noexcept {
-    return static_cast<std::uint16_t*>(storage.data()) + (std::int64_t{layer} * shape.kv_heads + kv_head) * blocks * block_stride();
+    return static_cast<std::uint16_t*>(storage.data()) +
+           (std::int64_t{layer} * shape.kv_heads + kv_head) * blocks * block_stride();
   }
 };
 
@@ -38,18 +39,19 @@ struct attention_call {
 /// the pieces' states are merged in order whether one thread or several made them, so bits depend on neither.
 class attention_planner {
 public:
-  void run(const attention_call& call, std::span<const sequence_rows> batch, const kernel_set& kernels, thread_team& team);
+  void run(const attention_call& call, std::span<const sequence_rows> batch, const kernel_set& kernels,
+           thread_team& team);
 
 private:
   /// Up to max_vectors query vectors of one sequence and KV head: `rows` consecutive rows x `heads` query heads.
   struct item {
     const sequence_rows* sequence;
-    std::int32_t row;        ///< first, within the sequence
+    std::int32_t row;  ///< first, within the sequence
     std::int32_t rows;
     std::int32_t kv_head;
-    std::int32_t first_head; ///< query head
+    std::int32_t first_head;  ///< query head
     std::int32_t heads;
-    std::int64_t state;      ///< offset of its states, one for each piece, when pieces are shared out
+    std::int64_t state;  ///< offset of its states, one for each piece, when pieces are shared out
     std::int64_t first_piece;
     std::int32_t pieces() const noexcept;
     std::int32_t vectors() const noexcept { return rows * heads; }
@@ -65,7 +67,7 @@ private:
   std::vector<item> items_;
   std::int64_t pieces_ = 0;
   std::int64_t state_size_ = 0;
-  std::vector<float> queries_;           ///< a region for each thread
+  std::vector<float> queries_;  ///< a region for each thread
   std::vector<std::int32_t> positions_;
   std::vector<float> states_;
 };

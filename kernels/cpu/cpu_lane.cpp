@@ -20,7 +20,7 @@ using memory::dtype;
 // Below these a dispatch costs more than a second thread saves.
 constexpr std::int64_t lone_elements = 16 * 1024;
 constexpr std::int64_t lone_weight_bytes = 32 * 1024;
-constexpr std::int64_t rows_prepared_by_all = 2;         // each thread for itself: no barrier before the product
+constexpr std::int64_t rows_prepared_by_all = 2;          // each thread for itself: no barrier before the product
 constexpr std::int64_t input_bytes_at_once = 512 * 1024;  // quantised rows that stay in L2 while tiles stream by
 constexpr std::int64_t panel_tiles = 8;                   // filled at once when weights are not repacked
 
@@ -55,7 +55,9 @@ struct product_call {
 class team_lane final : public cpu_lane {
 public:
   explicit team_lane(const cpu_lane_options& options)
-      : options_(options), kernels_(kernels_for(options.which)), team_(options.threads),
+      : options_(options),
+        kernels_(kernels_for(options.which)),
+        team_(options.threads),
         sampling_(static_cast<std::size_t>(team_.size())) {}
 
   const thread_team& team() const noexcept override { return team_; }
@@ -97,7 +99,8 @@ private:
   prepared_rows rows_for(const product_call& call, std::int64_t copy);
   void prepare(const product_call& call, const prepared_rows& rows, std::int64_t first, std::int64_t last) const;
   void multiply(const product_call& call, const prepared_rows& rows, int thread, int threads);
-  void multiply_part(const product_call& call, const packed_part& part, product_args args, tile_range tiles, int thread);
+  void multiply_part(const product_call& call, const packed_part& part, product_args args, tile_range tiles,
+                     int thread);
 
   cpu_lane_options options_;
   const kernel_set& kernels_;
@@ -153,7 +156,8 @@ bool team_lane::fill_tiles(cpu_matrix& w) {
       const tile_range tiles = within(part, mine);
       const std::int64_t bytes = tile_bytes(part.source.type, w.cols);
       for (std::int64_t tile = tiles.first; tile < tiles.last; ++tile)
-        if (!pack_tile(part.source, tile * tile_rows, const_cast<std::byte*>(part.tiles) + tile * bytes)) finite = false;
+        if (!pack_tile(part.source, tile * tile_rows, const_cast<std::byte*>(part.tiles) + tile * bytes))
+          finite = false;
     }
   });
   return finite;
@@ -210,7 +214,8 @@ prepared_rows team_lane::rows_for(const product_call& call, std::int64_t copy) {
   return rows;
 }
 
-void team_lane::prepare(const product_call& call, const prepared_rows& rows, std::int64_t first, std::int64_t last) const {
+void team_lane::prepare(const product_call& call, const prepared_rows& rows, std::int64_t first,
+                        std::int64_t last) const {
   const std::int64_t cols = call.x.cols;
   for (std::int64_t row = first; row < last; ++row) {
     const float* x = rows.x + row * rows.x_stride;
@@ -226,14 +231,16 @@ void team_lane::multiply_part(const product_call& call, const packed_part& part,
   const std::int64_t bytes = tile_bytes(part.source.type, args.cols);
   const std::int64_t row_bytes = is_quantised(part.source.type) ? args.cols * 3 / 2 : args.cols * 4;
   const std::int64_t at_once = std::max<std::int64_t>(24, input_bytes_at_once / row_bytes / 24 * 24);
-  std::byte* panel = part.tiles == nullptr ? panels_.data() + thread * panel_tiles * tile_rows * args.cols * 4 : nullptr;
+  std::byte* panel =
+      part.tiles == nullptr ? panels_.data() + thread * panel_tiles * tile_rows * args.cols * 4 : nullptr;
   const std::int64_t step = part.tiles == nullptr ? panel_tiles : tiles.last - tiles.first;
   for (std::int64_t tile = tiles.first; tile < tiles.last; tile += step) {
     args.first = tile;
     args.last = std::min(tile + step, tiles.last);
     args.tiles = panel == nullptr ? part.tiles + tile * bytes : panel;
     if (panel != nullptr)
-      for (std::int64_t t = args.first; t < args.last; ++t) pack_tile(part.source, t * tile_rows, panel + (t - tile) * bytes);
+      for (std::int64_t t = args.first; t < args.last; ++t)
+        pack_tile(part.source, t * tile_rows, panel + (t - tile) * bytes);
     for (std::int64_t token = 0; token < call.x.rows; token += at_once) {
       product_args some = args;
       some.tokens = std::min(at_once, call.x.rows - token);
@@ -322,13 +329,15 @@ void team_lane::silu_mul(tensor_view gate_up, tensor_view out) {
 void team_lane::sample(tensor_view logits, std::span<const sampling_row> rows, std::span<sampled> picks) {
   const auto count = static_cast<std::int64_t>(rows.size());
   const auto width = static_cast<std::size_t>(logits.cols);
-  team_.run([&](int thread, int threads) {
+  const auto sample_share = [&](int thread, int threads) {
     const share mine = share_of(count, thread, threads);
     for (std::int64_t r = mine.first; r < mine.last; ++r) {
       const auto i = static_cast<std::size_t>(r);
       picks[i] = sample_row({logits.f32(r), width}, rows[i], sampling_[static_cast<std::size_t>(thread)]);
     }
-  });
+  };
+  if (count == 1) return sample_share(0, 1);
+  team_.run(sample_share);
 }
 
 // --- KV -------------------------------------------------------------------------------------------------------
@@ -365,8 +374,8 @@ void rotate_head(float* head, const rope_shape& rope, const float* cosines, cons
   }
 }
 
-void team_lane::rope_store(tensor_view qkv, std::int32_t heads, const rope_shape& rope, std::int32_t layer, kv_arena& kv,
-                           std::span<const sequence_rows> batch) {
+void team_lane::rope_store(tensor_view qkv, std::int32_t heads, const rope_shape& rope, std::int32_t layer,
+                           kv_arena& kv, std::span<const sequence_rows> batch) {
   const auto& arena = static_cast<const cpu_kv_arena&>(kv);
   const std::int32_t dim = kv.shape.head_dim;
   const std::int32_t kv_heads = kv.shape.kv_heads;
@@ -383,7 +392,8 @@ void team_lane::rope_store(tensor_view qkv, std::int32_t heads, const rope_shape
       const float* k = values + std::int64_t{heads + head} * dim;
       std::uint16_t* to = arena.head(layer, head) + block * arena.block_stride();
       kernels_.store_f16(k, dim, to + slot, kv_shape::block_tokens);
-      kernels_.store_f16(k + std::int64_t{kv_heads} * dim, dim, to + (kv_shape::block_tokens + slot) * std::int64_t{dim}, 1);
+      kernels_.store_f16(k + std::int64_t{kv_heads} * dim, dim,
+                         to + (kv_shape::block_tokens + slot) * std::int64_t{dim}, 1);
     }
   };
   over_rows(qkv.rows, qkv.rows * qkv.cols, [&](std::int64_t first, std::int64_t last) {

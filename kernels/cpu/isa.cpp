@@ -52,10 +52,14 @@ cpu_bits read_cpu() noexcept {
 
 std::string_view to_string(isa which) noexcept {
   switch (which) {
-    case isa::scalar: return "scalar";
-    case isa::avx2: return "avx2";
-    case isa::avx_vnni: return "avx_vnni";
-    case isa::avx512vnni: return "avx512vnni";
+    case isa::scalar:
+      return "scalar";
+    case isa::avx2:
+      return "avx2";
+    case isa::avx_vnni:
+      return "avx_vnni";
+    case isa::avx512vnni:
+      return "avx512vnni";
   }
   return "?";
 }

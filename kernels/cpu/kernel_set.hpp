@@ -30,9 +30,9 @@ struct product_args {
   std::int64_t rows = 0;  ///< of the part: the last tile may be partly padding
   std::int64_t cols = 0;
   std::int64_t tokens = 0;
-  const std::int8_t* quants = nullptr;         ///< [tokens][cols], for quantised weights
-  const activation_block* blocks = nullptr;    ///< [tokens][cols / 32]
-  const float* x = nullptr;                    ///< for float weights
+  const std::int8_t* quants = nullptr;       ///< [tokens][cols], for quantised weights
+  const activation_block* blocks = nullptr;  ///< [tokens][cols / 32]
+  const float* x = nullptr;                  ///< for float weights
   std::int64_t x_stride = 0;
   float* out = nullptr;  ///< token 0, row 0 of the part
   std::int64_t out_stride = 0;
@@ -42,16 +42,16 @@ struct product_args {
 /// One pass of running softmax over the blocks [first_block, last_block) of a sequence for `vectors` query vectors
 /// that share a KV head. state[vector] = {m, l, o[head_dim]}: maximum, sum of exponentials, weighted sum of V.
 struct attend_args {
-  const float* queries = nullptr;            ///< [vectors][head_dim], already scaled
-  const std::int32_t* positions = nullptr;   ///< [vectors]: attends to tokens 0 .. position
+  const float* queries = nullptr;           ///< [vectors][head_dim], already scaled
+  const std::int32_t* positions = nullptr;  ///< [vectors]: attends to tokens 0 .. position
   std::int32_t vectors = 0;
   std::int32_t head_dim = 0;
-  const std::uint16_t* arena = nullptr;      ///< f16; K [head_dim][16], then V [16][head_dim], of block 0's head
-  std::int64_t block_stride = 0;             ///< f16 numbers from one block of the arena to the next
-  const std::int32_t* table = nullptr;       ///< the sequence's blocks
+  const std::uint16_t* arena = nullptr;  ///< f16; K [head_dim][16], then V [16][head_dim], of block 0's head
+  std::int64_t block_stride = 0;         ///< f16 numbers from one block of the arena to the next
+  const std::int32_t* table = nullptr;   ///< the sequence's blocks
   std::int32_t first_block = 0;
   std::int32_t last_block = 0;
-  std::int32_t tokens = 0;                   ///< of the sequence that may be read
+  std::int32_t tokens = 0;  ///< of the sequence that may be read
   float* state = nullptr;
 };
 

@@ -13,7 +13,7 @@ struct vec {
   static constexpr isa which = isa::avx512vnni;
   static constexpr int rows = 16;
   static constexpr int units_at_once = 2;
-  static constexpr int tokens_at_once = 6;    // 12 integer and 12 float sums, 4 weights, 4 to spare
+  static constexpr int tokens_at_once = 6;  // 12 integer and 12 float sums, 4 weights, 4 to spare
   static constexpr int vectors_at_once = 12;
 
   // 16 floats
@@ -49,7 +49,8 @@ struct vec {
     return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(from)));
   }
   static void store_f16(std::uint16_t* out, f32x16 x) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
+                        _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
 
   // The rows of a unit
@@ -83,8 +84,8 @@ struct vec {
 
   /// dots[unit][token] += u . q over one block of 32 columns; tokens are `stride` quants apart.
   template <class Tile, int Units, int Tokens>
-  static void block_dots(const std::byte* const (&data)[Units], std::int64_t, const std::int8_t* quants, std::int64_t stride,
-                         row_ints (&dots)[Units][Tokens]) {
+  static void block_dots(const std::byte* const (&data)[Units], std::int64_t, const std::int8_t* quants,
+                         std::int64_t stride, row_ints (&dots)[Units][Tokens]) {
     const __m512i low_nibbles = _mm512_set1_epi8(15);
 #pragma GCC unroll 8
     for (int v = 0; v < (Tile::nibbles ? 4 : 8); ++v) {

@@ -105,11 +105,10 @@ void product(const product_args& args) {
     for (std::int64_t token = 0; token < args.tokens; ++token) {
       float* out = args.out + token * args.out_stride + tile * tile_rows;
       for (std::int64_t row = 0; row < rows; ++row) {
-        const float value =
-            is_quantised(args.type)
-                ? quantised_dot(args.type, data, row, args.cols, args.quants + token * args.cols,
-                                args.blocks + token * (args.cols / quant_block))
-                : float_dot(args.type, data, row, args.cols, args.x + token * args.x_stride);
+        const float value = is_quantised(args.type)
+                                ? quantised_dot(args.type, data, row, args.cols, args.quants + token * args.cols,
+                                                args.blocks + token * (args.cols / quant_block))
+                                : float_dot(args.type, data, row, args.cols, args.x + token * args.x_stride);
         out[row] = args.add ? out[row] + value : value;
       }
     }
@@ -169,18 +168,21 @@ void store_f16(const float* x, std::int64_t n, std::uint16_t* out, std::int64_t 
 }  // namespace
 
 const kernel_set& scalar_kernels() noexcept {
-  static constexpr kernel_set set{isa::scalar, 8,      quantise, rms_norm, silu_mul,
-                                  product,     attend, merge,    store_f16};
+  static constexpr kernel_set set{isa::scalar, 8, quantise, rms_norm, silu_mul, product, attend, merge, store_f16};
   return set;
 }
 
 const kernel_set& kernels_for(isa which) noexcept {
 #if defined(__x86_64__)
   switch (which) {
-    case isa::scalar: return scalar_kernels();
-    case isa::avx2: return avx2_kernels();
-    case isa::avx_vnni: return avx_vnni_kernels();
-    case isa::avx512vnni: return avx512vnni_kernels();
+    case isa::scalar:
+      return scalar_kernels();
+    case isa::avx2:
+      return avx2_kernels();
+    case isa::avx_vnni:
+      return avx_vnni_kernels();
+    case isa::avx512vnni:
+      return avx512vnni_kernels();
   }
 #endif
   return scalar_kernels();

@@ -48,7 +48,8 @@ double read_rate(thread_team& team, const memory::buffer& buffer) {
   return best;
 }
 
-/// Each returns the ops of `count` rounds: chains x lanes x 2 a round. The empty asm keeps the sums alive, in registers.
+/// Each returns the ops of `count` rounds: chains x lanes x 2 a round. The empty asm keeps the sums alive, in
+/// registers.
 std::int64_t scalar_round(std::int64_t count) {
   std::int32_t sums[chains] = {};
   for (std::int64_t i = 0; i < count; ++i)

@@ -13,20 +13,23 @@ namespace {
 using memory::dtype;
 
 struct block_layout {
-  std::int64_t file_bytes;   ///< one row's block in the file
-  std::int64_t quant_offset; ///< of the quants within it
-  std::int64_t words;        ///< 32-bit words of quants a row
-  std::int64_t halves;       ///< f16 numbers a row: d, or d and m
-  std::uint32_t flip;        ///< turns the file's numbers into unsigned ones
+  std::int64_t file_bytes;    ///< one row's block in the file
+  std::int64_t quant_offset;  ///< of the quants within it
+  std::int64_t words;         ///< 32-bit words of quants a row
+  std::int64_t halves;        ///< f16 numbers a row: d, or d and m
+  std::uint32_t flip;         ///< turns the file's numbers into unsigned ones
   std::int64_t tile_bytes() const noexcept { return tile_rows * file_bytes; }
   std::int64_t quant_bytes() const noexcept { return tile_rows * 4 * words; }
 };
 
 constexpr block_layout layout_of(dtype type) noexcept {
   switch (type) {
-    case dtype::q4_0: return {18, 2, 4, 1, 0};
-    case dtype::q4_1: return {20, 4, 4, 2, 0};
-    default: return {34, 2, 8, 1, 0x80808080};
+    case dtype::q4_0:
+      return {18, 2, 4, 1, 0};
+    case dtype::q4_1:
+      return {20, 4, 4, 2, 0};
+    default:
+      return {34, 2, 8, 1, 0x80808080};
   }
 }
 
@@ -59,7 +62,8 @@ void pack_floats(const tensor_view& source, std::int64_t first, std::int64_t row
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::byte* from = source.row_bytes(first + r);
     for (std::int64_t c = 0; c < source.cols; ++c)
-      std::memcpy(out + (c * tile_rows + r) * static_cast<std::int64_t>(sizeof(Element)), from + c * static_cast<std::int64_t>(sizeof(Element)), sizeof(Element));
+      std::memcpy(out + (c * tile_rows + r) * static_cast<std::int64_t>(sizeof(Element)),
+                  from + c * static_cast<std::int64_t>(sizeof(Element)), sizeof(Element));
   }
 }
 
@@ -96,22 +100,32 @@ bool pack_tile(const tensor_view& source, std::int64_t first, std::byte* out) no
   const std::int64_t rows = std::min(tile_rows, source.rows - first);
   if (rows < tile_rows) std::memset(out, 0, static_cast<std::size_t>(tile_bytes(source.type, source.cols)));
   switch (source.type) {
-    case dtype::q4_0: return pack_quantised<dtype::q4_0>(source, first, rows, out);
-    case dtype::q4_1: return pack_quantised<dtype::q4_1>(source, first, rows, out);
-    case dtype::q8_0: return pack_quantised<dtype::q8_0>(source, first, rows, out);
+    case dtype::q4_0:
+      return pack_quantised<dtype::q4_0>(source, first, rows, out);
+    case dtype::q4_1:
+      return pack_quantised<dtype::q4_1>(source, first, rows, out);
+    case dtype::q8_0:
+      return pack_quantised<dtype::q8_0>(source, first, rows, out);
     case dtype::f16:
-    case dtype::bf16: pack_floats<std::uint16_t>(source, first, rows, out); return true;
+    case dtype::bf16:
+      pack_floats<std::uint16_t>(source, first, rows, out);
+      return true;
     case dtype::f32:
-    case dtype::i32: pack_floats<std::uint32_t>(source, first, rows, out); return true;
+    case dtype::i32:
+      pack_floats<std::uint32_t>(source, first, rows, out);
+      return true;
   }
   return true;
 }
 
 void read_tile_row(dtype type, const std::byte* tile, std::int64_t row, std::int64_t cols, float* out) noexcept {
   switch (type) {
-    case dtype::q4_0: return read_quantised<dtype::q4_0>(tile, row, cols, out);
-    case dtype::q4_1: return read_quantised<dtype::q4_1>(tile, row, cols, out);
-    case dtype::q8_0: return read_quantised<dtype::q8_0>(tile, row, cols, out);
+    case dtype::q4_0:
+      return read_quantised<dtype::q4_0>(tile, row, cols, out);
+    case dtype::q4_1:
+      return read_quantised<dtype::q4_1>(tile, row, cols, out);
+    case dtype::q8_0:
+      return read_quantised<dtype::q8_0>(tile, row, cols, out);
     case dtype::f16:
       for (std::int64_t c = 0; c < cols; ++c) out[c] = read_half(tile + (c * tile_rows + row) * 2);
       return;

@@ -21,7 +21,7 @@ struct vec {
 #endif
   static constexpr int rows = 8;
   static constexpr int units_at_once = 1;
-  static constexpr int tokens_at_once = 4;   // 16 registers: 4 integer and 4 float sums, weights, masks
+  static constexpr int tokens_at_once = 4;  // 16 registers: 4 integer and 4 float sums, weights, masks
   static constexpr int vectors_at_once = 4;
 
   // 16 floats
@@ -83,7 +83,9 @@ struct vec {
     const __m256 none = _mm256_set1_ps(-__builtin_inff());
     return {_mm256_blendv_ps(none, x.low, low), _mm256_blendv_ps(none, x.high, high)};
   }
-  static __m256 load_eight_f16(const void* from) { return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(from))); }
+  static __m256 load_eight_f16(const void* from) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(from)));
+  }
   static f32x16 load_f16(const std::uint16_t* from) { return {load_eight_f16(from), load_eight_f16(from + 8)}; }
   static void store_f16(std::uint16_t* out, f32x16 x) {
     constexpr int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
@@ -127,8 +129,8 @@ struct vec {
 
   /// dots[0][token] += u . q over one block of 32 columns; tokens are `stride` quants apart.
   template <class Tile, int Units, int Tokens>
-  static void block_dots(const std::byte* const (&data)[Units], std::int64_t unit, const std::int8_t* quants, std::int64_t stride,
-                         row_ints (&dots)[Units][Tokens]) {
+  static void block_dots(const std::byte* const (&data)[Units], std::int64_t unit, const std::int8_t* quants,
+                         std::int64_t stride, row_ints (&dots)[Units][Tokens]) {
     static_assert(Units == 1);
     if constexpr (Tile::nibbles)
       nibble_dots<Tokens>(data[0], unit, quants, stride, dots[0]);
@@ -234,7 +236,8 @@ struct vec {
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) ints[i] = finite ? quantise_eight(x + 8 * i, inverse) : _mm256_setzero_si256();
     // Packing works within 128-bit halves; the permutation puts the 4-byte groups back in order.
-    const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(ints[0], ints[1]), _mm256_packs_epi32(ints[2], ints[3]));
+    const __m256i bytes =
+        _mm256_packs_epi16(_mm256_packs_epi32(ints[0], ints[1]), _mm256_packs_epi32(ints[2], ints[3]));
     const __m256i ordered = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(quants), ordered);
     std::int32_t sum = 0;

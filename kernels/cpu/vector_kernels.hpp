@@ -10,6 +10,9 @@
 #include "kernels/cpu/kernel_set.hpp"
 #include "kernels/cpu/packed_tiles.hpp"
 
+// clang-format takes the pragma before a loop for a name.
+// clang-format off
+
 #if defined(__clang__)
 #define TROUPE_UNROLL _Pragma("unroll")
 #else

@@ -25,7 +25,8 @@ struct sequence {
 };
 
 /// Sequences of the given lengths over blocks drawn in random order from one arena.
-std::vector<sequence> make_sequences(const std::vector<std::int32_t>& lengths, const heads_shape& shape, std::int32_t arena, random_source& random) {
+std::vector<sequence> make_sequences(const std::vector<std::int32_t>& lengths, const heads_shape& shape,
+                                     std::int32_t arena, random_source& random) {
   std::vector<std::int32_t> free(static_cast<std::size_t>(arena));
   std::iota(free.begin(), free.end(), 0);
   std::shuffle(free.begin(), free.end(), random.bits);
@@ -93,8 +94,8 @@ struct arena_of {
 };
 
 /// Feeds the sequences side by side, `chunk` tokens of each in a step; the outputs of each sequence.
-std::vector<std::vector<float>> run(arena_of& on, const std::vector<sequence>& all, const heads_shape& shape, const rope_shape& rope,
-                                    float scale, std::int32_t chunk) {
+std::vector<std::vector<float>> run(arena_of& on, const std::vector<sequence>& all, const heads_shape& shape,
+                                    const rope_shape& rope, float scale, std::int32_t chunk) {
   std::vector<std::vector<float>> outputs(all.size());
   for (std::int32_t past = 0;; past += chunk) {
     std::vector<sequence_rows> batch;
@@ -127,8 +128,10 @@ TEST_CASE("paged attention is softmax over the sequence's own tokens") {
   const struct {
     heads_shape shape;
     rope_shape rope;
-  } cases[] = {{{9, 3, 64}, {100000.0f, 64, true, {}}},   {{4, 4, 32}, {10000.0f, 32, false, {}}},
-               {{8, 1, 16}, {10000.0f, 16, true, factors}}, {{14, 1, 48}, {10000.0f, 32, true, {}}},
+  } cases[] = {{{9, 3, 64}, {100000.0f, 64, true, {}}},
+               {{4, 4, 32}, {10000.0f, 32, false, {}}},
+               {{8, 1, 16}, {10000.0f, 16, true, factors}},
+               {{14, 1, 48}, {10000.0f, 32, true, {}}},
                {{2, 1, 20}, {10000.0f, 20, false, {}}}};
   random_source random(1);
   for (const auto& [shape, rope] : cases) {

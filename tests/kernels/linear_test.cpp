@@ -22,7 +22,8 @@ std::vector<double> exact_product(const dense& w, const dense& x) {
   for (std::int64_t t = 0; t < x.rows; ++t)
     for (std::int64_t r = 0; r < w.rows; ++r) {
       double sum = 0;
-      for (std::int64_t c = 0; c < w.cols; ++c) sum += static_cast<double>(w.at(r, c)) * static_cast<double>(x.at(t, c));
+      for (std::int64_t c = 0; c < w.cols; ++c)
+        sum += static_cast<double>(w.at(r, c)) * static_cast<double>(x.at(t, c));
       out.push_back(sum);
     }
   return out;
@@ -50,7 +51,7 @@ std::vector<float> product(lane& on, stored& w, dense& x) {
 struct shape {
   std::int64_t rows, cols, tokens;
 };
-constexpr shape shapes[] = {{1, 32, 1},  {16, 64, 2}, {17, 32, 3},  {31, 96, 5},   {33, 160, 6},  {47, 64, 7},
+constexpr shape shapes[] = {{1, 32, 1},  {16, 64, 2}, {17, 32, 3},   {31, 96, 5},   {33, 160, 6},  {47, 64, 7},
                             {64, 96, 8}, {65, 32, 9}, {100, 64, 13}, {48, 288, 33}, {130, 96, 64}, {79, 64, 65}};
 
 }  // namespace
@@ -65,7 +66,8 @@ TEST_CASE("every format on every instruction set multiplies as plain sums do") {
       const auto near = exact_product(w.meaning, eight_bit ? rounded(x) : x);
       const auto true_values = exact_product(w.meaning, x);
       for (const isa which : available_isas()) {
-        INFO(memory::info(type).name << " " << to_string(which) << " " << s.rows << "x" << s.cols << " by " << s.tokens);
+        INFO(memory::info(type).name << " " << to_string(which) << " " << s.rows << "x" << s.cols << " by "
+                                     << s.tokens);
         const auto found = product(*lane_of(which), w, x);
         CHECK(distance(found, near) < 2e-5);         // float rounding of some hundred terms
         CHECK(distance(found, true_values) < 0.08);  // and 8-bit activations, 0.4 % a term, at the worst of all outputs
@@ -81,7 +83,8 @@ TEST_CASE("quantised products give the same bits on every instruction set") {
       dense x(s.tokens, s.cols, random);
       const auto expected = product(*lane_of(isa::scalar), w, x);
       for (const isa which : available_isas()) {
-        INFO(memory::info(type).name << " " << to_string(which) << " " << s.rows << "x" << s.cols << " by " << s.tokens);
+        INFO(memory::info(type).name << " " << to_string(which) << " " << s.rows << "x" << s.cols << " by "
+                                     << s.tokens);
         CHECK(same_bits(product(*lane_of(which), w, x), expected));
       }
     }
@@ -103,7 +106,8 @@ TEST_CASE("a row's bits do not depend on the batch, the threads or the repacking
             const std::int64_t first = most - batch;
             dense out(batch, rows);
             lane->linear(*packed, x.view().slice_rows(first, batch), out.view());
-            INFO(memory::info(type).name << " " << to_string(which) << " batch " << batch << " threads " << threads << " repack " << repack);
+            INFO(memory::info(type).name << " " << to_string(which) << " batch " << batch << " threads " << threads
+                                         << " repack " << repack);
             REQUIRE(same_bits(out.values, {expected.begin() + first * rows, expected.end()}));
           }
         }
@@ -195,7 +199,8 @@ TEST_CASE("embed returns the rows of the table exactly") {
       lane->embed(*packed, ids, out.view());
       for (std::size_t i = 0; i < ids.size(); ++i)
         for (std::int64_t c = 0; c < 96; ++c)
-          REQUIRE(out.at(static_cast<std::int64_t>(i), c) == Approx(w.meaning.at(ids[i], c)).epsilon(1e-6).margin(1e-6));
+          REQUIRE(out.at(static_cast<std::int64_t>(i), c) ==
+                  Approx(w.meaning.at(ids[i], c)).epsilon(1e-6).margin(1e-6));
     }
   }
 }

@@ -18,7 +18,8 @@ TEST_CASE("rms_norm divides by the root mean square, at every length") {
       std::vector<double> expected;
       for (std::int64_t r = 0; r < 9; ++r) {
         double squares = 0;
-        for (std::int64_t c = 0; c < n; ++c) squares += static_cast<double>(x.at(r, c)) * static_cast<double>(x.at(r, c));
+        for (std::int64_t c = 0; c < n; ++c)
+          squares += static_cast<double>(x.at(r, c)) * static_cast<double>(x.at(r, c));
         const double factor = 1 / std::sqrt(squares / static_cast<double>(n) + 1e-5);
         for (std::int64_t c = 0; c < n; ++c)
           expected.push_back(static_cast<double>(x.at(r, c)) * factor * static_cast<double>(gain.at(0, c)));
@@ -69,7 +70,7 @@ TEST_CASE("halves convert to floats and back without a change") {
   }
   CHECK(f32_to_f16(65520.0f) == 0x7c00);
   CHECK(f32_to_f16(65519.0f) == 0x7bff);
-  CHECK(f32_to_f16(1.0f + 0x1p-11f) == 0x3c00);   // a tie goes to even
+  CHECK(f32_to_f16(1.0f + 0x1p-11f) == 0x3c00);  // a tie goes to even
   CHECK(f32_to_f16(1.0f + 3 * 0x1p-11f) == 0x3c02);
   CHECK(f32_to_f16(0x1p-25f) == 0);
   CHECK(f32_to_f16(0x1.8p-25f) == 1);

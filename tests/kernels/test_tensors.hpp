@@ -42,7 +42,8 @@ struct stored {
   stored(dtype t, std::int64_t rows, std::int64_t cols, random_source& random) : meaning(rows, cols), type(t) {
     const std::int64_t block = memory::info(t).block;
     for (std::int64_t r = 0; r < rows; ++r)
-      for (std::int64_t c = 0; c < cols; c += block) add_block(&meaning.values[static_cast<std::size_t>(r * cols + c)], random);
+      for (std::int64_t c = 0; c < cols; c += block)
+        add_block(&meaning.values[static_cast<std::size_t>(r * cols + c)], random);
   }
   tensor_view view() { return {bytes.data(), type, meaning.rows, meaning.cols, memory::row_size(type, meaning.cols)}; }
 

@@ -33,7 +33,8 @@ TEST_CASE("what one member wrote before a barrier all read after it") {
       for (int step = 0; step < steps; ++step) {
         values[me] = round * steps + step;
         team.barrier();
-        for (int other = 0; other < threads; ++other) wrong[me] += values[static_cast<std::size_t>(other)] != round * steps + step;
+        for (int other = 0; other < threads; ++other)
+          wrong[me] += values[static_cast<std::size_t>(other)] != round * steps + step;
         team.barrier();
       }
     });

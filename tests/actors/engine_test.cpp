@@ -1,0 +1,174 @@
+// The whole engine on a tiny model: tokens as the bare network gives them, alone and together, and a clean end.
+#include <condition_variable>
+#include <future>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include <caf/actor_system.hpp>
+#include <caf/actor_system_config.hpp>
+#include <caf/send.hpp>
+
+#include "actors/engine.hpp"
+#include "actors/handles.hpp"
+#include "actors/metrics.hpp"
+#include "kernels/cpu/cpu_lane.hpp"
+#include "models/evaluate.hpp"
+#include "support/catch.hpp"
+#include "support/tiny_model.hpp"
+
+using namespace troupe;
+using namespace troupe::actors;
+
+namespace {
+
+struct collector final : event_sink {
+  void on_event(const event& e) override {
+    const std::lock_guard lock(mutex);
+    for (const auto& one : e.logprobs) ids.push_back(one.id);
+    if (e.what == event::kind::done || e.what == event::kind::failed) last = e;
+    changed.notify_all();
+  }
+  std::optional<event> wait() {
+    std::unique_lock lock(mutex);
+    changed.wait_for(lock, std::chrono::seconds(60), [this] { return last.has_value(); });
+    return last;
+  }
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<std::int32_t> ids;
+  std::optional<event> last;
+};
+
+struct bench {
+  test::scratch_path path{".gguf"};
+  caf::actor_system_config config;
+  std::unique_ptr<caf::actor_system> system;
+  std::unique_ptr<engine> made;
+
+  explicit bench(engine_options options = {}) {
+    REQUIRE(test::write_tiny_model(path.string()));
+    config.set("scheduler.policy", caf::atom("sharing"));
+    config.set("scheduler.max-threads", std::size_t{2});
+    system = std::make_unique<caf::actor_system>(config);
+    options.threads = 1;
+    auto created = engine::create(*system, path.string(), options);
+    REQUIRE(created.ok());
+    made = *std::move(created);
+  }
+
+  std::shared_ptr<collector> ask(generation_id id, std::vector<std::int32_t> prompt, std::int32_t max_tokens) {
+    auto what = std::make_shared<request>();
+    what->prompt = std::move(prompt);
+    what->how.temperature = 0;
+    what->max_tokens = max_tokens;
+    what->top_logprobs = 0;
+    what->ignore_eos = true;
+    auto sink = std::make_shared<collector>();
+    open_generation open;
+    open.id = id;
+    open.what = what;
+    open.subscription = id;
+    open.sink = sink;
+    open.credit = 1'000'000;
+    open.submitted = clock::now();
+    const auto links = made->links();
+    caf::anon_send(links->streams[id % links->streams.size()], open);
+    return sink;
+  }
+};
+
+std::vector<std::int32_t> some_prompt(generation_id id) {
+  std::vector<std::int32_t> prompt;
+  for (std::uint64_t i = 0; i < 5 + id * 7 % 60; ++i) prompt.push_back(static_cast<std::int32_t>(3 + (id * 31 + i * 17) % 250));
+  return prompt;
+}
+
+std::vector<std::int32_t> expected(const std::string& path, const std::vector<std::int32_t>& prompt, std::int32_t count) {
+  auto lane = kernels::make_cpu_lane({});
+  auto model = models::load_model(path, **lane);
+  auto bare = models::evaluator::create(*model, **lane, 512);
+  return bare->continue_greedily(prompt, count)->greedy;
+}
+
+}  // namespace
+
+TEST_CASE("sixteen generations together each get the tokens that the bare network gives them alone") {
+  engine_options options;
+  options.stream_shards = 2;
+  options.max_sequences = 8;
+  bench b(options);
+  std::map<generation_id, std::shared_ptr<collector>> sinks;
+  for (generation_id id = 1; id <= 16; ++id) sinks[id] = b.ask(id, some_prompt(id), 40);
+  for (auto& [id, sink] : sinks) {
+    const auto end = sink->wait();
+    REQUIRE(end);
+    REQUIRE(end->what == event::kind::done);
+    REQUIRE(end->reason == finish_reason::length);
+    CAPTURE(id);
+    REQUIRE(sink->ids == expected(b.path.string(), some_prompt(id), 40));
+  }
+  const auto& metrics = b.made->metrics();
+  CHECK(metrics.sampled_tokens == 16 * 40);
+  CHECK(metrics.running == 0);
+  CHECK(metrics.kv_blocks_free == metrics.kv_blocks_total);
+  REQUIRE(b.made->stop());
+}
+
+TEST_CASE("a pool too small for all preempts, and the tokens stay the same") {
+  engine_options options;
+  options.kv_bytes = 1;
+  {
+    auto lane = kernels::make_cpu_lane({});
+    options.kv_bytes = 12 * (*lane)->kv_block_bytes({2, 1, 32});
+  }
+  bench b(options);
+  std::vector<std::shared_ptr<collector>> sinks;
+  for (generation_id id = 1; id <= 6; ++id) sinks.push_back(b.ask(id, {10, static_cast<std::int32_t>(20 + id)}, 100));
+  for (generation_id id = 1; id <= 6; ++id) {
+    const auto end = sinks[id - 1]->wait();
+    REQUIRE(end);
+    REQUIRE(end->what == event::kind::done);
+    REQUIRE(sinks[id - 1]->ids == expected(b.path.string(), {10, static_cast<std::int32_t>(20 + id)}, 100));
+  }
+  REQUIRE(b.made->metrics().preemptions > 0);
+}
+
+TEST_CASE("stop while generations run fails them with shutting_down and ends every actor") {
+  bench b;
+  const auto sink = b.ask(1, {5, 6, 7}, 500);
+  REQUIRE(b.made->stop(std::chrono::seconds(60)));
+  const auto end = sink->wait();
+  REQUIRE(end);
+  if (end->what == event::kind::failed) REQUIRE(end->why.code == errc::shutting_down);
+  REQUIRE(b.made->links() == nullptr);
+  REQUIRE(b.made->stop());
+}
+
+TEST_CASE("drain lets what runs finish and refuses what comes later") {
+  bench b;
+  const auto before = b.ask(1, {5, 6, 7}, 200);
+  std::promise<void> answered;
+  caf::anon_send(b.made->links()->scheduler, probe_engine{[&] { answered.set_value(); }});
+  REQUIRE(answered.get_future().wait_for(std::chrono::seconds(60)) == std::future_status::ready);
+  while (b.made->metrics().prompt_tokens == 0) std::this_thread::yield();
+  std::promise<void> drained;
+  b.made->drain([&] { drained.set_value(); });
+  REQUIRE(drained.get_future().wait_for(std::chrono::seconds(60)) == std::future_status::ready);
+  const auto end = before->wait();
+  REQUIRE(end);
+  REQUIRE(end->what == event::kind::done);
+  const auto later = b.ask(2, {5, 6, 7}, 5)->wait();
+  REQUIRE(later);
+  REQUIRE(later->why.code == errc::shutting_down);
+}
+
+TEST_CASE("engines come and go without leaving an actor behind") {
+  for (int i = 0; i < 5; ++i) {
+    bench b;
+    if (i % 2 == 0) b.ask(1, {5, 6, 7}, 20)->wait();
+    b.made.reset();
+    b.system->await_all_actors_done();
+  }
+}

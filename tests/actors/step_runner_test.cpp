@@ -1,0 +1,164 @@
+// The runner on a real lane with a scripted network: the next token is a function of the last one.
+#include <cmath>
+#include <limits>
+
+#include "actors/lane/step_runner.hpp"
+#include "kernels/cpu/cpu_lane.hpp"
+#include "support/catch.hpp"
+
+using namespace troupe;
+using namespace troupe::actors;
+
+namespace {
+
+constexpr std::int32_t vocabulary = 64;
+constexpr std::int32_t poison = 13;  // its successor's logits are no numbers
+
+constexpr std::int32_t successor(std::int32_t id) { return (id * 5 + 7) % vocabulary; }
+
+class scripted_network final : public models::network {
+public:
+  scripted_network() {
+    shape_.layers = 1, shape_.width = 32, shape_.heads = 1, shape_.kv_heads = 1, shape_.head_dim = 32;
+    shape_.feed_forward = 32, shape_.vocabulary = vocabulary, shape_.context = 256;
+  }
+  const models::model_shape& shape() const noexcept override { return shape_; }
+  std::int64_t bytes_per_step() const noexcept override { return 1; }
+  memory::tensor_view forward(kernels::lane&, models::layer_range, const models::step_batch& batch,
+                              models::forward_scratch& scratch, kernels::kv_arena&) const override {
+    if (explode) throw std::bad_alloc();
+    auto logits = scratch.logits(static_cast<std::int64_t>(batch.sample_rows.size()));
+    for (std::size_t r = 0; r < batch.sample_rows.size(); ++r) {
+      const std::int32_t id = batch.ids[static_cast<std::size_t>(batch.sample_rows[r])];
+      float* row = logits.f32(static_cast<std::int64_t>(r));
+      for (std::int32_t v = 0; v < vocabulary; ++v)
+        row[v] = id == poison ? std::numeric_limits<float>::quiet_NaN() : (v == successor(id) ? 10.0f : 0.0f);
+    }
+    return logits;
+  }
+  mutable bool explode = false;
+
+private:
+  models::model_shape shape_;
+};
+
+struct bench {
+  std::unique_ptr<kernels::cpu_lane> lane;
+  const scripted_network* network = nullptr;
+  std::unique_ptr<step_runner> runner;
+
+  bench() {
+    lane = *kernels::make_cpu_lane({1, kernels::isa::scalar, true});
+    auto model = std::make_shared<models::loaded_model>();
+    auto made = std::make_unique<scripted_network>();
+    network = made.get();
+    model->network = std::move(made);
+    runner = *step_runner::create(model, *lane, {4, 64, 16});
+  }
+};
+
+slot_join join(std::int32_t slot, generation_id id, std::vector<std::int32_t> tokens, std::int32_t max_tokens,
+               std::vector<std::int32_t> ends = {}, std::int32_t generated = 0) {
+  auto terms = std::make_shared<sequence_terms>();
+  terms->generation = id;
+  terms->max_tokens = max_tokens;
+  terms->end_ids = std::move(ends);
+  terms->how.temperature = 0;
+  return {slot, terms, std::make_shared<const std::vector<std::int32_t>>(std::move(tokens)), generated};
+}
+
+}  // namespace
+
+TEST_CASE("a sequence goes through chunks and decodes, each token fed to the next step, and ends by length") {
+  bench b;
+  step_plan first;
+  first.step = 1;
+  first.joins = {join(2, 9, {1, 2, 3}, 3)};
+  first.work = {{2, 0, 2, false, {5}}};
+  auto result = b.runner->run(first);
+  REQUIRE(result.tokens.empty());
+  REQUIRE(result.prefill_rows == 2);
+  step_plan second;
+  second.work = {{2, 2, 1, true, {}}};
+  result = b.runner->run(second);
+  REQUIRE(result.prefill_rows == 1);
+  REQUIRE(result.tokens.at(0).id == successor(3));
+  REQUIRE(result.tokens[0].generation == 9);
+  std::int32_t last = result.tokens[0].id;
+  for (std::int32_t position = 3; position < 5; ++position) {
+    step_plan next;
+    next.work = {{2, position, 1, true, {}}};
+    result = b.runner->run(next);
+    REQUIRE(result.decode_rows == 1);
+    REQUIRE(result.tokens.at(0).id == successor(last));
+    last = result.tokens[0].id;
+    REQUIRE(result.tokens[0].end == (position == 4 ? sequence_end::length : sequence_end::none));
+  }
+  step_plan late;
+  late.work = {{2, 5, 1, true, {}}};
+  REQUIRE(b.runner->run(late).tokens.empty());  // planned before its end was known: skipped
+}
+
+TEST_CASE("an end token ends a sequence, and its slot takes a new one") {
+  bench b;
+  step_plan plan;
+  plan.step = 1;
+  plan.joins = {join(0, 1, {4}, 10, {successor(4)})};
+  plan.work = {{0, 0, 1, true, {0}}};
+  REQUIRE(b.runner->run(plan).tokens.at(0).end == sequence_end::eos);
+  step_plan next;
+  next.step = 2;
+  next.leaves = {{0, 1}};
+  next.joins = {join(0, 2, {5, 6}, 10, {}, 1)};
+  next.work = {{0, 0, 2, true, {1}}};
+  const auto result = b.runner->run(next);
+  REQUIRE(result.tokens.at(0).generation == 2);
+  REQUIRE(result.tokens[0].id == successor(6));
+  step_plan stale;
+  stale.step = 3;
+  stale.leaves = {{0, 1}};  // overtaken by the join: must not empty the slot
+  stale.work = {{0, 2, 1, true, {}}};
+  REQUIRE(b.runner->run(stale).tokens.size() == 1);
+}
+
+TEST_CASE("logits that are no numbers fail one sequence and not its neighbour") {
+  bench b;
+  step_plan plan;
+  plan.joins = {join(0, 1, {poison}, 10), join(1, 2, {8}, 10)};
+  plan.work = {{0, 0, 1, true, {0}}, {1, 0, 1, true, {1}}};
+  const auto result = b.runner->run(plan);
+  REQUIRE(result.tokens.size() == 2);
+  REQUIRE(result.tokens[0].end == sequence_end::failed);
+  REQUIRE(result.tokens[0].why.code == errc::numeric);
+  REQUIRE(result.tokens[1].id == successor(8));
+  REQUIRE(result.tokens[1].end == sequence_end::none);
+}
+
+TEST_CASE("a plan that breaks the rules fails its sequence and nothing else") {
+  bench b;
+  step_plan plan;
+  plan.joins = {join(0, 1, {1, 2}, 10), join(1, 2, {8}, 10), join(2, 3, std::vector<std::int32_t>(30, 1), 10)};
+  plan.work = {{0, 1, 1, true, {0}}, {1, 0, 1, true, {1}}, {2, 0, 30, true, {2}}, {99, 0, 1, true, {}}};
+  const auto result = b.runner->run(plan);
+  REQUIRE(result.tokens.size() == 3);
+  int failed = 0;
+  for (const auto& token : result.tokens) {
+    failed += token.end == sequence_end::failed ? 1 : 0;
+    REQUIRE((token.generation == 2) == (token.end == sequence_end::none));
+  }
+  REQUIRE(failed == 2);
+}
+
+TEST_CASE("after a step that threw, fail ends every sequence of it") {
+  bench b;
+  step_plan plan;
+  plan.joins = {join(0, 1, {1}, 10), join(1, 2, {8}, 10)};
+  plan.work = {{0, 0, 1, true, {0}}, {1, 0, 1, true, {1}}};
+  b.network->explode = true;
+  REQUIRE_THROWS_AS(b.runner->run(plan), std::bad_alloc);
+  b.network->explode = false;
+  REQUIRE(b.runner->fail(plan, {errc::out_of_memory, "none left", {}}).tokens.size() == 2);
+  step_plan next;
+  next.work = {{0, 1, 1, true, {}}, {1, 1, 1, true, {}}};
+  REQUIRE(b.runner->run(next).tokens.empty());
+}

@@ -180,12 +180,12 @@ bool engine::stop(std::chrono::milliseconds limit) {
     std::swap(supervisor, parts_->supervisor);
   }
   if (!supervisor) return true;
+  // `supervisor` stays held to the end: an actor that nobody can reach is destroyed.
   const auto deadline = clock::now() + limit;
   const auto gone = std::make_shared<std::promise<void>>();
   auto all_gone = gone->get_future();
   // Not with high priority: it must not overtake wire_engine.
   caf::anon_send(supervisor, stop_engine{[gone] { gone->set_value(); }});
-  supervisor = supervisor_handle{};
   bool in_time = all_gone.wait_until(deadline) == std::future_status::ready;
   parts_->thread->stop();  // jobs left over are dropped, and with them their handles
   const auto left = std::max(std::chrono::milliseconds(0),

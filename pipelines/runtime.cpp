@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <filesystem>
 #include <mutex>
 #include <optional>
@@ -14,7 +15,6 @@
 #include <troupe/pipeline.hpp>
 
 #include "actors/engine.hpp"
-#include "actors/metrics.hpp"
 #include "models/catalogue/model_cache.hpp"
 #include "models/model.hpp"
 #include "models/tokenizer/tokenizer.hpp"
@@ -27,9 +27,8 @@ namespace {
 
 constexpr std::size_t actor_threads = 2;  // handlers are short; the lane's team does the work
 
-actors::engine_options engine_options_of(const runtime_options& o, std::string path) {
+actors::engine_options engine_options_of(const runtime_options& o) {
   actors::engine_options out;
-  out.model_path = std::move(path);
   out.threads = o.threads;
   out.isa = o.isa;
   out.kv_bytes = o.kv_bytes;
@@ -37,7 +36,7 @@ actors::engine_options engine_options_of(const runtime_options& o, std::string p
   out.max_sequences = o.max_sequences;
   out.max_batch_tokens = o.max_batch_tokens;
   out.queue_sequences = static_cast<std::size_t>(o.max_queued);
-  out.keep_ended = o.keep_ended;
+  out.stream.time_to_live = o.keep_ended;
   return out;
 }
 
@@ -95,19 +94,15 @@ result<model_card> runtime::state::load(const std::string& name_or_path) {
   const auto path = models::model_cache().resolve(name_or_path);
   if (!path) return path.why();
   const std::lock_guard lock(loading);
-  auto made = actors::engine::start(*system, engine_options_of(options, path->string()));
+  auto made = actors::engine::create(*system, path->string(), engine_options_of(options));
   if (!made) return made.why();
   const actors::engine& engine = **made;
-  const auto& tokenizer = engine.model()->tokenizer;
-  if (!tokenizer) return error{errc::unsupported, path->string() + " has no vocabulary: it can be timed, not asked", {}};
 
   pipelines::served_model served;
-  served.card = {path->stem().string(), changed_at(*path), engine.figures().context_length, tokenizer->size()};
+  served.card = {path->stem().string(), changed_at(*path), engine.context_length(), engine.model().tokenizer->size()};
   served.links = engine.links();
-  served.stream = engine.counters();
-  served.append_metrics = [metrics = engine.metrics(), name = served.card.name](std::string& out) {
-    metrics->append_prometheus(out, name);
-  };
+  served.stream = engine.stream_counts();
+  served.append_metrics = [&engine, name = served.card.name](std::string& out) { engine.append_metrics(out, name); };
   const model_card card = served.card;
   if (auto ok = service->add(std::move(served)); !ok) return ok.why();
   engines.push_back(*std::move(made));
@@ -137,14 +132,24 @@ service& runtime::as_service() { return *state_->service; }
 result<void> runtime::run(const pipeline& what) { return pipelines::run_graph(*state_->system, what.built()); }
 
 bool runtime::drain(std::chrono::milliseconds limit) {
-  const auto until = std::chrono::steady_clock::now() + limit;
-  const std::lock_guard lock(state_->loading);
-  bool all = true;
-  for (auto& one : state_->engines) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
-    all = one->drain(std::max(left, std::chrono::milliseconds(0))) && all;
+  struct countdown {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::size_t left = 0;
+  };
+  const auto all = std::make_shared<countdown>();
+  {
+    const std::lock_guard lock(state_->loading);
+    all->left = state_->engines.size();
+    for (auto& one : state_->engines)
+      one->drain([all] {
+        const std::lock_guard done(all->mutex);
+        --all->left;
+        all->changed.notify_all();
+      });
   }
-  return all;
+  std::unique_lock lock(all->mutex);
+  return all->changed.wait_for(lock, limit, [&] { return all->left == 0; });
 }
 
 const model_card& model::card() const noexcept { return state_->card; }

@@ -14,7 +14,7 @@ constexpr std::int64_t huge_page = 2 << 20;
 
 }  // namespace
 
-result<buffer> allocate_host(std::int64_t bytes) {
+result<buffer> allocate_host(std::int64_t bytes, page_size pages) {
   if (bytes < 0 || bytes > std::numeric_limits<std::int64_t>::max() / 2) {
     return error{errc::out_of_memory, "a buffer of " + std::to_string(bytes) + " bytes cannot be had", {}};
   }
@@ -23,8 +23,8 @@ result<buffer> allocate_host(std::int64_t bytes) {
   if (at == MAP_FAILED) {
     return error{errc::out_of_memory, "no memory for a buffer of " + std::to_string(bytes) + " bytes", {}};
   }
-  // Fewer TLB misses while weights stream past; a refusal costs nothing.
-  if (bytes >= huge_page) ::madvise(at, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
+  // Advice only: a refusal costs nothing.
+  if (bytes >= huge_page) ::madvise(at, static_cast<std::size_t>(bytes), pages == page_size::huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   return buffer(at, bytes, [bytes](void* p) {
     if (p != nullptr) ::munmap(p, static_cast<std::size_t>(bytes));
   });

@@ -24,7 +24,11 @@ private:
   std::int64_t bytes_ = 0;
 };
 
-/// Anonymous pages of the host, zero on first touch, huge pages where the kernel grants them.
-result<buffer> allocate_host(std::int64_t bytes);
+/// huge: for what is streamed whole, fewer TLB misses. small: for what is touched here and there, as KV blocks are: a
+/// page is zeroed at its first touch, and two megabytes for each head of each layer would cost the first request 0.1 s.
+enum class page_size { huge, small };
+
+/// Anonymous pages of the host, zero on first touch; huge ones where the kernel grants them.
+result<buffer> allocate_host(std::int64_t bytes, page_size pages = page_size::huge);
 
 }  // namespace troupe::memory

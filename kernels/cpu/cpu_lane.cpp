@@ -352,7 +352,7 @@ result<std::unique_ptr<kv_arena>> team_lane::make_kv(const kv_shape& shape, std:
   std::int64_t bytes = 0;
   if (__builtin_mul_overflow(kv_block_bytes(shape), std::int64_t{blocks}, &bytes))
     return error{errc::out_of_memory, "the KV arena is larger than an address space", {}};
-  auto storage = memory::allocate_host(bytes);
+  auto storage = memory::allocate_host(bytes, memory::page_size::small);
   if (!storage) return storage.why();
   auto arena = std::make_unique<cpu_kv_arena>();
   arena->shape = shape;

@@ -66,7 +66,7 @@ class Commands(unittest.TestCase):
 
             read_until(b"> ")
             os.write(main, b"Say hello.\n")
-            read_until(b"tokens/s]")
+            read_until(b"limit]")
             os.write(main, b"/exit\n")
             self.assertEqual(talk.wait(timeout=30), 0)
             os.close(main)

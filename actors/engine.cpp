@@ -184,7 +184,8 @@ bool engine::stop(std::chrono::milliseconds limit) {
   const auto deadline = clock::now() + limit;
   const auto gone = std::make_shared<std::promise<void>>();
   auto all_gone = gone->get_future();
-  // Not with high priority: it must not overtake wire_engine.
+  // Not with high priority: it must not overtake wire_engine. The handle is kept meanwhile: monitors do not keep the
+  // supervisor alive, and an actor that nobody can reach is destroyed.
   caf::anon_send(supervisor, stop_engine{[gone] { gone->set_value(); }});
   bool in_time = all_gone.wait_until(deadline) == std::future_status::ready;
   parts_->thread->stop();  // jobs left over are dropped, and with them their handles

@@ -19,13 +19,13 @@ class generation::reader final : public event_sink {
 public:
   static constexpr std::uint32_t window = 32;
 
-  explicit reader(std::shared_ptr<pipelines::engine_service> service) : service_(std::move(service)), events_(window) {}
+  explicit reader(std::shared_ptr<pipelines::engine_service> service) : service_(std::move(service)), events_(window + 1) {}
 
   void opened(submission as) { as_ = as; }
   generation_id id() const noexcept { return as_.generation; }
 
   void on_event(const event& e) override {
-    // Never more than the credit granted, so there is room.
+    // Never more than the credit granted and one last event of a runtime that ends, so there is room.
     std::vector<event> one{e};
     events_.offer(one);
   }

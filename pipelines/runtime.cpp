@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <mutex>
 #include <optional>
+#include <thread>
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
@@ -15,6 +16,7 @@
 #include <troupe/pipeline.hpp>
 
 #include "actors/engine.hpp"
+#include "actors/stream/stream_counters.hpp"
 #include "models/catalogue/model_cache.hpp"
 #include "models/model.hpp"
 #include "models/tokenizer/tokenizer.hpp"
@@ -81,6 +83,11 @@ public:
   }
 
   result<model_card> load(const std::string& name_or_path);
+  /// No generation is open.
+  bool idle() {
+    const std::lock_guard lock(loading);
+    return std::all_of(engines.begin(), engines.end(), [](const auto& one) { return one->stream_counts()->live == 0; });
+  }
 
   runtime_options options;
   std::shared_ptr<pipelines::engine_service> service;
@@ -148,8 +155,17 @@ bool runtime::drain(std::chrono::milliseconds limit) {
         all->changed.notify_all();
       });
   }
-  std::unique_lock lock(all->mutex);
-  return all->changed.wait_for(lock, limit, [&] { return all->left == 0; });
+  const auto until = std::chrono::steady_clock::now() + limit;
+  {
+    std::unique_lock lock(all->mutex);
+    if (!all->changed.wait_until(lock, until, [&] { return all->left == 0; })) return false;
+  }
+  // What was still on its way to a scheduler has been refused; its shard may have yet to say so.
+  while (!state_->idle()) {
+    if (std::chrono::steady_clock::now() >= until) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
 }
 
 const model_card& model::card() const noexcept { return state_->card; }

@@ -124,9 +124,17 @@ void stream_shard::sweep(clock::time_point now) {
 }
 
 void stream_shard::stop(clock::time_point now, stream_outputs& out) {
-  std::vector<generation_id> ids;
-  for (const auto& [id, one] : live_) ids.push_back(id);
-  for (generation_id id : ids) failed(id, {errc::shutting_down, "the server is ending", {}}, now, out);
+  const error why{errc::shutting_down, "the server is ending", {}};
+  for (auto at = live_.begin(); at != live_.end();) {
+    const auto here = at++;  // settle may erase it
+    auto& [id, one] = *here;
+    one.state.fail(why, now);
+    for (subscription& s : one.subscribers) {
+      s.deliver(id, one.state, out.events);
+      s.deliver_end(id, one.state, why, out.events);
+    }
+    settle(here, now, out);
+  }
 }
 
 const generation* stream_shard::find(generation_id id) const {

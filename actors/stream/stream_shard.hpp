@@ -66,7 +66,7 @@ public:
 
   /// Drops what has ended longer ago than its time-to-live, and the oldest of too many.
   void sweep(clock::time_point now);
-  /// Fails every live generation.
+  /// Fails every live generation. Each watcher gets its last event, credit or not: there will be no later time to pay.
   void stop(clock::time_point now, stream_outputs& out);
 
   std::size_t size() const noexcept { return live_.size(); }  ///< generations held, ended ones included

@@ -26,4 +26,16 @@ void subscription::deliver(std::uint64_t generation_id, const generation& from, 
   }
 }
 
+void subscription::deliver_end(std::uint64_t generation_id, const generation& from, const error& why, std::vector<delivery>& out) {
+  if (complete_) return;
+  complete_ = true;
+  event e = from.last_event(generation_id);
+  if (cursor_ < from.log().size()) {
+    e.what = event::kind::failed;
+    e.offset = e.next_offset = cursor_;
+    e.why = why;
+  }
+  out.push_back({generation_id, id_, sink_, std::move(e)});
+}
+
 }  // namespace troupe::actors

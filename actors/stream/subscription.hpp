@@ -36,6 +36,9 @@ public:
   /// Appends what this watcher is due and can pay for: started, one delta with all it has not read, the end.
   void deliver(std::uint64_t generation_id, const generation& from, std::vector<delivery>& out);
 
+  /// The shard ends: this watcher gets its last event without paying, `why` where it had not had all the text.
+  void deliver_end(std::uint64_t generation_id, const generation& from, const error& why, std::vector<delivery>& out);
+
   /// Whether it is further behind than both limits allow.
   bool lags(const token_log& log, std::size_t bytes, std::size_t entries) const noexcept {
     return log.size() - cursor_ > entries || log.text_bytes_from(cursor_) > bytes;

@@ -241,3 +241,22 @@ TEST_CASE("a failure reaches every watcher once, and a stop fails what lives") {
   CHECK(three->events.back().why.code == errc::shutting_down);
   CHECK(b.shard.size() == 0);
 }
+
+TEST_CASE("a stop tells watchers without credit too, and those who had not read all that they lost some") {
+  bench b;
+  const auto behind = b.open(1, 1), unpaid = b.open(2, 2, true);
+  b.admit(1);
+  b.admit(2);
+  b.token(1, 'a');
+  b.token(2, 'a');
+  b.token(2, -1, sequence_end::eos);
+  stream_outputs out;
+  b.shard.stop(at(2ms), out);
+  b.done(out);
+  REQUIRE(behind->ends() == 1);
+  CHECK(behind->events.back().why.code == errc::shutting_down);
+  CHECK(behind->events.back().next_offset == 0);
+  REQUIRE(unpaid->ends() == 1);
+  CHECK(unpaid->events.back().what == event::kind::done);
+  CHECK(unpaid->text() == "a");
+}

@@ -40,12 +40,13 @@ private:
 };
 
 struct served {
-  served() : file(".gguf"), owner(options()) {
+  explicit served(std::int32_t at_once = 64) : file(".gguf"), owner(options(at_once)) {
     REQUIRE(test::write_tiny_model(file.string()));
     name = owner.load(file.string()).card().name;
   }
-  static runtime_options options() {
+  static runtime_options options(std::int32_t at_once) {
     runtime_options o;
+    o.max_sequences = at_once;
     o.threads = 1;
     o.kv_bytes = 16 << 20;
     return o;
@@ -108,8 +109,10 @@ TEST_CASE("unknown models, generations and offsets are told apart") {
 }
 
 TEST_CASE("a cancel by id ends a generation for all its watchers, and ids do not repeat") {
-  served s;
+  served s(1);
   auto& service = s.owner.as_service();
+  for (int before = 0; before < 16; ++before)  // it waits behind these
+    REQUIRE(service.submit("", s.question(400), std::make_shared<waiting_sink>(), 1000, true));
   const auto one = std::make_shared<waiting_sink>(), two = std::make_shared<waiting_sink>();
   const auto opened = service.submit(s.name, s.question(400), one, 1000, false);
   REQUIRE(opened);

@@ -1,10 +1,12 @@
 // Runs a pipeline's parts as actors, each where its stage was placed, until all have finished.
 #pragma once
 
-#include <caf/fwd.hpp>
-
 #include <troupe/pipeline_parts.hpp>
 #include <troupe/result.hpp>
+
+namespace caf {
+class actor_system;
+}
 
 namespace troupe::pipelines {
 

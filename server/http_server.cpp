@@ -168,6 +168,10 @@ void http_server::drain(std::chrono::milliseconds deadline) {
   for (auto& thread : all_->threads) thread.join();
   all_->threads.clear();
   all_->state->closed = true;
+  // What was posted after the last thread had left holds its session, and that holds the context: run it, or none of
+  // the three would ever be freed.
+  all_->context->restart();
+  all_->context->poll();
   all_->state->on_leave = nullptr;
 }
 

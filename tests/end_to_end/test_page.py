@@ -5,7 +5,7 @@ import unittest
 from browser import Browser, require_chromium
 from troupe_server import Server, require_model
 
-ANSWER = "document.querySelector('article.assistant:last-of-type .text')?.textContent ?? ''"
+ANSWER = "(document.querySelector('article.assistant:last-of-type .text')?.textContent ?? '')"
 
 
 class Page(unittest.IsolatedAsyncioTestCase):

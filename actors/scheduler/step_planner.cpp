@@ -103,6 +103,8 @@ void step_planner::take_token(const step_token& token) {
 void step_planner::granted(const std::vector<block_grant>& grants, std::int32_t free_blocks, planner_outputs& out) {
   asking_ = false;
   free_ = free_blocks + released_meanwhile_;
+  // A no that was said before the store heard of a release says nothing of what is free now: ask again.
+  const bool stale = released_meanwhile_ > 0;
   released_meanwhile_ = 0;
   for (const block_grant& grant : grants) {
     const auto at = sequences_.find(grant.id);
@@ -112,10 +114,10 @@ void step_planner::granted(const std::vector<block_grant>& grants, std::int32_t 
     }
     sequence& one = at->second;
     one.asked = false;
-    one.refused = grant.blocks.empty();
+    one.refused = grant.blocks.empty() && !stale;
     one.blocks += static_cast<std::int32_t>(grant.blocks.size());
     one.new_blocks.insert(one.new_blocks.end(), grant.blocks.begin(), grant.blocks.end());
-    if (one.stage == sequence_stage::queued && !one.refused) enter(one);
+    if (one.stage == sequence_stage::queued && !grant.blocks.empty()) enter(one);
   }
   advance(out);
 }

@@ -129,6 +129,7 @@ TEST_CASE("a pool too small for all preempts, and the tokens stay the same") {
   for (generation_id id = 1; id <= 6; ++id) {
     const auto end = sinks[id - 1]->wait();
     REQUIRE(end);
+    INFO(end->why.text);
     REQUIRE(end->what == event::kind::done);
     REQUIRE(sinks[id - 1]->ids == expected(b.path.string(), {10, static_cast<std::int32_t>(20 + id)}, 100));
   }

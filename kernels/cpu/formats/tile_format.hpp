@@ -1,0 +1,29 @@
+// How one family of weight types gets into tiles and back: one file a family, one row a type in packed_tiles.cpp.
+// Knows no product. Layouts of a tile: packed_tiles.hpp.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "memory/tensor_view.hpp"
+
+namespace troupe::kernels {
+
+struct tile_format {
+  /// Rows [first, first + rows) of `source`, at most 16, into the tile at `out`, whose other rows are zero already.
+  /// False where a scale is NaN or infinite.
+  bool (*pack)(const memory::tensor_view& source, std::int64_t first, std::int64_t rows, std::byte* out) noexcept;
+  /// Row `row` of the tile as f32. Exact.
+  void (*read_row)(const std::byte* tile, std::int64_t row, std::int64_t cols, float* out) noexcept;
+};
+
+// block_quants.cpp: 32 columns with one scale, and for Q4_1 one offset.
+extern const tile_format q4_0_tiles;
+extern const tile_format q4_1_tiles;
+extern const tile_format q8_0_tiles;
+// floats.cpp
+extern const tile_format f16_tiles;
+extern const tile_format bf16_tiles;
+extern const tile_format f32_tiles;
+
+}  // namespace troupe::kernels

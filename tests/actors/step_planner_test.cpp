@@ -34,6 +34,8 @@ void require_right_end(const simulated_engine& engine, generation_id id, const s
   REQUIRE(one.ends == 1);
   if (one.how == sequence_end::failed) {
     REQUIRE((one.why == errc::out_of_memory || one.why == errc::overloaded));
+    // Who could have had the whole pool must not be told that it is too small.
+    if (one.why == errc::out_of_memory) REQUIRE(blocks_for(one.prompt + one.max_tokens - 1, 16) > engine.store.total());
     return;
   }
   const bool by_token = one.eos_after >= 0 && one.eos_after < one.max_tokens;

@@ -11,6 +11,5 @@ using time_point = clock::time_point;
 using duration = clock::duration;
 
 inline double to_milliseconds(duration d) noexcept { return std::chrono::duration<double, std::milli>(d).count(); }
-inline double to_seconds(duration d) noexcept { return std::chrono::duration<double>(d).count(); }
 
 }  // namespace troupe::base

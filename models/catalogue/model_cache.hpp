@@ -40,13 +40,6 @@ private:
   std::filesystem::path directory_;
 };
 
-// The same for this user's own cache, as the environment names it now.
-inline std::filesystem::path cache_directory() { return model_cache().directory(); }
-inline result<std::filesystem::path> resolve(std::string_view name_or_path) {
-  return model_cache().resolve(name_or_path);
-}
-inline std::vector<cached_model> cached_models() { return model_cache().list(); }
-
 /// 1 to 128 of a-z A-Z 0-9 . _ -, not starting with a dot: cannot leave a directory, nor hide in one.
 bool is_model_name(std::string_view name) noexcept;
 

@@ -4,7 +4,6 @@
 
 #include <unistd.h>
 
-#include "base/ids.hpp"
 #include "base/log.hpp"
 #include "support/catch.hpp"
 
@@ -50,12 +49,4 @@ TEST_CASE("levels have names, and other names are none") {
   CHECK(log_level_of("warn") == log_level::warning);
   CHECK(log_level_of("off") == log_level::off);
   CHECK_FALSE(log_level_of("loud"));
-}
-
-TEST_CASE("ids of one kind compare, and none is false") {
-  using cat_id = id<struct cat_tag>;
-  CHECK(cat_id{1} < cat_id{2});
-  CHECK(cat_id{3} == cat_id{3});
-  CHECK_FALSE(cat_id{});
-  CHECK(std::hash<cat_id>{}(cat_id{3}) == std::hash<cat_id>{}(cat_id{3}));
 }

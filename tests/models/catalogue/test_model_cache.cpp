@@ -9,6 +9,7 @@
 #include "models/catalogue/model_cache.hpp"
 #include "models/catalogue/python_package.hpp"
 #include "support/catch.hpp"
+#include "support/scratch_directory.hpp"
 
 namespace {
 
@@ -16,17 +17,7 @@ namespace fs = std::filesystem;
 using namespace troupe::models;
 using troupe::errc;
 
-struct scratch {
-  scratch() {
-    std::string name = (fs::temp_directory_path() / "troupe-cache-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~scratch() { fs::remove_all(path); }
-  scratch(const scratch&) = delete;
-  scratch& operator=(const scratch&) = delete;
-  fs::path path;
-};
+using scratch = troupe::test::scratch_directory;
 
 }  // namespace
 

@@ -13,6 +13,7 @@
 #include "models/catalogue/range_server.hpp"
 #include "models/catalogue/sha256.hpp"
 #include "support/catch.hpp"
+#include "support/scratch_directory.hpp"
 
 namespace {
 
@@ -21,17 +22,7 @@ using namespace troupe::models;
 using troupe::errc;
 using troupe::test::range_server;
 
-struct scratch {
-  scratch() {
-    std::string name = (fs::temp_directory_path() / "troupe-pull-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~scratch() { fs::remove_all(path); }
-  scratch(const scratch&) = delete;
-  scratch& operator=(const scratch&) = delete;
-  fs::path path;
-};
+using scratch = troupe::test::scratch_directory;
 
 std::string contents(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);

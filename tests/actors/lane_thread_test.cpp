@@ -24,10 +24,12 @@ struct gate {
   std::promise<void> closed, opened;
 };
 
+/// Order holds within a kind only, so the last job of each kind has to report.
 void wait_for_all(lane_thread& lane) {
-  std::promise<void> done;
-  lane.post(lane_kind::prefill, [&done] { done.set_value(); });
-  done.get_future().wait();
+  std::promise<void> done[2];
+  lane.post(lane_kind::prefill, [&done] { done[0].set_value(); });
+  lane.post(lane_kind::decode, [&done] { done[1].set_value(); });
+  for (auto& one : done) one.get_future().wait();
 }
 
 }  // namespace

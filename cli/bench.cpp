@@ -1,15 +1,16 @@
 // `troupe bench`: tokens a second of prefill and decode, each beside what this machine could do at most.
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
+#include <functional>
 #include <iostream>
 #include <string>
 #include <vector>
 
-#include "base/json_writer.hpp"
 #include "base/machine.hpp"
 #include "cli/bench_engine.hpp"
+#include "cli/bench_profile.hpp"
 #include "cli/bench_rig.hpp"
+#include "cli/bench_rows.hpp"
 #include "cli/options.hpp"
 #include "cli/report.hpp"
 #include "models/catalogue/model_cache.hpp"
@@ -19,84 +20,64 @@ namespace {
 
 using clock = std::chrono::steady_clock;
 
-double since(clock::time_point start) { return std::chrono::duration<double>(clock::now() - start).count(); }
+/// What the rows of one thread count share.
+struct setting {
+  const bench_options& options;
+  std::int32_t threads;
+  kernels::machine_limits limits;
+  bench_rig& rig;
+  row_printer& out;
+};
 
-struct row {
+/// A workload: its name, the tokens and forward passes of one run of it.
+struct workload {
   std::string test;
   std::int32_t batch = 1;
-  std::int32_t threads = 1;
-  std::vector<double> tokens_per_s;  ///< one a repetition, sorted
-  double limit = 0;
-
-  double median() const { return tokens_per_s[tokens_per_s.size() / 2]; }
+  double tokens = 0;
+  double steps = 0;
+  std::function<void()> run;
 };
 
-/// Prints rows as they come: a table for people, a JSON object a line for programs.
-class printer {
-public:
-  printer(bool json, std::string model, std::string isa) : json_(json), model_(std::move(model)), isa_(std::move(isa)) {}
+double seconds_of(const std::function<void()>& work) {
+  const auto start = clock::now();
+  work();
+  return std::chrono::duration<double>(clock::now() - start).count();
+}
 
-  void print(const row& r) {
-    if (json_) return print_json(r);
-    if (!headed_) std::printf("%-16s %6s %8s %12s %19s %12s %6s\n", "test", "batch", "threads", "tokens/s", "min - max", "limit", "share");
-    headed_ = true;
-    std::printf("%-16s %6d %8d %12.1f %9.1f -%8.1f %12.1f %6.2f\n", r.test.c_str(), r.batch, r.threads, r.median(), r.tokens_per_s.front(),
-                r.tokens_per_s.back(), r.limit, r.median() / r.limit);
-    std::fflush(stdout);
-  }
+void profile(const setting& s, const workload& w) {
+  profiled_test fastest{w.test, s.rig.profiled(w.run), w.steps, static_cast<double>(s.rig.model().shape().layers)};
+  if (w.batch > 1) fastest.name += " x" + std::to_string(w.batch);
+  for (std::int32_t i = 1; i < s.options.repeat; ++i)
+    if (auto sums = s.rig.profiled(w.run); sums.seconds() < fastest.sums.seconds()) fastest.sums = sums;
+  print_profile(fastest, s.limits, s.options.json);
+}
 
-private:
-  void print_json(const row& r) {
-    std::string line;
-    base::json_writer(line).begin_object().field("test", r.test).field("model", model_).field("batch", r.batch).field("threads", r.threads)
-        .field("device", "cpu").field("isa", isa_).field("tokens_per_s", r.median()).field("tokens_per_s_min", r.tokens_per_s.front())
-        .field("tokens_per_s_max", r.tokens_per_s.back()).field("repeat", r.tokens_per_s.size()).field("limit_tokens_per_s", r.limit)
-        .field("share_of_limit", r.median() / r.limit).end_object();
-    std::cout << line << std::endl;
-  }
-
-  bool json_, headed_ = false;
-  std::string model_, isa_;
-};
-
-template <class Run>
-std::vector<double> repeat(std::int32_t times, double tokens, const Run& run) {
-  run();  // warm: pages, caches, scratch
-  std::vector<double> rates;
-  for (std::int32_t i = 0; i < times; ++i) {
-    const auto start = clock::now();
-    run();
-    rates.push_back(tokens / since(start));
-  }
-  std::sort(rates.begin(), rates.end());
-  return rates;
+void measure(const setting& s, const workload& w) {
+  bench_row row{w.test, w.batch, s.threads, {}, 0};
+  row.limit = w.tokens / s.rig.profiled(w.run).floor().seconds(s.limits);  // warms pages, caches and scratch too
+  for (std::int32_t i = 0; i < s.options.repeat; ++i) row.tokens_per_s.push_back(w.tokens / seconds_of(w.run));
+  std::sort(row.tokens_per_s.begin(), row.tokens_per_s.end());
+  s.out.print(row);
+  if (s.options.profile) profile(s, w);
 }
 
 std::string at_depth(std::string test, std::int32_t depth) { return depth > 0 ? test + "@d" + std::to_string(depth) : test; }
 
-result<void> prefill_row(bench_rig& rig, const bench_options& o, std::int32_t threads, std::int32_t tokens, std::int32_t depth,
-                         const kernels::machine_limits& limits, printer& out) {
-  const std::int32_t chunk = std::min(tokens, o.engine.max_batch_tokens);
-  if (auto ready = rig.reserve(1, depth + tokens, chunk); !ready) return ready;
-  row r{at_depth("pp" + std::to_string(tokens), depth), 1, threads, {}, 0};
-  r.tokens_per_s = repeat(o.repeat, tokens, [&] {
-    for (std::int32_t done = 0; done < tokens; done += chunk)
-      rig.prefill(depth + done, std::min(chunk, tokens - done), done + chunk >= tokens);
-  });
-  r.limit = tokens / rig.prefill_cost(tokens).seconds(limits);
-  out.print(r);
+result<void> prefill_row(const setting& s, std::int32_t tokens, std::int32_t depth) {
+  const std::int32_t chunk = std::min(tokens, s.options.engine.max_batch_tokens);
+  if (auto ready = s.rig.reserve(1, depth + tokens, chunk); !ready) return ready;
+  measure(s, {at_depth("pp" + std::to_string(tokens), depth), 1, double(tokens), double((tokens + chunk - 1) / chunk), [&] {
+                for (std::int32_t done = 0; done < tokens; done += chunk)
+                  s.rig.prefill(depth + done, std::min(chunk, tokens - done), done + chunk >= tokens);
+              }});
   return {};
 }
 
-result<void> decode_row(bench_rig& rig, const bench_options& o, std::int32_t threads, std::int32_t batch, std::int32_t tokens,
-                        std::int32_t depth, const kernels::machine_limits& limits, printer& out) {
-  if (auto ready = rig.reserve(batch, depth + tokens, batch); !ready) return ready;
-  row r{at_depth("tg" + std::to_string(tokens), depth), batch, threads, {}, 0};
-  r.tokens_per_s = repeat(o.repeat, double(tokens) * batch, [&] {
-    for (std::int32_t i = 0; i < tokens; ++i) rig.decode(batch, depth + i);
-  });
-  r.limit = batch / rig.decode_cost(batch, depth + tokens / 2).seconds(limits);
-  out.print(r);
+result<void> decode_row(const setting& s, std::int32_t batch, std::int32_t tokens, std::int32_t depth) {
+  if (auto ready = s.rig.reserve(batch, depth + tokens, batch); !ready) return ready;
+  measure(s, {at_depth("tg" + std::to_string(tokens), depth), batch, double(tokens) * batch, double(tokens), [&] {
+                for (std::int32_t i = 0; i < tokens; ++i) s.rig.decode(batch, depth + i);
+              }});
   return {};
 }
 
@@ -111,18 +92,19 @@ result<void> bench_threads(const bench_options& o, const std::string& path, std:
     limits = *measured;
   }
   std::cerr << "limits with " << threads << " threads: reads " << limits.read_bytes_per_second / 1e9 << " GB/s, computes "
-            << limits.int8_ops_per_second / 1e12 << " int8 TOP/s\n";
+            << limits.int8_ops_per_second / 1e12 << " int8 and " << limits.float_ops_per_second / 1e12 << " float TOP/s\n";
   auto rig = bench_rig::create(path, lane);
   if (!rig) return rig.why();
-  printer out(o.json, o.engine.model, std::string(to_string(lane.which)));
+  row_printer out(o.json, o.engine.model, std::string(to_string(lane.which)));
+  const setting s{o, threads, limits, **rig, out};
   for (const std::int32_t depth : o.depth) {
     for (const std::int32_t tokens : o.prompt)
       if (tokens > 0)
-        if (auto done = prefill_row(**rig, o, threads, tokens, depth, limits, out); !done) return done;
+        if (auto done = prefill_row(s, tokens, depth); !done) return done;
     for (const std::int32_t tokens : o.generate)
       for (const std::int32_t batch : o.batch)
         if (tokens > 0)
-          if (auto done = decode_row(**rig, o, threads, batch, tokens, depth, limits, out); !done) return done;
+          if (auto done = decode_row(s, batch, tokens, depth); !done) return done;
   }
   return {};
 }

@@ -1,4 +1,4 @@
-// The steps that bench times, and the least that they could cost.
+// The steps that bench times.
 #include "cli/bench_rig.hpp"
 
 #include <algorithm>
@@ -6,15 +6,13 @@
 
 namespace troupe::cli {
 
-double step_cost::seconds(const kernels::machine_limits& limits) const noexcept {
-  return std::max(bytes / limits.read_bytes_per_second, operations / limits.int8_ops_per_second);
-}
-
 result<std::unique_ptr<bench_rig>> bench_rig::create(const std::string& path, const kernels::cpu_lane_options& options) {
   auto lane = kernels::make_cpu_lane(options);
   if (!lane) return lane.why();
   std::unique_ptr<bench_rig> rig(new bench_rig);
   rig->lane_ = std::move(*lane);
+  rig->profile_ = std::make_unique<kernels::profiling_lane>(*rig->lane_);
+  rig->driven_ = rig->lane_.get();
   auto model = models::load_model(path, *rig->lane_);
   if (!model) return model.why();
   rig->model_ = std::move(*model);
@@ -47,9 +45,9 @@ result<void> bench_rig::reserve(std::int32_t sequences, std::int32_t tokens, std
 
 void bench_rig::step(std::span<const kernels::sequence_rows> sequences, std::int32_t rows, std::span<const std::int32_t> sample_rows) {
   const models::step_batch batch{std::span(ids_).first(static_cast<std::size_t>(rows)), sequences, sample_rows};
-  const auto logits = model_->network->forward(*lane_, {0, model_->shape().layers}, batch, *scratch_, *kv_);
+  const auto logits = model_->network->forward(*driven_, {0, model_->shape().layers}, batch, *scratch_, *kv_);
   if (!sample_rows.empty())
-    lane_->sample(logits, std::span(greedy_).first(sample_rows.size()), std::span(picks_).first(sample_rows.size()));
+    driven_->sample(logits, std::span(greedy_).first(sample_rows.size()), std::span(picks_).first(sample_rows.size()));
 }
 
 void bench_rig::prefill(std::int32_t past, std::int32_t rows, bool last) {
@@ -69,22 +67,12 @@ void bench_rig::decode(std::int32_t sequences, std::int32_t past) {
   for (std::int32_t i = 0; i < sequences; ++i) ids_[static_cast<std::size_t>(i)] = std::max(picks_[static_cast<std::size_t>(i)].id, 0);
 }
 
-double bench_rig::weights_of_layers() const noexcept {
-  const auto& s = model_->shape();
-  const double attention = double(s.width) * (s.qkv_width() + s.attention_width());
-  return s.layers * (attention + 3.0 * s.width * s.feed_forward);
-}
-
-double bench_rig::weights_of_head() const noexcept { return double(model_->shape().vocabulary) * model_->shape().width; }
-
-step_cost bench_rig::prefill_cost(std::int32_t rows) const {
-  return {static_cast<double>(model_->network->bytes_per_step()), 2 * (weights_of_layers() * rows + weights_of_head())};
-}
-
-step_cost bench_rig::decode_cost(std::int32_t sequences, std::int32_t past) const {
-  const double kv_token = static_cast<double>(lane_->kv_block_bytes(model_->shape().kv())) / kernels::kv_shape::block_tokens;
-  return {static_cast<double>(model_->network->bytes_per_step()) + sequences * kv_token * past,
-          2 * sequences * (weights_of_layers() + weights_of_head())};
+kernels::step_profile bench_rig::profiled(const std::function<void()>& steps) {
+  profile_->take();
+  driven_ = profile_.get();
+  steps();
+  driven_ = lane_.get();
+  return profile_->take();
 }
 
 }  // namespace troupe::cli

@@ -1,7 +1,8 @@
-// One model on one lane, stepped by hand: what `troupe bench` times. Knows no clock and no table.
+// One model on one lane, stepped by hand: what `troupe bench` times. Knows no table and no limit.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -9,17 +10,10 @@
 #include <troupe/result.hpp>
 
 #include "kernels/cpu/cpu_lane.hpp"
-#include "kernels/cpu/machine_limits.hpp"
+#include "kernels/cpu/profiling_lane.hpp"
 #include "models/model.hpp"
 
 namespace troupe::cli {
-
-/// The floor of a step's time: bytes it must read, and operations it must do.
-struct step_cost {
-  double bytes = 0;
-  double operations = 0;
-  double seconds(const kernels::machine_limits& limits) const noexcept;
-};
 
 class bench_rig {
 public:
@@ -33,18 +27,19 @@ public:
   /// One token for each of `sequences` sequences at position `past`, sampled greedily and fed to the next call.
   void decode(std::int32_t sequences, std::int32_t past);
 
-  step_cost prefill_cost(std::int32_t rows) const;
-  step_cost decode_cost(std::int32_t sequences, std::int32_t past) const;
+  /// Runs `steps` with every op counted and timed, a little slower than without.
+  kernels::step_profile profiled(const std::function<void()>& steps);
+
   const models::loaded_model& model() const noexcept { return *model_; }
   kernels::isa which() const noexcept { return lane_->which(); }
 
 private:
   bench_rig() = default;
   void step(std::span<const kernels::sequence_rows> sequences, std::int32_t rows, std::span<const std::int32_t> sample_rows);
-  double weights_of_layers() const noexcept;
-  double weights_of_head() const noexcept;
 
   std::unique_ptr<kernels::cpu_lane> lane_;
+  std::unique_ptr<kernels::profiling_lane> profile_;
+  kernels::lane* driven_ = nullptr;  ///< one of the two above
   std::shared_ptr<const models::loaded_model> model_;
   std::unique_ptr<kernels::kv_arena> kv_;
   std::unique_ptr<models::forward_scratch> scratch_;

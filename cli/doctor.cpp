@@ -67,7 +67,8 @@ void show_limits(const base::machine& m) {
       return;
     }
     line(threads == 1 ? "1 thread" : text("%d threads", threads).c_str(),
-         text("reads %.1f GB/s, computes %.2f int8 TOP/s", limits->read_bytes_per_second / 1e9, limits->int8_ops_per_second / 1e12));
+         text("reads %.1f GB/s, computes %.2f int8 and %.2f float TOP/s", limits->read_bytes_per_second / 1e9,
+              limits->int8_ops_per_second / 1e12, limits->float_ops_per_second / 1e12));
   }
 }
 

@@ -139,7 +139,7 @@ void add_looking(commands& c, all_options& o) {
   mode("greedy", "Lines of {\"ids\"} in; adds N greedy ids and the margin at each").add_option("n", o.eval.greedy, "Tokens to add")->check(CLI::Range(1, 1 << 20));
 
   auto& bench_app = c.add("bench", "Tokens a second, and the share of this machine's limit",
-                          "  troupe bench\n  troupe bench -p 512 -n 128 -d 0,4096 -t 1,2 -b 1,8,16 --json\n  troupe bench --engine -b 1,16",
+                          "  troupe bench\n  troupe bench -p 512 -n 128 -d 0,4096 -t 1,2 -b 1,8,16 --json\n  troupe bench --engine -b 1,16\n  troupe bench --profile -p 0 -b 1,16",
                           [&o] { return bench(o.bench); });
   auto& b = o.bench;
   add_model(bench_app, b.engine.model);
@@ -151,6 +151,7 @@ void add_looking(commands& c, all_options& o) {
   bench_app.add_option("-r,--repeat", b.repeat, "Repetitions; the median is shown")->check(CLI::Range(1, 1000))->capture_default_str();
   option(bench_app, "--isa", b.engine.isa, "scalar, avx2, avx_vnni or avx512vnni")->check(CLI::IsMember({"scalar", "avx2", "avx_vnni", "avx512vnni"}));
   bench_app.add_flag("--engine", b.through_engine, "Through actors, scheduler and streams in place of bare steps");
+  bench_app.add_flag("--profile", b.profile, "After each row, the time of each op of a step, its bytes, operations and barriers");
   bench_app.add_flag("--json", b.json, "One JSON object a line");
 }
 

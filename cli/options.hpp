@@ -71,6 +71,7 @@ struct bench_options {
   std::vector<std::int32_t> batch = {1};
   std::int32_t repeat = 5;
   bool through_engine = false;
+  bool profile = false;
   bool json = false;
 };
 

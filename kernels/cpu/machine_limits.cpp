@@ -1,4 +1,4 @@
-// Two small loops: one does nothing but read, one nothing but multiply and add.
+// Small loops: one does nothing but read, the others nothing but multiply and add.
 #include "kernels/cpu/machine_limits.hpp"
 
 #include <algorithm>
@@ -110,6 +110,71 @@ __attribute__((target("avx2,avxvnni"))) std::int64_t avx_vnni_round(std::int64_t
 }
 #endif
 
+std::int64_t scalar_float_round(std::int64_t count) {
+  float sums[chains] = {};
+  for (std::int64_t i = 0; i < count; ++i)
+    for (int c = 0; c < chains; ++c) sums[c] = sums[c] * 0.5f + 1.0f;
+  asm volatile("" : : "r"(sums) : "memory");
+  return count * chains * 2;
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f,avx512bf16"))) std::int64_t avx512_bf16_round(std::int64_t count) {
+  __m512 sums[chains];
+#pragma GCC unroll 16
+  for (int c = 0; c < chains; ++c) sums[c] = _mm512_setzero_ps();
+  const auto a = (__m512bh)_mm512_set1_epi32(0x3f803f80);  // ones
+  for (std::int64_t i = 0; i < count; ++i) {
+#pragma GCC unroll 16
+    for (int c = 0; c < chains; ++c) {
+      sums[c] = _mm512_dpbf16_ps(sums[c], a, a);
+      asm volatile("" : "+v"(sums[c]));
+    }
+  }
+  return count * chains * 32 * 2;
+}
+
+__attribute__((target("avx512f"))) std::int64_t avx512_float_round(std::int64_t count) {
+  __m512 sums[chains];
+#pragma GCC unroll 16
+  for (int c = 0; c < chains; ++c) sums[c] = _mm512_setzero_ps();
+  const __m512 a = _mm512_set1_ps(0.5f);
+  for (std::int64_t i = 0; i < count; ++i) {
+#pragma GCC unroll 16
+    for (int c = 0; c < chains; ++c) {
+      sums[c] = _mm512_fmadd_ps(sums[c], a, a);
+      asm volatile("" : "+v"(sums[c]));
+    }
+  }
+  return count * chains * 16 * 2;
+}
+
+__attribute__((target("avx2,fma"))) std::int64_t avx2_float_round(std::int64_t count) {
+  constexpr int sums_kept = 12;
+  __m256 sums[sums_kept];
+#pragma GCC unroll 12
+  for (int c = 0; c < sums_kept; ++c) sums[c] = _mm256_setzero_ps();
+  const __m256 a = _mm256_set1_ps(0.5f);
+  for (std::int64_t i = 0; i < count; ++i) {
+#pragma GCC unroll 12
+    for (int c = 0; c < sums_kept; ++c) {
+      sums[c] = _mm256_fmadd_ps(sums[c], a, a);
+      asm volatile("" : "+x"(sums[c]));
+    }
+  }
+  return count * sums_kept * 8 * 2;
+}
+#endif
+
+std::int64_t run_float_round(isa which, std::int64_t count) {
+#if defined(__x86_64__)
+  if (which == isa::avx512vnni)
+    return __builtin_cpu_supports("avx512bf16") ? avx512_bf16_round(count) : avx512_float_round(count);
+  if (which == isa::avx_vnni || which == isa::avx2) return avx2_float_round(count);
+#endif
+  return scalar_float_round(which == isa::scalar ? count / 8 : count);
+}
+
 std::int64_t run_round(isa which, std::int64_t count) {
 #if defined(__x86_64__)
   if (which == isa::avx512vnni) return avx512vnni_round(count);
@@ -119,12 +184,12 @@ std::int64_t run_round(isa which, std::int64_t count) {
   return scalar_round(which == isa::scalar ? count / 8 : count);
 }
 
-double arithmetic_rate(thread_team& team, isa which) {
+double arithmetic_rate(thread_team& team, isa which, std::int64_t (*run)(isa, std::int64_t)) {
   double best = 0;
   for (int pass = 0; pass < 3; ++pass) {
     std::atomic<std::int64_t> ops{0};
     const auto start = clock::now();
-    team.run([&](int, int) { ops += run_round(which, rounds); });
+    team.run([&](int, int) { ops += run(which, rounds); });
     best = std::max(best, static_cast<double>(ops) / seconds_since(start));
   }
   return best;
@@ -140,7 +205,8 @@ result<machine_limits> measure_limits(thread_team& team, isa which) {
     const share mine = share_of(buffer_bytes, thread, threads);
     std::fill(bytes + mine.first, bytes + mine.last, static_cast<std::uint8_t>(thread + 1));
   });
-  return machine_limits{read_rate(team, *buffer), arithmetic_rate(team, which)};
+  return machine_limits{read_rate(team, *buffer), arithmetic_rate(team, which, run_round),
+                        arithmetic_rate(team, which, run_float_round)};
 }
 
 }  // namespace troupe::kernels

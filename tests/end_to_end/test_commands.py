@@ -79,6 +79,17 @@ class Commands(unittest.TestCase):
             self.assertGreater(row["tokens_per_s"], 0)
             self.assertAlmostEqual(row["share_of_limit"], row["tokens_per_s"] / row["limit_tokens_per_s"], places=6)
 
+    def test_bench_profile_accounts_for_a_step(self):
+        done = troupe("bench", "-p", "0", "-n", "8", "-r", "2", "--profile", "--json")
+        row, *ops = [json.loads(line) for line in done.stdout.splitlines()]
+        *ops, step = ops
+        self.assertEqual(step["op"], "step")
+        self.assertEqual([op["op"] for op in ops], ["embed", "norm+qkv", "rope+store", "attention", "attention output", "norm+gate|up",
+                                                    "silu*up", "down", "norm", "head", "sample"])
+        for key in ("calls", "us", "bytes", "int8_ops", "float_ops", "barriers"):
+            self.assertAlmostEqual(sum(op[key] for op in ops) / max(step[key], 1), step[key] / max(step[key], 1), places=6)
+        self.assertAlmostEqual(sum(op["share_of_step"] for op in ops), 1, places=6)
+
     def test_doctor_and_models_say_what_there_is(self):
         done = troupe("doctor")
         self.assertEqual(done.returncode, 0)

@@ -11,7 +11,6 @@ endif()
 
 option(TROUPE_TESTS "Build the tests and examples" ON)
 option(TROUPE_FUZZ "Build the libFuzzer targets (clang)" OFF)
-option(TROUPE_CUDA "Look for the CUDA Toolkit" OFF)
 option(TROUPE_WERROR "Warnings are errors" OFF)
 option(TROUPE_ALL_TREES "ctest also runs the tests of build/dev, build/tsan and build/fuzz, which ./check builds" OFF)
 set(TROUPE_SANITIZE "" CACHE STRING "Value for -fsanitize=, for example address,undefined or thread")
@@ -26,9 +25,11 @@ endif()
 add_library(troupe_flags INTERFACE)
 target_compile_features(troupe_flags INTERFACE cxx_std_20)
 target_compile_options(troupe_flags INTERFACE
-  $<BUILD_INTERFACE:-Wall> $<BUILD_INTERFACE:-Wextra> $<$<BOOL:${TROUPE_WERROR}>:$<BUILD_INTERFACE:-Werror>>
+  $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-Wall>> $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-Wextra>>
+  $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>>
+  $<$<AND:$<BOOL:${TROUPE_WERROR}>,$<COMPILE_LANGUAGE:CXX>>:$<BUILD_INTERFACE:-Werror>>
   # g++ 12 warns of `"literal" + std::string` in its own header (GCC bug 105651).
-  $<$<CXX_COMPILER_ID:GNU>:$<BUILD_INTERFACE:-Wno-restrict>>)
+  $<$<COMPILE_LANG_AND_ID:CXX,GNU>:$<BUILD_INTERFACE:-Wno-restrict>>)
 target_include_directories(troupe_flags INTERFACE
   $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}> $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include>
   $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)

@@ -1,10 +1,58 @@
-# The preset `cuda`: finds the toolkit or says what is missing. Sources join by folder (kernels/cuda).
-include(CheckLanguage)
-check_language(CUDA)
-if(NOT CMAKE_CUDA_COMPILER)
-  message(FATAL_ERROR "TROUPE_CUDA is ON, but nvcc was not found. Install the CUDA Toolkit, put nvcc on the PATH or "
-    "set CUDACXX to it, or use the preset `release`.")
+# Decides whether the CUDA lane is built: TROUPE_HAS_CUDA. AUTO builds it where both the toolkit and a device are found;
+# ON demands the toolkit, OFF never looks. A build without it has make_cuda_lane answer `unsupported`.
+set(TROUPE_CUDA AUTO CACHE STRING "The CUDA lane: AUTO (where nvcc and a device are found), ON, OFF")
+set_property(CACHE TROUPE_CUDA PROPERTY STRINGS AUTO ON OFF)
+set(TROUPE_CUDA_ARCHITECTURES "" CACHE STRING
+  "Architectures as CMake names them; \"\": this machine's device, else 90a; \"release\": all that Troupe is released for")
+set(TROUPE_HAS_CUDA OFF)
+
+# The compute capability of the first device, as 9.0; empty where none answers.
+set(troupe_device "")
+if(NOT TROUPE_CUDA STREQUAL "OFF")
+  execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
+    RESULT_VARIABLE troupe_smi OUTPUT_VARIABLE troupe_device ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
+  if(NOT troupe_smi EQUAL 0)
+    set(troupe_device "")
+  endif()
+  string(REGEX MATCH "^[0-9]+\\.[0-9]+" troupe_device "${troupe_device}")
 endif()
-enable_language(CUDA)
-set(CMAKE_CUDA_STANDARD 20)
-find_package(CUDAToolkit REQUIRED)
+
+if(TROUPE_CUDA STREQUAL "ON" OR (TROUPE_CUDA STREQUAL "AUTO" AND troupe_device))
+  include(CheckLanguage)
+  if(NOT DEFINED CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+    find_program(TROUPE_NVCC nvcc HINTS /usr/local/cuda/bin)
+    mark_as_advanced(TROUPE_NVCC)
+    if(TROUPE_NVCC)
+      set(CMAKE_CUDA_COMPILER ${TROUPE_NVCC})
+    endif()
+  endif()
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    if(TROUPE_CUDA_ARCHITECTURES STREQUAL "release")
+      set(CMAKE_CUDA_ARCHITECTURES 80-real 89-real 90a-real 100-real 120)
+    elseif(TROUPE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES ${TROUPE_CUDA_ARCHITECTURES})
+    elseif(troupe_device AND NOT troupe_device STREQUAL "9.0")
+      string(REPLACE "." "" CMAKE_CUDA_ARCHITECTURES ${troupe_device})
+    else()
+      set(CMAKE_CUDA_ARCHITECTURES 90a-real)  # wgmma needs the a
+    endif()
+  endif()
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    if(TROUPE_CCACHE AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
+      set(CMAKE_CUDA_COMPILER_LAUNCHER ${TROUPE_CCACHE})
+    endif()
+    enable_language(CUDA)
+    if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know that nvcc has it
+      set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+      set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+      set(CMAKE_CUDA20_COMPILE_FEATURES cuda_std_20)
+      list(APPEND CMAKE_CUDA_COMPILE_FEATURES cuda_std_20)
+    endif()
+    find_package(CUDAToolkit REQUIRED)
+    set(TROUPE_HAS_CUDA ON)
+  elseif(TROUPE_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "TROUPE_CUDA is ON, but nvcc was not found. Install the CUDA Toolkit, put nvcc on the PATH or "
+      "set CUDACXX to it, or configure with -DTROUPE_CUDA=OFF.")
+  endif()
+endif()

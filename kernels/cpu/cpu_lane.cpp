@@ -99,8 +99,7 @@ private:
   prepared_rows rows_for(const product_call& call, std::int64_t copy);
   void prepare(const product_call& call, const prepared_rows& rows, std::int64_t first, std::int64_t last) const;
   void multiply(const product_call& call, const prepared_rows& rows, int thread, int threads);
-  void multiply_part(const product_call& call, const packed_part& part, product_args args, tile_range tiles,
-                     int thread);
+  void multiply_part(const packed_part& part, product_args args, tile_range tiles, int thread);
 
   cpu_lane_options options_;
   const kernel_set& kernels_;
@@ -217,20 +216,24 @@ prepared_rows team_lane::rows_for(const product_call& call, std::int64_t copy) {
 void team_lane::prepare(const product_call& call, const prepared_rows& rows, std::int64_t first,
                         std::int64_t last) const {
   const std::int64_t cols = call.x.cols;
+  const token_groups groups(call.x.rows);
   for (std::int64_t row = first; row < last; ++row) {
     const float* x = rows.x + row * rows.x_stride;
     if (call.norm_weight != nullptr)
       kernels_.rms_norm(call.x.f32(row), call.norm_weight, cols, call.eps, const_cast<float*>(x));
-    if (rows.quants != nullptr)
-      kernels_.quantise(x, cols, rows.quants + row * cols, rows.blocks + row * (cols / quant_block));
+    if (rows.quants == nullptr) continue;
+    const token_group group = groups.of(row);
+    const std::int64_t at = group.first * cols + (row - group.first) * quant_block;
+    kernels_.quantise(x, cols, group.size, rows.quants + at, rows.blocks + at / quant_block);
   }
 }
 
-void team_lane::multiply_part(const product_call& call, const packed_part& part, product_args args, tile_range tiles,
+void team_lane::multiply_part(const packed_part& part, product_args args, tile_range tiles,
                               int thread) {
   const std::int64_t bytes = tile_bytes(part.source.type, args.cols);
   const std::int64_t row_bytes = is_quantised(part.source.type) ? args.cols * 3 / 2 : args.cols * 4;
-  const std::int64_t at_once = std::max<std::int64_t>(24, input_bytes_at_once / row_bytes / 24 * 24);
+  const std::int64_t groups = token_groups(args.tokens).count();
+  const std::int64_t at_once = std::max<std::int64_t>(4, input_bytes_at_once / row_bytes / 6);
   std::byte* panel =
       part.tiles == nullptr ? panels_.data() + thread * panel_tiles * tile_rows * args.cols * 4 : nullptr;
   const std::int64_t step = part.tiles == nullptr ? panel_tiles : tiles.last - tiles.first;
@@ -241,14 +244,9 @@ void team_lane::multiply_part(const product_call& call, const packed_part& part,
     if (panel != nullptr)
       for (std::int64_t t = args.first; t < args.last; ++t)
         pack_tile(part.source, t * tile_rows, panel + (t - tile) * bytes);
-    for (std::int64_t token = 0; token < call.x.rows; token += at_once) {
-      product_args some = args;
-      some.tokens = std::min(at_once, call.x.rows - token);
-      if (args.quants != nullptr) some.quants += token * args.cols;
-      if (args.quants != nullptr) some.blocks += token * (args.cols / quant_block);
-      some.x += token * args.x_stride;
-      some.out += token * args.out_stride;
-      kernels_.product(some);
+    for (args.first_group = 0; args.first_group < groups; args.first_group += at_once) {
+      args.last_group = std::min(args.first_group + at_once, groups);
+      kernels_.product(args);
     }
   }
 }
@@ -262,6 +260,7 @@ void team_lane::multiply(const product_call& call, const prepared_rows& rows, in
     args.type = part.source.type;
     args.rows = part.source.rows;
     args.cols = call.w->cols;
+    args.tokens = call.x.rows;
     args.quants = rows.quants;
     args.blocks = rows.blocks;
     args.x = rows.x;
@@ -269,7 +268,7 @@ void team_lane::multiply(const product_call& call, const prepared_rows& rows, in
     args.out = call.out.f32() + part.first_row;
     args.out_stride = call.out.stride_bytes / 4;
     args.add = call.add;
-    multiply_part(call, part, args, tiles, thread);
+    multiply_part(part, args, tiles, thread);
   }
 }
 

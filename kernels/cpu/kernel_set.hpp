@@ -19,7 +19,41 @@ struct activation_block {
   std::int32_t start128 = 0;
 };
 
-/// out[token][rows] (+)= x[token] . tile rows, for tiles [first, last) of one part.
+/// Tokens are multiplied a few at once, so the quantised inputs of a few lie together: group after group, in a group
+/// block after block of 32 columns, in a block token after token. How tokens fall into groups depends on their number
+/// alone. Six fill the registers of AVX-512 best; the last ones are shared out so that no small group is left over.
+struct token_group {
+  std::int64_t first = 0;
+  std::int64_t size = 0;
+};
+class token_groups {
+public:
+  static constexpr std::int64_t largest = 8;
+  explicit constexpr token_groups(std::int64_t tokens) noexcept
+      : tokens_(tokens), sixes_(tokens <= 2 * largest ? 0 : (tokens - 2 * largest + 5) / 6) {}
+  constexpr std::int64_t count() const noexcept {
+    const std::int64_t rest = tokens_ - 6 * sixes_;
+    return sixes_ + (rest > largest ? 2 : rest > 0 ? 1 : 0);
+  }
+  constexpr token_group operator[](std::int64_t i) const noexcept {
+    if (i < sixes_) return {6 * i, 6};
+    const std::int64_t first = 6 * sixes_, rest = tokens_ - first;
+    if (rest <= largest) return {first, rest};
+    const std::int64_t half = (rest + 1) / 2;
+    return i == sixes_ ? token_group{first, half} : token_group{first + half, rest - half};
+  }
+  constexpr token_group of(std::int64_t token) const noexcept {
+    if (token < 6 * sixes_) return {token / 6 * 6, 6};
+    const token_group one = (*this)[sixes_];
+    return token < one.first + one.size ? one : (*this)[sixes_ + 1];
+  }
+
+private:
+  std::int64_t tokens_;
+  std::int64_t sixes_;  ///< groups of six
+};
+
+/// out[token][rows] (+)= x[token] . tile rows, for tiles [first, last) of one part and the tokens of some groups.
 /// Each output is one chain of float operations over the k-blocks, in order, whatever the range and the tokens:
 ///   acc = fma(float(dot), d * scale, acc), and for Q4_1 then acc = fma(m, scaled_sum, acc).
 struct product_args {
@@ -29,10 +63,12 @@ struct product_args {
   std::int64_t last = 0;
   std::int64_t rows = 0;  ///< of the part: the last tile may be partly padding
   std::int64_t cols = 0;
-  std::int64_t tokens = 0;
-  const std::int8_t* quants = nullptr;       ///< [tokens][cols], for quantised weights
-  const activation_block* blocks = nullptr;  ///< [tokens][cols / 32]
-  const float* x = nullptr;                  ///< for float weights
+  std::int64_t tokens = 0;  ///< of the step: they decide the groups
+  std::int64_t first_group = 0;
+  std::int64_t last_group = 0;
+  const std::int8_t* quants = nullptr;       ///< of token 0, in groups: cols a token; for quantised weights
+  const activation_block* blocks = nullptr;  ///< of token 0, in groups: cols / 32 a token
+  const float* x = nullptr;                  ///< of token 0, for float weights
   std::int64_t x_stride = 0;
   float* out = nullptr;  ///< token 0, row 0 of the part
   std::int64_t out_stride = 0;
@@ -58,7 +94,8 @@ struct attend_args {
 struct kernel_set {
   isa which;
   std::int32_t max_vectors;  ///< query vectors that `attend` takes at once
-  void (*quantise)(const float* x, std::int64_t n, std::int8_t* quants, activation_block* blocks);
+  /// Quantises x[n] of one token of a group of `group` tokens: its blocks are `group` blocks apart.
+  void (*quantise)(const float* x, std::int64_t n, std::int64_t group, std::int8_t* quants, activation_block* blocks);
   void (*rms_norm)(const float* x, const float* weight, std::int64_t n, float eps, float* out);
   void (*silu_mul)(const float* gate, const float* up, std::int64_t n, float* out);
   void (*product)(const product_args& args);

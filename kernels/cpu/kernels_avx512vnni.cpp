@@ -13,7 +13,7 @@ struct vec {
   static constexpr isa which = isa::avx512vnni;
   static constexpr int rows = 16;
   static constexpr int units_at_once = 2;
-  static constexpr int tokens_at_once = 6;  // 12 integer and 12 float sums, 4 weights, 4 to spare
+  static constexpr int tokens_at_once = 8;  // six are 12 integer and 12 float sums, 4 weights, 4 to spare; eight spill a few
   static constexpr int vectors_at_once = 12;
 
   // 16 floats
@@ -82,10 +82,10 @@ struct vec {
     return _mm512_set1_epi32(word);
   }
 
-  /// dots[unit][token] += u . q over one block of 32 columns; tokens are `stride` quants apart.
+  /// dots[unit][token] += u . q over one block of 32 columns; tokens are 32 quants apart.
   template <class Tile, int Units, int Tokens>
   static void block_dots(const std::byte* const (&data)[Units], std::int64_t, const std::int8_t* quants,
-                         std::int64_t stride, row_ints (&dots)[Units][Tokens]) {
+                         row_ints (&dots)[Units][Tokens]) {
     const __m512i low_nibbles = _mm512_set1_epi8(15);
 #pragma GCC unroll 8
     for (int v = 0; v < (Tile::nibbles ? 4 : 8); ++v) {
@@ -99,11 +99,11 @@ struct vec {
       }
 #pragma GCC unroll 16
       for (int t = 0; t < Tokens; ++t) {
-        const __m512i a = four_columns(quants + t * stride + v * 4);
+        const __m512i a = four_columns(quants + t * 32 + v * 4);
 #pragma GCC unroll 8
         for (int u = 0; u < Units; ++u) dots[u][t] = _mm512_dpbusd_epi32(dots[u][t], low[u], a);
         if constexpr (Tile::nibbles) {
-          const __m512i b = four_columns(quants + t * stride + 16 + v * 4);
+          const __m512i b = four_columns(quants + t * 32 + 16 + v * 4);
 #pragma GCC unroll 8
           for (int u = 0; u < Units; ++u) dots[u][t] = _mm512_dpbusd_epi32(dots[u][t], high[u], b);
         }

@@ -18,8 +18,8 @@ constexpr std::int32_t block_tokens = kv_shape::block_tokens;
 constexpr float no_score = -1e30f;  // finite, so that the difference of two of them is 0 and not NaN
 
 // NaN and infinity poison the scale, and through it every output of the row: the request fails, nobody else's.
-void quantise(const float* x, std::int64_t n, std::int8_t* quants, activation_block* blocks) {
-  for (std::int64_t b = 0; b < n / quant_block; ++b, x += quant_block, quants += quant_block) {
+void quantise(const float* x, std::int64_t n, std::int64_t group, std::int8_t* quants, activation_block* blocks) {
+  for (std::int64_t b = 0; b < n / quant_block; ++b, x += quant_block, quants += group * quant_block) {
     float largest = 0.0f;
     bool finite = true;
     for (std::int64_t i = 0; i < quant_block; ++i) {
@@ -34,7 +34,7 @@ void quantise(const float* x, std::int64_t n, std::int8_t* quants, activation_bl
       sum += quants[i];
     }
     const float scale = finite ? largest / 127.0f : std::numeric_limits<float>::quiet_NaN();
-    blocks[b] = {scale, scale * static_cast<float>(sum), -8 * sum, -128 * sum};
+    blocks[b * group] = {scale, scale * static_cast<float>(sum), -8 * sum, -128 * sum};
   }
 }
 
@@ -65,17 +65,17 @@ std::int32_t block_dot(dtype type, const std::byte* block, std::int64_t row, con
   return dot;
 }
 
-float quantised_dot(dtype type, const std::byte* tile, std::int64_t row, std::int64_t cols, const std::int8_t* a,
-                    const activation_block* blocks) noexcept {
+float quantised_dot(dtype type, const std::byte* tile, std::int64_t row, std::int64_t cols, std::int64_t group,
+                    const std::int8_t* a, const activation_block* blocks) noexcept {
   const std::int64_t bytes = tile_bytes(type, quant_block);
   const std::int64_t scales = type == dtype::q8_0 ? 512 : 256;
   float sum = 0.0f;
-  for (std::int64_t b = 0; b < cols / quant_block; ++b, tile += bytes, a += quant_block) {
+  for (std::int64_t b = 0; b < cols / quant_block; ++b, tile += bytes, a += group * quant_block, blocks += group) {
     std::int32_t dot = block_dot(type, tile, row, a);
-    if (type == dtype::q4_0) dot += blocks[b].start8;
-    if (type == dtype::q8_0) dot += blocks[b].start128;
-    sum = std::fma(static_cast<float>(dot), half_at(tile + scales + 2 * row) * blocks[b].scale, sum);
-    if (type == dtype::q4_1) sum = std::fma(half_at(tile + scales + 32 + 2 * row), blocks[b].scaled_sum, sum);
+    if (type == dtype::q4_0) dot += blocks->start8;
+    if (type == dtype::q8_0) dot += blocks->start128;
+    sum = std::fma(static_cast<float>(dot), half_at(tile + scales + 2 * row) * blocks->scale, sum);
+    if (type == dtype::q4_1) sum = std::fma(half_at(tile + scales + 32 + 2 * row), blocks->scaled_sum, sum);
   }
   return sum;
 }
@@ -99,15 +99,19 @@ float float_dot(dtype type, const std::byte* tile, std::int64_t row, std::int64_
 
 void product(const product_args& args) {
   const std::int64_t bytes = tile_bytes(args.type, args.cols);
+  const token_groups groups(args.tokens);
+  const token_group first = groups[args.first_group], last = groups[args.last_group - 1];
   for (std::int64_t tile = args.first; tile < args.last; ++tile) {
     const std::byte* data = args.tiles + (tile - args.first) * bytes;
     const std::int64_t rows = std::min(tile_rows, args.rows - tile * tile_rows);
-    for (std::int64_t token = 0; token < args.tokens; ++token) {
+    for (std::int64_t token = first.first; token < last.first + last.size; ++token) {
+      const token_group group = groups.of(token);
+      const std::int64_t at = group.first * args.cols + (token - group.first) * quant_block;
       float* out = args.out + token * args.out_stride + tile * tile_rows;
       for (std::int64_t row = 0; row < rows; ++row) {
         const float value = is_quantised(args.type)
-                                ? quantised_dot(args.type, data, row, args.cols, args.quants + token * args.cols,
-                                                args.blocks + token * (args.cols / quant_block))
+                                ? quantised_dot(args.type, data, row, args.cols, group.size, args.quants + at,
+                                                args.blocks + at / quant_block)
                                 : float_dot(args.type, data, row, args.cols, args.x + token * args.x_stride);
         out[row] = args.add ? out[row] + value : value;
       }

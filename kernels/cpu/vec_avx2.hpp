@@ -127,20 +127,20 @@ struct vec {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(data + v * 64 + unit % 2 * 32));
   }
 
-  /// dots[0][token] += u . q over one block of 32 columns; tokens are `stride` quants apart.
+  /// dots[0][token] += u . q over one block of 32 columns; tokens are 32 quants apart.
   template <class Tile, int Units, int Tokens>
   static void block_dots(const std::byte* const (&data)[Units], std::int64_t unit, const std::int8_t* quants,
-                         std::int64_t stride, row_ints (&dots)[Units][Tokens]) {
+                         row_ints (&dots)[Units][Tokens]) {
     static_assert(Units == 1);
     if constexpr (Tile::nibbles)
-      nibble_dots<Tokens>(data[0], unit, quants, stride, dots[0]);
+      nibble_dots<Tokens>(data[0], unit, quants, dots[0]);
     else
-      byte_dots<Tokens>(data[0], unit, quants, stride, dots[0]);
+      byte_dots<Tokens>(data[0], unit, quants, dots[0]);
   }
 
 #if defined(TROUPE_AVX_VNNI)
   template <int Tokens>
-  static void nibble_dots(const std::byte* data, std::int64_t unit, const std::int8_t* quants, std::int64_t stride,
+  static void nibble_dots(const std::byte* data, std::int64_t unit, const std::int8_t* quants,
                           row_ints (&dots)[Tokens]) {
     const __m256i low_nibbles = _mm256_set1_epi8(15);
 #pragma GCC unroll 4
@@ -150,27 +150,27 @@ struct vec {
       const __m256i high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low_nibbles);
 #pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) {
-        const std::int8_t* a = quants + t * stride + v * 4;
+        const std::int8_t* a = quants + t * 32 + v * 4;
         dots[t] = _mm256_dpbusd_avx_epi32(dots[t], low, four_columns(a));
         dots[t] = _mm256_dpbusd_avx_epi32(dots[t], high, four_columns(a + 16));
       }
     }
   }
   template <int Tokens>
-  static void byte_dots(const std::byte* data, std::int64_t unit, const std::int8_t* quants, std::int64_t stride,
+  static void byte_dots(const std::byte* data, std::int64_t unit, const std::int8_t* quants,
                         row_ints (&dots)[Tokens]) {
 #pragma GCC unroll 8
     for (int v = 0; v < 8; ++v) {
       const __m256i bytes = half_of_tile(data, unit, v);
 #pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t)
-        dots[t] = _mm256_dpbusd_avx_epi32(dots[t], bytes, four_columns(quants + t * stride + v * 4));
+        dots[t] = _mm256_dpbusd_avx_epi32(dots[t], bytes, four_columns(quants + t * 32 + v * 4));
     }
   }
 #else
   // A 16-bit sum of all eight steps is at most 8 * 2 * 15 * 127 = 30480: it cannot overflow.
   template <int Tokens>
-  static void nibble_dots(const std::byte* data, std::int64_t unit, const std::int8_t* quants, std::int64_t stride,
+  static void nibble_dots(const std::byte* data, std::int64_t unit, const std::int8_t* quants,
                           row_ints (&dots)[Tokens]) {
     const __m256i low_nibbles = _mm256_set1_epi8(15);
     __m256i sums[Tokens];
@@ -183,7 +183,7 @@ struct vec {
       const __m256i high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low_nibbles);
 #pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) {
-        const std::int8_t* a = quants + t * stride + v * 4;
+        const std::int8_t* a = quants + t * 32 + v * 4;
         sums[t] = _mm256_add_epi16(sums[t], _mm256_maddubs_epi16(low, four_columns(a)));
         sums[t] = _mm256_add_epi16(sums[t], _mm256_maddubs_epi16(high, four_columns(a + 16)));
       }
@@ -195,7 +195,7 @@ struct vec {
   // maddubs saturates at 32767, and a pair of u * q reaches 64770. So q is multiplied with |u - 128| after taking its
   // sign: a pair is at most 2 * 128 * 127 = 32512. The offset is gone, and with it the start value.
   template <int Tokens>
-  static void byte_dots(const std::byte* data, std::int64_t unit, const std::int8_t* quants, std::int64_t stride,
+  static void byte_dots(const std::byte* data, std::int64_t unit, const std::int8_t* quants,
                         row_ints (&dots)[Tokens]) {
     const __m256i top = _mm256_set1_epi8(-128);
 #pragma GCC unroll 4
@@ -206,7 +206,7 @@ struct vec {
       const __m256i sizes = _mm256_abs_epi8(weights);
 #pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) {
-        const __m256i a = _mm256_sign_epi8(four_columns(quants + t * stride + v * 4), weights);
+        const __m256i a = _mm256_sign_epi8(four_columns(quants + t * 32 + v * 4), weights);
         dots[t] = _mm256_add_epi32(dots[t], _mm256_madd_epi16(_mm256_maddubs_epi16(sizes, a), _mm256_set1_epi16(1)));
       }
     }

@@ -57,12 +57,31 @@ inline void write_rows(const product_args& args, std::int64_t unit, std::int64_t
   for (std::int64_t r = 0; row + r < args.rows; ++r) out[r] = args.add ? out[r] + all[r] : all[r];
 }
 
-/// The one place where quantised outputs are summed: Units x Tokens of them at once, in registers.
+// One row of tiles alone streams from memory fastest with the tiles some way ahead already under way; where several
+// tokens make the sums the longer part, the next units arrive in that time.
+constexpr int lone_stream_tokens = 3;
+constexpr std::int64_t stream_ahead = 8192;
+
+/// What of the weights the next blocks will want, and where the thread's share of them ends.
+struct prefetching {
+  std::int64_t distance = 0;
+  const std::byte* end = nullptr;
+};
+
+template <class Tile>
+inline void prefetch_block(const std::byte* block, const prefetching& ahead) {
+  if (block + ahead.distance >= ahead.end) return;
+  TROUPE_UNROLL for (std::int64_t at = 0; at < Tile::bytes; at += 64) __builtin_prefetch(block + ahead.distance + at);
+}
+
+/// The one place where quantised outputs are summed: Units x Tokens of them at once, tokens [first, first + Tokens) of
+/// a group.
 template <class Tile, int Units, int Tokens>
-inline void quantised_group(const product_args& args, std::int64_t unit, std::int64_t token) {
+inline void quantised_group(const product_args& args, std::int64_t unit, const token_group& group, std::int64_t first,
+                            const prefetching& ahead) {
   const std::int64_t blocks = args.cols / quant_block;
-  const std::int8_t* quants = args.quants + token * args.cols;
-  const activation_block* inputs = args.blocks + token * blocks;
+  const std::int8_t* quants = args.quants + group.first * args.cols + first * quant_block;
+  const activation_block* inputs = args.blocks + group.first * blocks + first;
   const std::byte* data[Units];
   TROUPE_UNROLL for (int u = 0; u < Units; ++u) data[u] = unit_start(args, unit + u, blocks * Tile::bytes);
   vec::row_floats sums[Units][Tokens];
@@ -70,26 +89,30 @@ inline void quantised_group(const product_args& args, std::int64_t unit, std::in
     TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) sums[u][t] = vec::zero_rows();
   for (std::int64_t b = 0; b < blocks; ++b) {
     vec::row_ints dots[Units][Tokens];
-    TROUPE_UNROLL for (int u = 0; u < Units; ++u)
-      TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) dots[u][t] = vec::set_ints(Tile::start(inputs[t * blocks + b]));
-    vec::block_dots<Tile, Units, Tokens>(data, unit, quants + b * quant_block, args.cols, dots);
+    TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
+      prefetch_block<Tile>(data[u], ahead);
+      TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) dots[u][t] = vec::set_ints(Tile::start(inputs[t]));
+    }
+    vec::block_dots<Tile, Units, Tokens>(data, unit, quants, dots);
     TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
       const std::byte* scales = data[u] + (Tile::nibbles ? 256 : 512) + (unit + u) % units_per_tile * vec::rows * 2;
       const vec::row_floats d = vec::load_half(scales);
       TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) {
-        const vec::row_floats scale = vec::mul_rows(d, vec::set_rows(inputs[t * blocks + b].scale));
+        const vec::row_floats scale = vec::mul_rows(d, vec::set_rows(inputs[t].scale));
         sums[u][t] = vec::fma_rows(vec::to_floats(dots[u][t]), scale, sums[u][t]);
       }
       if constexpr (Tile::has_min) {
         const vec::row_floats m = vec::load_half(scales + 32);
         TROUPE_UNROLL for (int t = 0; t < Tokens; ++t)
-          sums[u][t] = vec::fma_rows(m, vec::set_rows(inputs[t * blocks + b].scaled_sum), sums[u][t]);
+          sums[u][t] = vec::fma_rows(m, vec::set_rows(inputs[t].scaled_sum), sums[u][t]);
       }
       data[u] += Tile::bytes;
     }
+    quants += group.size * quant_block;
+    inputs += group.size;
   }
   TROUPE_UNROLL for (int u = 0; u < Units; ++u)
-    TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) write_rows(args, unit + u, token + t, sums[u][t]);
+    TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) write_rows(args, unit + u, group.first + first + t, sums[u][t]);
 }
 
 template <class Tile, int Units, int Tokens>
@@ -113,36 +136,51 @@ inline void float_group(const product_args& args, std::int64_t unit, std::int64_
 }
 
 template <class Tile, int Units, int Tokens>
-inline void group(const product_args& args, std::int64_t unit, std::int64_t token) {
+inline void tokens_at_once(const product_args& args, std::int64_t unit, const token_group& group, std::int64_t first,
+                           const prefetching& ahead) {
   if constexpr (is_quantised(Tile::type))
-    quantised_group<Tile, Units, Tokens>(args, unit, token);
+    quantised_group<Tile, Units, Tokens>(args, unit, group, first, ahead);
   else
-    float_group<Tile, Units, Tokens>(args, unit, token);
+    float_group<Tile, Units, Tokens>(args, unit, group.first + first);
 }
 
-/// The last tokens, fewer than a full group.
+/// `count` tokens of a group, at most Tokens.
 template <class Tile, int Units, int Tokens>
-inline void remaining_tokens(const product_args& args, std::int64_t unit, std::int64_t token) {
+inline void some_tokens(const product_args& args, std::int64_t unit, const token_group& group, std::int64_t first,
+                        std::int64_t count, const prefetching& ahead) {
   if constexpr (Tokens > 0) {
-    if (args.tokens - token == Tokens) return group<Tile, Units, Tokens>(args, unit, token);
-    remaining_tokens<Tile, Units, Tokens - 1>(args, unit, token);
+    if (count == Tokens) return tokens_at_once<Tile, Units, Tokens>(args, unit, group, first, ahead);
+    some_tokens<Tile, Units, Tokens - 1>(args, unit, group, first, count, ahead);
   }
 }
 
 template <class Tile, int Units>
-inline void units_by_tokens(const product_args& args, std::int64_t unit) {
-  constexpr int at_once = vec::tokens_at_once;
-  std::int64_t token = 0;
-  for (; token + at_once <= args.tokens; token += at_once) group<Tile, Units, at_once>(args, unit, token);
-  remaining_tokens<Tile, Units, at_once - 1>(args, unit, token);
+inline void units_by_groups(const product_args& args, const token_groups& groups, std::int64_t unit, prefetching ahead) {
+  constexpr int most = vec::tokens_at_once;
+  for (std::int64_t g = args.first_group; g < args.last_group; ++g) {
+    const token_group group = groups[g];
+    const std::int64_t parts = (group.size + most - 1) / most;
+    const std::int64_t count = (group.size + parts - 1) / parts;
+    for (std::int64_t first = 0; first < group.size; first += count) {
+      some_tokens<Tile, Units, most>(args, unit, group, first, count < group.size - first ? count : group.size - first, ahead);
+      ahead.end = nullptr;  // once is enough
+    }
+  }
 }
 
 template <class Tile>
 void product_of(const product_args& args) {
+  const token_groups groups(args.tokens);
+  const std::int64_t bytes = tile_bytes(args.type, args.cols);
+  const std::byte* weights_end = args.tiles + (args.last - args.first) * bytes;
   const std::int64_t end = args.last * units_per_tile;
   std::int64_t unit = args.first * units_per_tile;
-  for (; unit + vec::units_at_once <= end; unit += vec::units_at_once) units_by_tokens<Tile, vec::units_at_once>(args, unit);
-  for (; unit < end; ++unit) units_by_tokens<Tile, 1>(args, unit);
+  constexpr std::int64_t tiles_at_once = (vec::units_at_once + units_per_tile - 1) / units_per_tile;
+  const prefetching far{args.tokens > lone_stream_tokens ? tiles_at_once * bytes : stream_ahead, weights_end};
+  if (args.tokens > lone_stream_tokens)
+    for (; unit + vec::units_at_once <= end; unit += vec::units_at_once)
+      units_by_groups<Tile, vec::units_at_once>(args, groups, unit, unit % units_per_tile == 0 ? far : prefetching{});
+  for (; unit < end; ++unit) units_by_groups<Tile, 1>(args, groups, unit, unit % units_per_tile == 0 ? far : prefetching{});
 }
 
 void product(const product_args& args) {
@@ -157,9 +195,9 @@ void product(const product_args& args) {
   }
 }
 
-void quantise(const float* x, std::int64_t n, std::int8_t* quants, activation_block* blocks) {
+void quantise(const float* x, std::int64_t n, std::int64_t group, std::int8_t* quants, activation_block* blocks) {
   for (std::int64_t b = 0; b < n / quant_block; ++b)
-    vec::quantise_block(x + b * quant_block, quants + b * quant_block, blocks[b]);
+    vec::quantise_block(x + b * quant_block, quants + b * group * quant_block, blocks[b * group]);
 }
 
 }  // namespace

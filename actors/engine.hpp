@@ -32,7 +32,7 @@ class stream_counters;
 
 struct engine_options {
   std::int32_t threads = 0;         ///< of the lane's team; 0: the usable cores
-  std::string isa;                  ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni
+  std::string isa;                  ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16
   bool repack = true;
   std::int64_t kv_bytes = 0;        ///< 0: a share of the free memory (kv_store.hpp)
   std::int32_t context_length = 0;  ///< upper bound; 0: the model's

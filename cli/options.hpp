@@ -13,7 +13,7 @@ namespace troupe::cli {
 struct engine_options {
   std::string model = "smollm2-135m-instruct";  ///< catalogue name or path of a GGUF file
   std::int32_t threads = 0;                     ///< 0: every core this process may use
-  std::string isa;                              ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni
+  std::string isa;                              ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16
   std::int32_t max_sequences = 64;
   std::int32_t max_batch_tokens = 512;
   std::int32_t queue = 1024;

@@ -35,12 +35,16 @@ tile_range within(const packed_part& part, const share& mine) noexcept {
           std::clamp<std::int64_t>(mine.last - part.first_tile, 0, tiles)};
 }
 
-/// The rows of x made ready for a product: normed if wanted, and quantised if a part needs it.
+/// Pairs of bf16 columns need an even number of them.
+constexpr std::int64_t even(std::int64_t cols) noexcept { return (cols + 1) / 2 * 2; }
+
+/// The rows of x made ready for a product: normed if wanted, and quantised or rounded if a part needs it.
 struct prepared_rows {
   const float* x = nullptr;
   std::int64_t x_stride = 0;
   std::int8_t* quants = nullptr;
   activation_block* blocks = nullptr;
+  std::uint16_t* halves = nullptr;
 };
 
 struct product_call {
@@ -95,6 +99,7 @@ private:
   const float* as_f32(const tensor_view& weight);
   bool fill_tiles(cpu_matrix& w);
   void product(const product_call& call);
+  bool bf16_products(const cpu_matrix& w) const noexcept { return w.any_bf16 && kernels_.to_bf16 != nullptr; }
   void reserve_rows(const product_call& call, std::int64_t copies);
   prepared_rows rows_for(const product_call& call, std::int64_t copy);
   void prepare(const product_call& call, const prepared_rows& rows, std::int64_t first, std::int64_t last) const;
@@ -111,6 +116,7 @@ private:
   std::vector<float> normed_;
   std::vector<std::int8_t> quants_;
   std::vector<activation_block> blocks_;
+  std::vector<std::uint16_t> halves_;
   std::vector<std::byte> panels_;
 };
 
@@ -131,7 +137,7 @@ result<matrix> team_lane::pack(std::span<const tensor_view> parts) {
     w->tiles += tiles_of(part.rows);
     w->bytes += tiles_of(part.rows) * tile_bytes(part.type, part.cols);
     w->any_quantised = w->any_quantised || is_quantised(part.type);
-    w->any_float = w->any_float || !is_quantised(part.type);
+    w->any_bf16 = w->any_bf16 || part.type == dtype::bf16;
   }
   if (options_.repack) {
     auto storage = memory::allocate_host(w->bytes);
@@ -198,6 +204,8 @@ const float* team_lane::as_f32(const tensor_view& weight) {
 void team_lane::reserve_rows(const product_call& call, std::int64_t copies) {
   const auto elements = static_cast<std::size_t>(copies * call.x.rows * call.x.cols);
   if (call.norm_weight != nullptr && normed_.size() < elements) normed_.resize(elements);
+  const auto halves = static_cast<std::size_t>(copies * call.x.rows * even(call.x.cols));
+  if (bf16_products(*call.w) && halves_.size() < halves) halves_.resize(halves);
   if (!call.w->any_quantised) return;
   if (quants_.size() < elements) quants_.resize(elements);
   if (blocks_.size() < elements / quant_block) blocks_.resize(elements / quant_block);
@@ -205,7 +213,8 @@ void team_lane::reserve_rows(const product_call& call, std::int64_t copies) {
 
 prepared_rows team_lane::rows_for(const product_call& call, std::int64_t copy) {
   const std::int64_t elements = copy * call.x.rows * call.x.cols;
-  prepared_rows rows{call.x.f32(), call.x.stride_bytes / 4, nullptr, nullptr};
+  prepared_rows rows{call.x.f32(), call.x.stride_bytes / 4, nullptr, nullptr, nullptr};
+  if (bf16_products(*call.w)) rows.halves = halves_.data() + copy * call.x.rows * even(call.x.cols);
   if (call.norm_weight != nullptr) rows.x = normed_.data() + elements;
   if (call.norm_weight != nullptr) rows.x_stride = call.x.cols;
   if (call.w->any_quantised) rows.quants = quants_.data() + elements;
@@ -221,9 +230,11 @@ void team_lane::prepare(const product_call& call, const prepared_rows& rows, std
     const float* x = rows.x + row * rows.x_stride;
     if (call.norm_weight != nullptr)
       kernels_.rms_norm(call.x.f32(row), call.norm_weight, cols, call.eps, const_cast<float*>(x));
-    if (rows.quants == nullptr) continue;
     const token_group group = groups.of(row);
-    const std::int64_t at = group.first * cols + (row - group.first) * quant_block;
+    const std::int64_t within = row - group.first;
+    if (rows.halves != nullptr) kernels_.to_bf16(x, cols, group.size, rows.halves + group.first * even(cols) + within * 2);
+    if (rows.quants == nullptr) continue;
+    const std::int64_t at = group.first * cols + within * quant_block;
     kernels_.quantise(x, cols, group.size, rows.quants + at, rows.blocks + at / quant_block);
   }
 }
@@ -263,6 +274,7 @@ void team_lane::multiply(const product_call& call, const prepared_rows& rows, in
     args.tokens = call.x.rows;
     args.quants = rows.quants;
     args.blocks = rows.blocks;
+    args.halves = rows.halves;
     args.x = rows.x;
     args.x_stride = rows.x_stride;
     args.out = call.out.f32() + part.first_row;

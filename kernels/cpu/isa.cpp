@@ -11,13 +11,14 @@
 namespace troupe::kernels {
 namespace {
 
-constexpr std::array all_isas{isa::scalar, isa::avx2, isa::avx_vnni, isa::avx512vnni};
+constexpr std::array all_isas{isa::scalar, isa::avx2, isa::avx_vnni, isa::avx512vnni, isa::avx512bf16};
 
 #if defined(__x86_64__)
 struct cpu_bits {
   bool avx2 = false;
   bool avx_vnni = false;
   bool avx512vnni = false;
+  bool avx512bf16 = false;
 };
 
 std::uint64_t saved_state() noexcept {
@@ -43,7 +44,10 @@ cpu_bits read_cpu() noexcept {
   bits.avx2 = ymm && fma_f16c && bit(b, 5);
   const bool avx512_base = bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);  // F, DQ, BW, VL
   bits.avx512vnni = zmm && bits.avx2 && avx512_base && bit(c, 11);
-  if (leaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) bits.avx_vnni = bits.avx2 && bit(a, 4);
+  if (leaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) {
+    bits.avx_vnni = bits.avx2 && bit(a, 4);
+    bits.avx512bf16 = bits.avx512vnni && bit(a, 5);
+  }
   return bits;
 }
 #endif
@@ -60,6 +64,8 @@ std::string_view to_string(isa which) noexcept {
       return "avx_vnni";
     case isa::avx512vnni:
       return "avx512vnni";
+    case isa::avx512bf16:
+      return "avx512bf16";
   }
   return "?";
 }
@@ -77,6 +83,7 @@ bool machine_has(isa which) noexcept {
   if (which == isa::avx2) return bits.avx2;
   if (which == isa::avx_vnni) return bits.avx_vnni;
   if (which == isa::avx512vnni) return bits.avx512vnni;
+  if (which == isa::avx512bf16) return bits.avx512bf16;
 #endif
   return false;
 }

@@ -9,8 +9,8 @@
 namespace troupe::kernels {
 
 /// From plain to best. A machine that has one has, for our purposes, all of those before it, except that
-/// avx512vnni does not imply avx_vnni.
-enum class isa { scalar, avx2, avx_vnni, avx512vnni };
+/// the AVX-512 ones do not imply avx_vnni. avx512bf16 is avx512vnni with the bf16 dot product.
+enum class isa { scalar, avx2, avx_vnni, avx512vnni, avx512bf16 };
 
 std::string_view to_string(isa which) noexcept;
 

@@ -70,6 +70,7 @@ struct product_args {
   const activation_block* blocks = nullptr;  ///< of token 0, in groups: cols / 32 a token
   const float* x = nullptr;                  ///< of token 0, for float weights
   std::int64_t x_stride = 0;
+  const std::uint16_t* halves = nullptr;     ///< bf16, of token 0, in groups: an even number of cols a token; for BF16 weights
   float* out = nullptr;  ///< token 0, row 0 of the part
   std::int64_t out_stride = 0;
   bool add = false;
@@ -96,6 +97,8 @@ struct kernel_set {
   std::int32_t max_vectors;  ///< query vectors that `attend` takes at once
   /// Quantises x[n] of one token of a group of `group` tokens: its blocks are `group` blocks apart.
   void (*quantise)(const float* x, std::int64_t n, std::int64_t group, std::int8_t* quants, activation_block* blocks);
+  /// bf16 of x[n] of one token of a group, in pairs that are `group` pairs apart; null: BF16 weights take x as it is.
+  void (*to_bf16)(const float* x, std::int64_t n, std::int64_t group, std::uint16_t* out);
   void (*rms_norm)(const float* x, const float* weight, std::int64_t n, float eps, float* out);
   void (*silu_mul)(const float* gate, const float* up, std::int64_t n, float* out);
   void (*product)(const product_args& args);
@@ -115,6 +118,7 @@ const kernel_set& scalar_kernels() noexcept;
 const kernel_set& avx2_kernels() noexcept;
 const kernel_set& avx_vnni_kernels() noexcept;
 const kernel_set& avx512vnni_kernels() noexcept;
+const kernel_set& avx512bf16_kernels() noexcept;
 #endif
 
 }  // namespace troupe::kernels

@@ -80,10 +80,9 @@ float quantised_dot(dtype type, const std::byte* tile, std::int64_t row, std::in
   return sum;
 }
 
-float float_dot(dtype type, const std::byte* tile, std::int64_t row, std::int64_t cols, const float* x) noexcept {
-  float sum = 0.0f;
+float float_dot(dtype type, const std::byte* tile, std::int64_t row, std::int64_t cols, const float* x, float sum) noexcept {
   for (std::int64_t c = 0; c < cols; ++c) {
-    const std::int64_t at = c * tile_rows + row;
+    const std::int64_t at = type == dtype::bf16 ? (c / 2 * tile_rows + row) * 2 + c % 2 : c * tile_rows + row;
     float w = 0.0f;
     std::uint16_t half = 0;
     if (type == dtype::f32)
@@ -109,11 +108,12 @@ void product(const product_args& args) {
       const std::int64_t at = group.first * args.cols + (token - group.first) * quant_block;
       float* out = args.out + token * args.out_stride + tile * tile_rows;
       for (std::int64_t row = 0; row < rows; ++row) {
+        const float start = args.add ? out[row] : 0.0f;
         const float value = is_quantised(args.type)
                                 ? quantised_dot(args.type, data, row, args.cols, group.size, args.quants + at,
                                                 args.blocks + at / quant_block)
-                                : float_dot(args.type, data, row, args.cols, args.x + token * args.x_stride);
-        out[row] = args.add ? out[row] + value : value;
+                                : float_dot(args.type, data, row, args.cols, args.x + token * args.x_stride, start);
+        out[row] = args.add && is_quantised(args.type) ? out[row] + value : value;
       }
     }
   }
@@ -172,7 +172,7 @@ void store_f16(const float* x, std::int64_t n, std::uint16_t* out, std::int64_t 
 }  // namespace
 
 const kernel_set& scalar_kernels() noexcept {
-  static constexpr kernel_set set{isa::scalar, 8, quantise, rms_norm, silu_mul, product, attend, merge, store_f16};
+  static constexpr kernel_set set{isa::scalar, 8, quantise, nullptr, rms_norm, silu_mul, product, attend, merge, store_f16};
   return set;
 }
 
@@ -187,6 +187,8 @@ const kernel_set& kernels_for(isa which) noexcept {
       return avx_vnni_kernels();
     case isa::avx512vnni:
       return avx512vnni_kernels();
+    case isa::avx512bf16:
+      return avx512bf16_kernels();
   }
 #endif
   return scalar_kernels();

@@ -168,8 +168,8 @@ __attribute__((target("avx2,fma"))) std::int64_t avx2_float_round(std::int64_t c
 
 std::int64_t run_float_round(isa which, std::int64_t count) {
 #if defined(__x86_64__)
-  if (which == isa::avx512vnni)
-    return __builtin_cpu_supports("avx512bf16") ? avx512_bf16_round(count) : avx512_float_round(count);
+  if (which == isa::avx512bf16) return avx512_bf16_round(count);
+  if (which == isa::avx512vnni) return avx512_float_round(count);
   if (which == isa::avx_vnni || which == isa::avx2) return avx2_float_round(count);
 #endif
   return scalar_float_round(which == isa::scalar ? count / 8 : count);
@@ -177,7 +177,7 @@ std::int64_t run_float_round(isa which, std::int64_t count) {
 
 std::int64_t run_round(isa which, std::int64_t count) {
 #if defined(__x86_64__)
-  if (which == isa::avx512vnni) return avx512vnni_round(count);
+  if (which == isa::avx512vnni || which == isa::avx512bf16) return avx512vnni_round(count);
   if (which == isa::avx_vnni) return avx_vnni_round(count);
   if (which == isa::avx2) return avx2_round(count);
 #endif

@@ -5,8 +5,8 @@
 //   4 bits: 256 bytes; byte v*64 + r*4 + j holds u of row r, column 4v+j (low nibble) and 16+4v+j (high nibble)
 //   8 bits: 512 bytes; byte v*64 + r*4 + j holds u of row r, column 4v+j
 //   then d of the 16 rows in f16, and for Q4_1 m of the 16 rows in f16.
-// m is -8d for Q4_0 and -128d for Q8_0 (u = q + 128). F32, F16, BF16: 16 numbers for each column.
-// A tile has exactly the bytes of 16 rows of the file. Rows that pad the last tile are zero.
+// m is -8d for Q4_0 and -128d for Q8_0 (u = q + 128). F32, F16: 16 numbers for each column; BF16: 16 pairs
+// for each two columns, the last one padded. A tile has the bytes of 16 rows of the file. Rows that pad the last tile are zero.
 #pragma once
 
 #include <cstddef>
@@ -25,7 +25,7 @@ constexpr std::int64_t quant_block = 32;
 constexpr bool is_quantised(memory::dtype type) noexcept { return memory::info(type).block > 1; }
 constexpr std::int64_t tiles_of(std::int64_t rows) noexcept { return (rows + tile_rows - 1) / tile_rows; }
 constexpr std::int64_t tile_bytes(memory::dtype type, std::int64_t cols) noexcept {
-  return tile_rows * memory::row_size(type, cols);
+  return tile_rows * memory::row_size(type, type == memory::dtype::bf16 ? (cols + 1) / 2 * 2 : cols);
 }
 
 /// Rows [first, first + 16) of `source` (fewer at its end) as one tile at `out`, tile_bytes long.
@@ -48,7 +48,7 @@ public:
   std::vector<packed_part> parts;
   std::int64_t tiles = 0;
   bool any_quantised = false;
-  bool any_float = false;
+  bool any_bf16 = false;
   memory::buffer storage;
 };
 

@@ -106,13 +106,16 @@ struct vec {
   static row_ints set_ints(std::int32_t x) { return _mm256_set1_epi32(x); }
   static row_floats to_floats(row_ints x) { return _mm256_cvtepi32_ps(x); }
   static row_floats load_half(const std::byte* from) { return load_eight_f16(from); }
+  static constexpr bool has_bf16_dots = false;
+  /// The k-th of the columns whose numbers alternate at `from`: pairs of BF16, else one column.
   template <memory::dtype Type>
-  static row_floats load_weights(const std::byte* from) {
+  static row_floats load_weights(const std::byte* from, int k) {
     if constexpr (Type == memory::dtype::f16) {
       return load_eight_f16(from);
     } else if constexpr (Type == memory::dtype::bf16) {
-      const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-      return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+      const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+      return _mm256_castsi256_ps(k == 0 ? _mm256_slli_epi32(pairs, 16)
+                                        : _mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
     } else {
       return _mm256_loadu_ps(reinterpret_cast<const float*>(from));
     }

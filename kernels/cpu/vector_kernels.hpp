@@ -34,7 +34,7 @@ constexpr std::int64_t width = 16;
 namespace troupe::kernels {
 namespace {
 
-constexpr kernel_set vector_set{vec::which, vec::vectors_at_once, quantise, rms_norm, silu_mul,
+constexpr kernel_set vector_set{vec::which, vec::vectors_at_once, quantise, bf16_conversion<vec>(), rms_norm, silu_mul,
                                 product,    attend,               merge,    store_f16};
 
 }  // namespace

@@ -3,6 +3,8 @@
 
 #include "kernels/cpu/kernel_set.hpp"
 #include "kernels/cpu/packed_tiles.hpp"
+#include "kernels/cpu/vector_float_products.hpp"
+#include "kernels/cpu/vector_units.hpp"
 
 // clang-format takes the pragma before a loop for a name.
 // clang-format off
@@ -30,42 +32,6 @@ struct q8_0_tile {
   static constexpr bool has_min = false;
   static constexpr std::int64_t bytes = 544;
   static std::int32_t start(const activation_block& a) { return a.start128; }
-};
-
-template <memory::dtype Type>
-struct float_tile {
-  static constexpr memory::dtype type = Type;
-  static constexpr std::int64_t bytes = Type == memory::dtype::f32 ? 4 : 2;  // of one number
-};
-
-// A unit is vec::rows rows: a tile, or a half of one.
-constexpr std::int64_t units_per_tile = tile_rows / vec::rows;
-
-inline const std::byte* unit_start(const product_args& args, std::int64_t unit, std::int64_t bytes_per_tile) {
-  return args.tiles + (unit / units_per_tile - args.first) * bytes_per_tile;
-}
-
-inline void write_rows(const product_args& args, std::int64_t unit, std::int64_t token, vec::row_floats value) {
-  const std::int64_t row = unit * vec::rows;
-  float* out = args.out + token * args.out_stride + row;
-  if (row + vec::rows <= args.rows) {
-    vec::store_rows(out, args.add ? vec::add_rows(vec::load_rows(out), value) : value);
-    return;
-  }
-  float all[vec::rows];
-  vec::store_rows(all, value);
-  for (std::int64_t r = 0; row + r < args.rows; ++r) out[r] = args.add ? out[r] + all[r] : all[r];
-}
-
-// One row of tiles alone streams from memory fastest with the tiles some way ahead already under way; where several
-// tokens make the sums the longer part, the next units arrive in that time.
-constexpr int lone_stream_tokens = 3;
-constexpr std::int64_t stream_ahead = 8192;
-
-/// What of the weights the next blocks will want, and where the thread's share of them ends.
-struct prefetching {
-  std::int64_t distance = 0;
-  const std::byte* end = nullptr;
 };
 
 template <class Tile>
@@ -116,54 +82,48 @@ inline void quantised_group(const product_args& args, std::int64_t unit, const t
 }
 
 template <class Tile, int Units, int Tokens>
-inline void float_group(const product_args& args, std::int64_t unit, std::int64_t token) {
-  const float* x = args.x + token * args.x_stride;
-  const std::byte* data[Units];
-  vec::row_floats sums[Units][Tokens];
-  TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
-    data[u] = unit_start(args, unit + u, args.cols * tile_rows * Tile::bytes) +
-              (unit + u) % units_per_tile * vec::rows * Tile::bytes;
-    TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) sums[u][t] = vec::zero_rows();
-  }
-  for (std::int64_t c = 0; c < args.cols; ++c)
-    TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
-      const vec::row_floats w = vec::load_weights<Tile::type>(data[u] + c * tile_rows * Tile::bytes);
-      TROUPE_UNROLL for (int t = 0; t < Tokens; ++t)
-        sums[u][t] = vec::fma_rows(w, vec::set_rows(x[t * args.x_stride + c]), sums[u][t]);
-    }
-  TROUPE_UNROLL for (int u = 0; u < Units; ++u)
-    TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) write_rows(args, unit + u, token + t, sums[u][t]);
-}
-
-template <class Tile, int Units, int Tokens>
 inline void tokens_at_once(const product_args& args, std::int64_t unit, const token_group& group, std::int64_t first,
-                           const prefetching& ahead) {
+                           const columns& part, const prefetching& ahead) {
   if constexpr (is_quantised(Tile::type))
     quantised_group<Tile, Units, Tokens>(args, unit, group, first, ahead);
   else
-    float_group<Tile, Units, Tokens>(args, unit, group.first + first);
+    float_group<Tile, Units, Tokens>(args, unit, group, first, part, ahead);
 }
 
 /// `count` tokens of a group, at most Tokens.
 template <class Tile, int Units, int Tokens>
 inline void some_tokens(const product_args& args, std::int64_t unit, const token_group& group, std::int64_t first,
-                        std::int64_t count, const prefetching& ahead) {
+                        std::int64_t count, const columns& part, const prefetching& ahead) {
   if constexpr (Tokens > 0) {
-    if (count == Tokens) return tokens_at_once<Tile, Units, Tokens>(args, unit, group, first, ahead);
-    some_tokens<Tile, Units, Tokens - 1>(args, unit, group, first, count, ahead);
+    if (count == Tokens) return tokens_at_once<Tile, Units, Tokens>(args, unit, group, first, part, ahead);
+    some_tokens<Tile, Units, Tokens - 1>(args, unit, group, first, count, part, ahead);
   }
+}
+
+/// The columns that are gone through for all tokens before the next ones: where many tokens make it worth while, as few
+/// that the weights of the units at hand stay in the L1 cache.
+template <class Tile>
+inline std::int64_t columns_at_once(const product_args& args) {
+  if constexpr (is_quantised(Tile::type)) return args.cols;
+  if (args.tokens <= token_groups::largest) return args.cols;
+  return near_weight_bytes / (vec::units_at_once * vec::rows * Tile::bytes) / 32 * 32;
 }
 
 template <class Tile, int Units>
 inline void units_by_groups(const product_args& args, const token_groups& groups, std::int64_t unit, prefetching ahead) {
   constexpr int most = vec::tokens_at_once;
-  for (std::int64_t g = args.first_group; g < args.last_group; ++g) {
-    const token_group group = groups[g];
-    const std::int64_t parts = (group.size + most - 1) / most;
-    const std::int64_t count = (group.size + parts - 1) / parts;
-    for (std::int64_t first = 0; first < group.size; first += count) {
-      some_tokens<Tile, Units, most>(args, unit, group, first, count < group.size - first ? count : group.size - first, ahead);
-      ahead.end = nullptr;  // once is enough
+  const std::int64_t step = columns_at_once<Tile>(args);
+  for (columns part{0, 0}; part.first < args.cols; part.first = part.last) {
+    part.last = part.first + step < args.cols ? part.first + step : args.cols;
+    prefetching once = ahead;
+    for (std::int64_t g = args.first_group; g < args.last_group; ++g) {
+      const token_group group = groups[g];
+      const std::int64_t parts = (group.size + most - 1) / most;
+      const std::int64_t count = (group.size + parts - 1) / parts;
+      for (std::int64_t first = 0; first < group.size; first += count) {
+        some_tokens<Tile, Units, most>(args, unit, group, first, count < group.size - first ? count : group.size - first, part, once);
+        once.end = nullptr;
+      }
     }
   }
 }
@@ -176,11 +136,16 @@ void product_of(const product_args& args) {
   const std::int64_t end = args.last * units_per_tile;
   std::int64_t unit = args.first * units_per_tile;
   constexpr std::int64_t tiles_at_once = (vec::units_at_once + units_per_tile - 1) / units_per_tile;
-  const prefetching far{args.tokens > lone_stream_tokens ? tiles_at_once * bytes : stream_ahead, weights_end};
-  if (args.tokens > lone_stream_tokens)
+  constexpr int lone_units = is_quantised(Tile::type) ? 1 : lone_float_units;
+  const bool lone = args.tokens <= lone_stream_tokens;
+  const prefetching far{lone ? stream_ahead : tiles_at_once * bytes, weights_end};
+  const auto ahead = [&](std::int64_t at) { return at % units_per_tile == 0 ? far : prefetching{}; };
+  if (lone)
+    for (; unit + lone_units <= end; unit += lone_units) units_by_groups<Tile, lone_units>(args, groups, unit, ahead(unit));
+  else
     for (; unit + vec::units_at_once <= end; unit += vec::units_at_once)
-      units_by_groups<Tile, vec::units_at_once>(args, groups, unit, unit % units_per_tile == 0 ? far : prefetching{});
-  for (; unit < end; ++unit) units_by_groups<Tile, 1>(args, groups, unit, unit % units_per_tile == 0 ? far : prefetching{});
+      units_by_groups<Tile, vec::units_at_once>(args, groups, unit, ahead(unit));
+  for (; unit < end; ++unit) units_by_groups<Tile, 1>(args, groups, unit, ahead(unit));
 }
 
 void product(const product_args& args) {

@@ -1,4 +1,5 @@
-// F32, F16, BF16: 16 numbers for each column. What is no number stays what it is. Knows no other family.
+// F32, F16: 16 numbers for each column; BF16: 16 pairs for each two columns, as the bf16 dot product takes them. What is
+// no number stays what it is. Knows no other family.
 #include <bit>
 #include <cstring>
 
@@ -9,22 +10,30 @@
 namespace troupe::kernels {
 namespace {
 
-template <class Element>
+/// Where a column's number of a row lies in a tile whose columns are taken `Together` at a time.
+template <std::int64_t Together>
+constexpr std::int64_t place_of(std::int64_t column, std::int64_t row) noexcept {
+  return (column / Together * tile_rows + row) * Together + column % Together;
+}
+
+template <class Element, std::int64_t Together>
 bool pack_floats(const tensor_view& source, std::int64_t first, std::int64_t rows, std::byte* out) noexcept {
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::byte* from = source.row_bytes(first + r);
     for (std::int64_t c = 0; c < source.cols; ++c)
-      std::memcpy(out + (c * tile_rows + r) * static_cast<std::int64_t>(sizeof(Element)),
+      std::memcpy(out + place_of<Together>(c, r) * static_cast<std::int64_t>(sizeof(Element)),
                   from + c * static_cast<std::int64_t>(sizeof(Element)), sizeof(Element));
+    for (std::int64_t c = source.cols; c % Together != 0; ++c)
+      std::memset(out + place_of<Together>(c, r) * static_cast<std::int64_t>(sizeof(Element)), 0, sizeof(Element));
   }
   return true;
 }
 
-template <class Element, float (*ToFloat)(Element) noexcept>
+template <class Element, std::int64_t Together, float (*ToFloat)(Element) noexcept>
 void read_floats(const std::byte* tile, std::int64_t row, std::int64_t cols, float* out) noexcept {
   for (std::int64_t c = 0; c < cols; ++c) {
     Element bits;
-    std::memcpy(&bits, tile + (c * tile_rows + row) * static_cast<std::int64_t>(sizeof(Element)), sizeof(Element));
+    std::memcpy(&bits, tile + place_of<Together>(c, row) * static_cast<std::int64_t>(sizeof(Element)), sizeof(Element));
     out[c] = ToFloat(bits);
   }
 }
@@ -35,8 +44,8 @@ float from_f32(std::uint32_t bits) noexcept { return std::bit_cast<float>(bits);
 
 }  // namespace
 
-const tile_format f16_tiles{pack_floats<std::uint16_t>, read_floats<std::uint16_t, from_f16>};
-const tile_format bf16_tiles{pack_floats<std::uint16_t>, read_floats<std::uint16_t, from_bf16>};
-const tile_format f32_tiles{pack_floats<std::uint32_t>, read_floats<std::uint32_t, from_f32>};
+const tile_format f16_tiles{pack_floats<std::uint16_t, 1>, read_floats<std::uint16_t, 1, from_f16>};
+const tile_format bf16_tiles{pack_floats<std::uint16_t, 2>, read_floats<std::uint16_t, 2, from_bf16>};
+const tile_format f32_tiles{pack_floats<std::uint32_t, 1>, read_floats<std::uint32_t, 1, from_f32>};
 
 }  // namespace troupe::kernels

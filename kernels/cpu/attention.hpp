@@ -7,24 +7,11 @@
 #include <vector>
 
 #include "kernels/cpu/kernel_set.hpp"
+#include "kernels/cpu/kv_arena.hpp"
 #include "kernels/cpu/thread_team.hpp"
 #include "kernels/lane.hpp"
-#include "memory/buffer.hpp"
 
 namespace troupe::kernels {
-
-/// [layer][kv_head][block]{K [head_dim][16], V [16][head_dim]}, f16: the blocks of one head lie side by side, so that
-/// a sequence with neighbouring blocks is read as one stream.
-class cpu_kv_arena final : public kv_arena {
-public:
-  memory::buffer storage;
-  /// f16 numbers from one block of a head to the next.
-  std::int64_t block_stride() const noexcept { return 2ll * shape.head_dim * kv_shape::block_tokens; }
-  std::uint16_t* head(std::int32_t layer, std::int32_t kv_head) const noexcept {
-    return static_cast<std::uint16_t*>(storage.data()) +
-           (std::int64_t{layer} * shape.kv_heads + kv_head) * blocks * block_stride();
-  }
-};
 
 struct attention_call {
   tensor_view qkv;

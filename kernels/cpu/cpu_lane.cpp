@@ -9,7 +9,7 @@
 #include "kernels/cpu/half.hpp"
 #include "kernels/cpu/kernel_set.hpp"
 #include "kernels/cpu/packed_tiles.hpp"
-#include "kernels/cpu/rope_table.hpp"
+#include "kernels/cpu/rope_writer.hpp"
 #include "kernels/cpu/sample_row.hpp"
 
 namespace troupe::kernels {
@@ -110,7 +110,7 @@ private:
   const kernel_set& kernels_;
   thread_team team_;
   attention_planner attention_;
-  rope_table angles_;
+  rope_writer rope_;
   std::vector<sample_scratch> sampling_;
   std::vector<float> norm_weight_;
   std::vector<float> normed_;
@@ -353,67 +353,15 @@ void team_lane::sample(tensor_view logits, std::span<const sampling_row> rows, s
 
 // --- KV -------------------------------------------------------------------------------------------------------
 
-std::int64_t team_lane::kv_block_bytes(const kv_shape& shape) const {
-  return std::int64_t{shape.layers} * shape.kv_heads * shape.head_dim * kv_shape::block_tokens * 2 * 2;
-}
+std::int64_t team_lane::kv_block_bytes(const kv_shape& shape) const { return cpu_kv_block_bytes(shape); }
 
 result<std::unique_ptr<kv_arena>> team_lane::make_kv(const kv_shape& shape, std::int32_t blocks) {
-  if (shape.layers < 1 || shape.kv_heads < 1 || shape.head_dim < 1 || blocks < 1)
-    return error{errc::invalid_argument, "a KV arena needs layers, heads, a head size and blocks", {}};
-  std::int64_t bytes = 0;
-  if (__builtin_mul_overflow(kv_block_bytes(shape), std::int64_t{blocks}, &bytes))
-    return error{errc::out_of_memory, "the KV arena is larger than an address space", {}};
-  auto storage = memory::allocate_host(bytes, memory::page_size::small);
-  if (!storage) return storage.why();
-  auto arena = std::make_unique<cpu_kv_arena>();
-  arena->shape = shape;
-  arena->blocks = blocks;
-  arena->storage = std::move(*storage);
-  return std::unique_ptr<kv_arena>{std::move(arena)};
-}
-
-void rotate_head(float* head, const rope_shape& rope, const float* cosines, const float* sines) {
-  const std::int32_t pairs = rope.dims / 2;
-  const std::int32_t far = rope.interleaved ? 1 : pairs;
-  const std::int32_t step = rope.interleaved ? 2 : 1;
-  for (std::int32_t i = 0; i < pairs; ++i) {
-    float& first = head[i * step];
-    float& second = head[i * step + far];
-    const float rotated = first * cosines[i] - second * sines[i];
-    second = first * sines[i] + second * cosines[i];
-    first = rotated;
-  }
+  return make_cpu_kv_arena(shape, blocks);
 }
 
 void team_lane::rope_store(tensor_view qkv, std::int32_t heads, const rope_shape& rope, std::int32_t layer,
                            kv_arena& kv, std::span<const sequence_rows> batch) {
-  const auto& arena = static_cast<const cpu_kv_arena&>(kv);
-  const std::int32_t dim = kv.shape.head_dim;
-  const std::int32_t kv_heads = kv.shape.kv_heads;
-  angles_.prepare(rope, batch);
-  const auto one_row = [&](const sequence_rows& sequence, std::int32_t r) {
-    const std::int64_t row = sequence.first_row + r;
-    float* values = qkv.f32(row);
-    for (std::int32_t head = 0; head < heads + kv_heads; ++head)
-      rotate_head(values + std::int64_t{head} * dim, rope, angles_.cosines(row), angles_.sines(row));
-    const std::int32_t position = sequence.past + r;
-    const std::int64_t block = sequence.blocks[static_cast<std::size_t>(position / kv_shape::block_tokens)];
-    const std::int32_t slot = position % kv_shape::block_tokens;
-    for (std::int32_t head = 0; head < kv_heads; ++head) {
-      const float* k = values + std::int64_t{heads + head} * dim;
-      std::uint16_t* to = arena.head(layer, head) + block * arena.block_stride();
-      kernels_.store_f16(k, dim, to + slot, kv_shape::block_tokens);
-      kernels_.store_f16(k + std::int64_t{kv_heads} * dim, dim,
-                         to + (kv_shape::block_tokens + slot) * std::int64_t{dim}, 1);
-    }
-  };
-  over_rows(qkv.rows, qkv.rows * qkv.cols, [&](std::int64_t first, std::int64_t last) {
-    for (const sequence_rows& sequence : batch) {
-      const std::int64_t begin = std::max<std::int64_t>(first - sequence.first_row, 0);
-      const std::int64_t end = std::min<std::int64_t>(last - sequence.first_row, sequence.rows);
-      for (std::int64_t r = begin; r < end; ++r) one_row(sequence, static_cast<std::int32_t>(r));
-    }
-  });
+  rope_.run({qkv, heads, rope, layer, static_cast<const cpu_kv_arena*>(&kv)}, batch, kernels_, team_);
 }
 
 void team_lane::attention(tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kv_arena& kv,

@@ -8,9 +8,11 @@
 
 namespace troupe::memory {
 
-/// Element types that weights and activations have. Quantised types store blocks of 32 elements
-/// (layouts: the GGUF specification's "GGML quantization types").
-enum class dtype : std::uint8_t { f32, f16, bf16, q4_0, q4_1, q8_0, i32 };
+/// Element types that weights and activations have. Quantised types store blocks of 32 or 256 elements
+/// (layouts: the GGUF specification's "GGML quantization types"; mxfp4: the OCP Microscaling Formats specification).
+enum class dtype : std::uint8_t {
+  f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, mxfp4, i32
+};
 
 struct dtype_info {
   std::string_view name;
@@ -25,7 +27,17 @@ constexpr dtype_info info(dtype type) noexcept {
     case dtype::bf16: return {"BF16", 1, 2};
     case dtype::q4_0: return {"Q4_0", 32, 18};
     case dtype::q4_1: return {"Q4_1", 32, 20};
+    case dtype::q5_0: return {"Q5_0", 32, 22};
+    case dtype::q5_1: return {"Q5_1", 32, 24};
     case dtype::q8_0: return {"Q8_0", 32, 34};
+    case dtype::q2_k: return {"Q2_K", 256, 84};
+    case dtype::q3_k: return {"Q3_K", 256, 110};
+    case dtype::q4_k: return {"Q4_K", 256, 144};
+    case dtype::q5_k: return {"Q5_K", 256, 176};
+    case dtype::q6_k: return {"Q6_K", 256, 210};
+    case dtype::iq4_nl: return {"IQ4_NL", 32, 18};
+    case dtype::iq4_xs: return {"IQ4_XS", 256, 136};
+    case dtype::mxfp4: return {"MXFP4", 32, 17};
     case dtype::i32: return {"I32", 1, 4};
   }
   return {"?", 1, 1};

@@ -130,8 +130,9 @@ result<matrix> team_lane::pack(std::span<const tensor_view> parts) {
     if (part.cols != w->cols || part.rows <= 0 || part.cols <= 0)
       return error{errc::invalid_argument, "stacked parts must be non-empty and of equal width", {}};
     if (part.type == dtype::i32) return error{errc::unsupported, "integer tensors are no weights", {}};
-    if (is_quantised(part.type) && part.cols % quant_block != 0)
-      return error{errc::unsupported, "quantised rows must be a multiple of 32 long", {}};
+    if (part.cols % memory::info(part.type).block != 0)
+      return error{errc::unsupported, "rows of " + std::to_string(part.cols) + " are not whole blocks of " +
+                                          std::string(memory::info(part.type).name), {}};
     w->parts.push_back({part, nullptr, w->rows, w->tiles});
     w->rows += part.rows;
     w->tiles += tiles_of(part.rows);

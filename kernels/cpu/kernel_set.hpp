@@ -10,14 +10,25 @@
 
 namespace troupe::kernels {
 
-/// What the product needs to know of 32 quantised activations a = scale * q: their scale, and the contribution of a
-/// weight's offset. start8 = -8 * sum(q) and start128 = -128 * sum(q) begin the integer dot products of Q4_0 and Q8_0.
+/// What the product needs to know of 32 quantised activations a = scale * q: their scale, and what the offsets of weights
+/// contribute. start8 = -8 * sum(q) and start128 = -128 * sum(q) begin the integer dot products of Q4_0 and Q8_0.
 struct activation_block {
   float scale = 0.0f;
-  float scaled_sum = 0.0f;
+  float scaled_sum = 0.0f;    ///< scale * sum(q)
+  float scaled_first = 0.0f;  ///< scale * sum of the first 16
   std::int32_t start8 = 0;
   std::int32_t start128 = 0;
+  std::int16_t sums[2] = {};  ///< of the first 16 and the last 16 q
 };
+
+namespace {  // each instruction set's own
+/// From the sums of the two halves.
+inline activation_block block_of(float scale, std::int32_t first, std::int32_t second) noexcept {
+  const std::int32_t sum = first + second;
+  return {scale, scale * static_cast<float>(sum), scale * static_cast<float>(first), -8 * sum, -128 * sum,
+          {static_cast<std::int16_t>(first), static_cast<std::int16_t>(second)}};
+}
+}  // namespace
 
 /// Tokens are multiplied a few at once, so the quantised inputs of a few lie together: group after group, in a group
 /// block after block of 32 columns, in a block token after token. How tokens fall into groups depends on their number
@@ -54,8 +65,12 @@ private:
 };
 
 /// out[token][rows] (+)= x[token] . tile rows, for tiles [first, last) of one part and the tokens of some groups.
-/// Each output is one chain of float operations over the k-blocks, in order, whatever the range and the tokens:
-///   acc = fma(float(dot), d * scale, acc), and for Q4_1 then acc = fma(m, scaled_sum, acc).
+/// Each output is one chain of float operations over the k-blocks, in order, whatever the range and the tokens. With the
+/// block's d and m of tile_layout.hpp and dot = sum of (u - offset) * q:
+///   acc = fma(float(dot), d * scale, acc); or where the block's halves have a d each
+///   acc = fma(fma(float(dot1), d1, float(dot0) * d0), scale, acc)
+///   and where there is an m, then acc = fma(m, scaled_sum, acc); of Q2_K, whose halves have an m each, that is the second
+///   half's m, and then acc = fma(m0 - m1, scaled_first, acc).
 struct product_args {
   memory::dtype type = memory::dtype::f32;
   const std::byte* tiles = nullptr;  ///< tile `first` begins here

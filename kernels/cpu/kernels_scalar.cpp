@@ -8,6 +8,7 @@
 #include "kernels/cpu/half.hpp"
 #include "kernels/cpu/kernel_set.hpp"
 #include "kernels/cpu/packed_tiles.hpp"
+#include "kernels/cpu/tile_reading.hpp"
 
 namespace troupe::kernels {
 namespace {
@@ -27,14 +28,14 @@ void quantise(const float* x, std::int64_t n, std::int64_t group, std::int8_t* q
       finite = finite && std::isfinite(x[i]);
     }
     const float inverse = finite && largest > 0.0f ? 127.0f / largest : 0.0f;
-    std::int32_t sum = 0;
+    std::int32_t sums[2] = {};
     for (std::int64_t i = 0; i < quant_block; ++i) {
       const float scaled = std::isfinite(inverse) && finite ? x[i] * inverse : 0.0f;
       quants[i] = static_cast<std::int8_t>(std::nearbyint(scaled));
-      sum += quants[i];
+      sums[i / 16] += quants[i];
     }
     const float scale = finite ? largest / 127.0f : std::numeric_limits<float>::quiet_NaN();
-    blocks[b * group] = {scale, scale * static_cast<float>(sum), -8 * sum, -128 * sum};
+    blocks[b * group] = block_of(scale, sums[0], sums[1]);
   }
 }
 
@@ -49,35 +50,48 @@ void silu_mul(const float* gate, const float* up, std::int64_t n, float* out) {
   for (std::int64_t i = 0; i < n; ++i) out[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
 }
 
-float half_at(const std::byte* from) noexcept {
-  std::uint16_t bits;
-  std::memcpy(&bits, from, 2);
-  return f16_to_f32(bits);
-}
-
-std::int32_t block_dot(dtype type, const std::byte* block, std::int64_t row, const std::int8_t* a) noexcept {
-  std::int32_t dot = 0;
-  const bool nibbles = type != dtype::q8_0;
-  for (std::int64_t i = 0; i < (nibbles ? 16 : 32); ++i) {
-    const int u = std::to_integer<int>(block[i / 4 * 64 + row * 4 + i % 4]);
-    dot += nibbles ? (u & 15) * a[i] + (u >> 4) * a[i + 16] : u * a[i];
-  }
-  return dot;
-}
-
-float quantised_dot(dtype type, const std::byte* tile, std::int64_t row, std::int64_t cols, std::int64_t group,
-                    const std::int8_t* a, const activation_block* blocks) noexcept {
-  const std::int64_t bytes = tile_bytes(type, quant_block);
-  const std::int64_t scales = type == dtype::q8_0 ? 512 : 256;
-  float sum = 0.0f;
-  for (std::int64_t b = 0; b < cols / quant_block; ++b, tile += bytes, a += group * quant_block, blocks += group) {
-    std::int32_t dot = block_dot(type, tile, row, a);
-    if (type == dtype::q4_0) dot += blocks->start8;
-    if (type == dtype::q8_0) dot += blocks->start128;
-    sum = std::fma(static_cast<float>(dot), half_at(tile + scales + 2 * row) * blocks->scale, sum);
-    if (type == dtype::q4_1) sum = std::fma(half_at(tile + scales + 32 + 2 * row), blocks->scaled_sum, sum);
-  }
+std::int32_t dot(const std::int16_t (&w)[quant_block], const std::int8_t* a, std::int64_t first, std::int64_t last) {
+  std::int32_t sum = 0;
+  for (std::int64_t i = first; i < last; ++i) sum += w[i] * a[i];
   return sum;
+}
+
+/// The block's term joins an output's sum, in the order of kernel_set.hpp.
+template <dtype Type>
+float add_block(float sum, const std::int16_t (&w)[quant_block], const row_scales& scales, const std::int8_t* a,
+                const activation_block& block) noexcept {
+  constexpr tile_layout layout = layout_of(Type);
+  if constexpr (layout.halves() == 1) {
+    sum = std::fma(static_cast<float>(dot(w, a, 0, 32)), scales.d[0] * block.scale, sum);
+  } else {
+    const float first = static_cast<float>(dot(w, a, 0, 16)) * scales.d[0];
+    sum = std::fma(std::fma(static_cast<float>(dot(w, a, 16, 32)), scales.d[1], first), block.scale, sum);
+  }
+  if constexpr (layout.has_min) sum = std::fma(scales.m[layout.halves() - 1], block.scaled_sum, sum);
+  if constexpr (layout.has_min && layout.halves() == 2)
+    sum = std::fma(scales.m[0] - scales.m[1], block.scaled_first, sum);
+  return sum;
+}
+
+/// sums[token] of one row of a tile, for the tokens of a group.
+template <dtype Type>
+void quantised_row(const product_args& args, const token_group& group, const std::byte* tile, std::int64_t row,
+                   float* sums) noexcept {
+  constexpr tile_layout layout = layout_of(Type);
+  const std::int64_t blocks = args.cols / quant_block;
+  const std::int8_t* quants = args.quants + group.first * args.cols;
+  const activation_block* inputs = args.blocks + group.first * blocks;
+  std::uint8_t u[quant_block];
+  std::int16_t w[quant_block];
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    const std::byte* columns = tile + b / layout.blocks * layout.group_bytes();
+    const std::int64_t block = b % layout.blocks;
+    read_quants<Type>(columns + layout.header_bytes() + block * layout.block_bytes(), row, u);
+    for (std::int64_t i = 0; i < quant_block; ++i) w[i] = static_cast<std::int16_t>(u[i] - layout.offset);
+    const row_scales scales = read_scales<Type>(columns, block, row);
+    for (std::int64_t t = 0; t < group.size; ++t, quants += quant_block, ++inputs)
+      sums[t] = add_block<Type>(sums[t], w, scales, quants, *inputs);
+  }
 }
 
 float float_dot(dtype type, const std::byte* tile, std::int64_t row, std::int64_t cols, const float* x, float sum) noexcept {
@@ -96,25 +110,29 @@ float float_dot(dtype type, const std::byte* tile, std::int64_t row, std::int64_
   return sum;
 }
 
+/// sums[token] of one row of a tile; float sums begin at what is there already.
+void row_product(const product_args& args, const token_group& group, const std::byte* tile, std::int64_t row,
+                 float* sums) noexcept {
+  const auto quantised = [&](auto type) { quantised_row<type()>(args, group, tile, row, sums); };
+  if (with_quantised(args.type, quantised, quantised_types{})) return;
+  for (std::int64_t t = 0; t < group.size; ++t)
+    sums[t] = float_dot(args.type, tile, row, args.cols, args.x + (group.first + t) * args.x_stride, sums[t]);
+}
+
 void product(const product_args& args) {
   const std::int64_t bytes = tile_bytes(args.type, args.cols);
   const token_groups groups(args.tokens);
-  const token_group first = groups[args.first_group], last = groups[args.last_group - 1];
-  for (std::int64_t tile = args.first; tile < args.last; ++tile) {
-    const std::byte* data = args.tiles + (tile - args.first) * bytes;
-    const std::int64_t rows = std::min(tile_rows, args.rows - tile * tile_rows);
-    for (std::int64_t token = first.first; token < last.first + last.size; ++token) {
-      const token_group group = groups.of(token);
-      const std::int64_t at = group.first * args.cols + (token - group.first) * quant_block;
-      float* out = args.out + token * args.out_stride + tile * tile_rows;
-      for (std::int64_t row = 0; row < rows; ++row) {
-        const float start = args.add ? out[row] : 0.0f;
-        const float value = is_quantised(args.type)
-                                ? quantised_dot(args.type, data, row, args.cols, group.size, args.quants + at,
-                                                args.blocks + at / quant_block)
-                                : float_dot(args.type, data, row, args.cols, args.x + token * args.x_stride, start);
-        out[row] = args.add && is_quantised(args.type) ? out[row] + value : value;
-      }
+  float sums[token_groups::largest];
+  for (std::int64_t row = args.first * tile_rows; row < std::min(args.last * tile_rows, args.rows); ++row) {
+    const std::byte* tile = args.tiles + (row / tile_rows - args.first) * bytes;
+    for (std::int64_t g = args.first_group; g < args.last_group; ++g) {
+      const token_group group = groups[g];
+      float* out = args.out + group.first * args.out_stride + row;
+      for (std::int64_t t = 0; t < group.size; ++t)
+        sums[t] = args.add && !is_quantised(args.type) ? out[t * args.out_stride] : 0.0f;
+      row_product(args, group, tile, row % tile_rows, sums);
+      for (std::int64_t t = 0; t < group.size; ++t, out += args.out_stride)
+        *out = args.add && is_quantised(args.type) ? *out + sums[t] : sums[t];
     }
   }
 }

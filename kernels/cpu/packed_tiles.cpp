@@ -16,13 +16,14 @@ const tile_format& format_of(dtype type) noexcept {
   switch (type) {
     case dtype::q4_0: return q4_0_tiles;
     case dtype::q4_1: return q4_1_tiles;
+    case dtype::q5_0: return q5_0_tiles;
+    case dtype::q5_1: return q5_1_tiles;
     case dtype::q8_0: return q8_0_tiles;
+    case dtype::q4_k: return q4_k_tiles;
     case dtype::f16: return f16_tiles;
     case dtype::bf16: return bf16_tiles;
-    case dtype::f32:
-    case dtype::i32: return f32_tiles;
+    default: return f32_tiles;
   }
-  return f32_tiles;
 }
 
 }  // namespace

@@ -1,31 +1,29 @@
 // Weights in tiles of 16 rows, k-block after k-block, as the product kernels read them: one layout for every
 // instruction set. Knows how to fill a tile and how to read a row back; knows no product.
 //
-// A quantised block of 32 columns of 16 rows, all weights as unsigned numbers u with value = d * u + m:
-//   4 bits: 256 bytes; byte v*64 + r*4 + j holds u of row r, column 4v+j (low nibble) and 16+4v+j (high nibble)
-//   8 bits: 512 bytes; byte v*64 + r*4 + j holds u of row r, column 4v+j
-//   then d of the 16 rows in f16, and for Q4_1 m of the 16 rows in f16.
-// m is -8d for Q4_0 and -128d for Q8_0 (u = q + 128). F32, F16: 16 numbers for each column; BF16: 16 pairs
-// for each two columns, the last one padded. A tile has the bytes of 16 rows of the file. Rows that pad the last tile are zero.
+// Quantised types: tile_layout.hpp. F32, F16: 16 numbers for each column; BF16: 16 pairs for each two columns, the last
+// one padded. Rows that pad the last tile are zero.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
+#include "kernels/cpu/tile_layout.hpp"
 #include "kernels/lane.hpp"
 #include "memory/buffer.hpp"
 #include "memory/tensor_view.hpp"
 
 namespace troupe::kernels {
 
-constexpr std::int64_t tile_rows = 16;
-constexpr std::int64_t quant_block = 32;
-
 constexpr bool is_quantised(memory::dtype type) noexcept { return memory::info(type).block > 1; }
 constexpr std::int64_t tiles_of(std::int64_t rows) noexcept { return (rows + tile_rows - 1) / tile_rows; }
+/// Those of 16 rows of the file; up to 4 % more for types whose scales the file packs into 6 bits.
 constexpr std::int64_t tile_bytes(memory::dtype type, std::int64_t cols) noexcept {
-  return tile_rows * memory::row_size(type, type == memory::dtype::bf16 ? (cols + 1) / 2 * 2 : cols);
+  if (type == memory::dtype::bf16) return tile_rows * memory::row_size(type, (cols + 1) / 2 * 2);
+  if (!is_quantised(type)) return tile_rows * memory::row_size(type, cols);
+  const tile_layout layout = layout_of(type);
+  return cols / quant_block / layout.blocks * layout.group_bytes();
 }
 
 /// Rows [first, first + 16) of `source` (fewer at its end) as one tile at `out`, tile_bytes long.

@@ -105,7 +105,25 @@ struct vec {
   static row_floats fma_rows(row_floats a, row_floats b, row_floats c) { return _mm256_fmadd_ps(a, b, c); }
   static row_ints set_ints(std::int32_t x) { return _mm256_set1_epi32(x); }
   static row_floats to_floats(row_ints x) { return _mm256_cvtepi32_ps(x); }
+  static row_floats sub_rows(row_floats a, row_floats b) { return _mm256_sub_ps(a, b); }
+  static row_floats negate_rows(row_floats x) { return _mm256_xor_ps(x, _mm256_set1_ps(-0.0f)); }
   static row_floats load_half(const std::byte* from) { return load_eight_f16(from); }
+  static __m128i load_eight(const std::byte* from) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)); }
+  /// Signed bytes.
+  static row_floats load_numbers(const std::byte* from) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(load_eight(from)));
+  }
+  static void load_nibbles(const std::byte* from, row_floats& low, row_floats& high) {
+    const __m256i bytes = _mm256_cvtepu8_epi32(load_eight(from));
+    low = _mm256_cvtepi32_ps(_mm256_and_si256(bytes, _mm256_set1_epi32(15)));
+    high = _mm256_cvtepi32_ps(_mm256_srli_epi32(bytes, 4));
+  }
+  /// 2^(byte - 128), also where that is subnormal.
+  static row_floats load_exponents(const std::byte* from) {
+    const __m256i exponents = _mm256_slli_epi32(_mm256_cvtepu8_epi32(load_eight(from)), 23);
+    const __m256i normal = _mm256_max_epi32(exponents, _mm256_set1_epi32(0x00400000));
+    return _mm256_mul_ps(_mm256_castsi256_ps(normal), _mm256_set1_ps(0.5f));
+  }
   static constexpr bool has_bf16_dots = false;
   /// The k-th of the columns whose numbers alternate at `from`: pairs of BF16, else one column.
   template <memory::dtype Type>
@@ -126,92 +144,69 @@ struct vec {
     __builtin_memcpy(&word, quants, 4);
     return _mm256_set1_epi32(word);
   }
-  static __m256i half_of_tile(const std::byte* data, std::int64_t unit, int v) {
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(data + v * 64 + unit % 2 * 32));
+
+  // 32 bytes: 4 columns of 8 rows
+  using row_bytes = __m256i;
+  static row_bytes load_bytes(const std::byte* from) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  }
+  static row_bytes shifted(row_bytes x, int right) {
+    return right >= 0 ? reinterpret_cast<__m256i>(reinterpret_cast<__v16hu>(x) >> right)
+                      : reinterpret_cast<__m256i>(reinterpret_cast<__v16hu>(x) << -right);
+  }
+  /// x >> right (or << -right) & mask, in each byte
+  static row_bytes bits(row_bytes x, int right, int mask) {
+    return _mm256_and_si256(shifted(x, right), _mm256_set1_epi8(static_cast<char>(mask)));
+  }
+  /// the same, or'ed to what there is
+  static row_bytes with_bits(row_bytes have, row_bytes x, int right, int mask) {
+    return _mm256_or_si256(have, bits(x, right, mask));
+  }
+  static row_bytes look_up(const std::uint8_t* table, row_bytes at) {
+    const __m128i sixteen = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(sixteen), at);
+  }
+  /// first * sums[0] + second * sums[1]
+  static row_ints weighted_sum(const std::int16_t (&sums)[2], int first, int second) {
+    std::int32_t both;
+    __builtin_memcpy(&both, sums, 4);
+    return _mm256_madd_epi16(_mm256_set1_epi32(both), _mm256_set1_epi32((first & 0xffff) | second << 16));
   }
 
-  /// dots[0][token] += u . q over one block of 32 columns; tokens are 32 quants apart.
-  template <class Tile, int Units, int Tokens>
-  static void block_dots(const std::byte* const (&data)[Units], std::int64_t unit, const std::int8_t* quants,
-                         row_ints (&dots)[Units][Tokens]) {
-    static_assert(Units == 1);
-    if constexpr (Tile::nibbles)
-      nibble_dots<Tokens>(data[0], unit, quants, dots[0]);
-    else
-      byte_dots<Tokens>(data[0], unit, quants, dots[0]);
-  }
-
+  // Sums of products u * q
 #if defined(TROUPE_AVX_VNNI)
-  template <int Tokens>
-  static void nibble_dots(const std::byte* data, std::int64_t unit, const std::int8_t* quants,
-                          row_ints (&dots)[Tokens]) {
-    const __m256i low_nibbles = _mm256_set1_epi8(15);
-#pragma GCC unroll 4
-    for (int v = 0; v < 4; ++v) {
-      const __m256i bytes = half_of_tile(data, unit, v);
-      const __m256i low = _mm256_and_si256(bytes, low_nibbles);
-      const __m256i high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low_nibbles);
-#pragma GCC unroll 4
-      for (int t = 0; t < Tokens; ++t) {
-        const std::int8_t* a = quants + t * 32 + v * 4;
-        dots[t] = _mm256_dpbusd_avx_epi32(dots[t], low, four_columns(a));
-        dots[t] = _mm256_dpbusd_avx_epi32(dots[t], high, four_columns(a + 16));
-      }
-    }
-  }
-  template <int Tokens>
-  static void byte_dots(const std::byte* data, std::int64_t unit, const std::int8_t* quants,
-                        row_ints (&dots)[Tokens]) {
-#pragma GCC unroll 8
-    for (int v = 0; v < 8; ++v) {
-      const __m256i bytes = half_of_tile(data, unit, v);
-#pragma GCC unroll 4
-      for (int t = 0; t < Tokens; ++t)
-        dots[t] = _mm256_dpbusd_avx_epi32(dots[t], bytes, four_columns(quants + t * 32 + v * 4));
-    }
+  using row_sums = __m256i;
+  static constexpr bool signed_above_63 = false;
+  static row_sums sums_from(row_ints start) { return start; }
+  template <int Largest, int Steps>
+  static void add_products(row_sums& to, row_bytes u, row_bytes q, int) {
+    to = _mm256_dpbusd_avx_epi32(to, u, q);
   }
 #else
-  // A 16-bit sum of all eight steps is at most 8 * 2 * 15 * 127 = 30480: it cannot overflow.
-  template <int Tokens>
-  static void nibble_dots(const std::byte* data, std::int64_t unit, const std::int8_t* quants,
-                          row_ints (&dots)[Tokens]) {
-    const __m256i low_nibbles = _mm256_set1_epi8(15);
-    __m256i sums[Tokens];
-#pragma GCC unroll 4
-    for (int t = 0; t < Tokens; ++t) sums[t] = _mm256_setzero_si256();
-#pragma GCC unroll 4
-    for (int v = 0; v < 4; ++v) {
-      const __m256i bytes = half_of_tile(data, unit, v);
-      const __m256i low = _mm256_and_si256(bytes, low_nibbles);
-      const __m256i high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low_nibbles);
-#pragma GCC unroll 4
-      for (int t = 0; t < Tokens; ++t) {
-        const std::int8_t* a = quants + t * 32 + v * 4;
-        sums[t] = _mm256_add_epi16(sums[t], _mm256_maddubs_epi16(low, four_columns(a)));
-        sums[t] = _mm256_add_epi16(sums[t], _mm256_maddubs_epi16(high, four_columns(a + 16)));
-      }
-    }
-#pragma GCC unroll 4
-    for (int t = 0; t < Tokens; ++t)
-      dots[t] = _mm256_add_epi32(dots[t], _mm256_madd_epi16(sums[t], _mm256_set1_epi16(1)));
-  }
-  // maddubs saturates at 32767, and a pair of u * q reaches 64770. So q is multiplied with |u - 128| after taking its
-  // sign: a pair is at most 2 * 128 * 127 = 32512. The offset is gone, and with it the start value.
-  template <int Tokens>
-  static void byte_dots(const std::byte* data, std::int64_t unit, const std::int8_t* quants,
-                        row_ints (&dots)[Tokens]) {
-    const __m256i top = _mm256_set1_epi8(-128);
-#pragma GCC unroll 4
-    for (int t = 0; t < Tokens; ++t) dots[t] = _mm256_setzero_si256();
-#pragma GCC unroll 8
-    for (int v = 0; v < 8; ++v) {
-      const __m256i weights = _mm256_xor_si256(half_of_tile(data, unit, v), top);
-      const __m256i sizes = _mm256_abs_epi8(weights);
-#pragma GCC unroll 4
-      for (int t = 0; t < Tokens; ++t) {
-        const __m256i a = _mm256_sign_epi8(four_columns(quants + t * 32 + v * 4), weights);
-        dots[t] = _mm256_add_epi32(dots[t], _mm256_madd_epi16(_mm256_maddubs_epi16(sizes, a), _mm256_set1_epi16(1)));
-      }
+  struct row_sums {
+    __m256i ints;
+    __m256i shorts;  // of the last few steps, whose sum cannot leave 16 bits
+  };
+  static constexpr bool signed_above_63 = true;
+  static row_sums sums_from(row_ints start) { return {start, _mm256_setzero_si256()}; }
+  static row_floats to_floats(row_sums x) { return to_floats(x.ints); }
+  /// Step `step` of the `Steps` of a sum. maddubs saturates at 32767, and a pair of u * q reaches 2 * 127 * Largest.
+  template <int Largest, int Steps>
+  static void add_products(row_sums& to, row_bytes u, row_bytes q, int step) {
+    if constexpr (Largest > 63) {
+      // q is multiplied with |u - 128| after taking its sign: a pair is at most 2 * 128 * 127 = 32512. The offset is
+      // gone, and with it the start value.
+      const __m256i weights = _mm256_xor_si256(u, _mm256_set1_epi8(-128));
+      const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(q, weights));
+      to.ints = _mm256_add_epi32(to.ints, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    } else {
+      constexpr int room = 32767 / (2 * 127 * Largest);
+      constexpr int together = room >= Steps ? Steps : room >= 4 ? 4 : 2;
+      static_assert(room >= together && Steps % together == 0);
+      to.shorts = _mm256_add_epi16(to.shorts, _mm256_maddubs_epi16(u, q));
+      if (step % together != together - 1) return;
+      to.ints = _mm256_add_epi32(to.ints, _mm256_madd_epi16(to.shorts, _mm256_set1_epi16(1)));
+      to.shorts = _mm256_setzero_si256();
     }
   }
 #endif
@@ -243,10 +238,9 @@ struct vec {
         _mm256_packs_epi16(_mm256_packs_epi32(ints[0], ints[1]), _mm256_packs_epi32(ints[2], ints[3]));
     const __m256i ordered = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(quants), ordered);
-    std::int32_t sum = 0;
-    for (int i = 0; i < 32; ++i) sum += quants[i];
-    const float scale = finite ? largest / 127.0f : __builtin_nanf("");
-    out = {scale, scale * static_cast<float>(sum), -8 * sum, -128 * sum};
+    std::int32_t sums[2] = {};
+    for (int i = 0; i < 32; ++i) sums[i / 16] += quants[i];
+    out = block_of(finite ? largest / 127.0f : __builtin_nanf(""), sums[0], sums[1]);
   }
 };
 

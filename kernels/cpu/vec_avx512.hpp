@@ -73,7 +73,24 @@ struct vec {
   static row_floats fma_rows(row_floats a, row_floats b, row_floats c) { return fma(a, b, c); }
   static row_ints set_ints(std::int32_t x) { return _mm512_set1_epi32(x); }
   static row_floats to_floats(row_ints x) { return _mm512_cvtepi32_ps(x); }
+  static row_floats sub_rows(row_floats a, row_floats b) { return sub(a, b); }
+  static row_floats negate_rows(row_floats x) { return _mm512_xor_ps(x, set(-0.0f)); }
   static row_floats load_half(const std::byte* from) { return load_f16(from); }
+  static __m128i load_sixteen(const std::byte* from) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)); }
+  /// Signed bytes.
+  static row_floats load_numbers(const std::byte* from) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_sixteen(from)));
+  }
+  static void load_nibbles(const std::byte* from, row_floats& low, row_floats& high) {
+    const __m512i bytes = _mm512_cvtepu8_epi32(load_sixteen(from));
+    low = _mm512_cvtepi32_ps(_mm512_and_si512(bytes, _mm512_set1_epi32(15)));
+    high = _mm512_cvtepi32_ps(_mm512_srli_epi32(bytes, 4));
+  }
+  /// 2^(byte - 128), also where that is subnormal.
+  static row_floats load_exponents(const std::byte* from) {
+    const __m512i exponents = _mm512_slli_epi32(_mm512_cvtepu8_epi32(load_sixteen(from)), 23);
+    return mul(_mm512_castsi512_ps(_mm512_max_epi32(exponents, _mm512_set1_epi32(0x00400000))), set(0.5f));
+  }
   /// The k-th of the columns whose numbers alternate at `from`: pairs of BF16, else one column.
   template <memory::dtype Type>
   static row_floats load_weights(const std::byte* from, int k) {
@@ -106,33 +123,40 @@ struct vec {
     return _mm512_set1_epi32(word);
   }
 
-  /// dots[unit][token] += u . q over one block of 32 columns; tokens are 32 quants apart.
-  template <class Tile, int Units, int Tokens>
-  static void block_dots(const std::byte* const (&data)[Units], std::int64_t, const std::int8_t* quants,
-                         row_ints (&dots)[Units][Tokens]) {
-    const __m512i low_nibbles = _mm512_set1_epi8(15);
-#pragma GCC unroll 8
-    for (int v = 0; v < (Tile::nibbles ? 4 : 8); ++v) {
-      __m512i low[Units];
-      __m512i high[Units];
-#pragma GCC unroll 8
-      for (int u = 0; u < Units; ++u) {
-        const __m512i bytes = _mm512_loadu_si512(data[u] + v * 64);
-        low[u] = Tile::nibbles ? _mm512_and_si512(bytes, low_nibbles) : bytes;
-        high[u] = Tile::nibbles ? _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low_nibbles) : bytes;
-      }
-#pragma GCC unroll 16
-      for (int t = 0; t < Tokens; ++t) {
-        const __m512i a = four_columns(quants + t * 32 + v * 4);
-#pragma GCC unroll 8
-        for (int u = 0; u < Units; ++u) dots[u][t] = _mm512_dpbusd_epi32(dots[u][t], low[u], a);
-        if constexpr (Tile::nibbles) {
-          const __m512i b = four_columns(quants + t * 32 + 16 + v * 4);
-#pragma GCC unroll 8
-          for (int u = 0; u < Units; ++u) dots[u][t] = _mm512_dpbusd_epi32(dots[u][t], high[u], b);
-        }
-      }
-    }
+  // 64 bytes: 4 columns of 16 rows
+  using row_bytes = __m512i;
+  static row_bytes load_bytes(const std::byte* from) { return _mm512_loadu_si512(from); }
+  static row_bytes shifted(row_bytes x, int right) {
+    return right >= 0 ? reinterpret_cast<__m512i>(reinterpret_cast<__v32hu>(x) >> right)
+                      : reinterpret_cast<__m512i>(reinterpret_cast<__v32hu>(x) << -right);
+  }
+  /// x >> right (or << -right) & mask, in each byte
+  static row_bytes bits(row_bytes x, int right, int mask) {
+    return _mm512_and_si512(shifted(x, right), _mm512_set1_epi8(static_cast<char>(mask)));
+  }
+  /// the same, or'ed to what there is
+  static row_bytes with_bits(row_bytes have, row_bytes x, int right, int mask) {
+    constexpr int a_and_b_or_c = 0xea;
+    return _mm512_ternarylogic_epi32(shifted(x, right), _mm512_set1_epi8(static_cast<char>(mask)), have, a_and_b_or_c);
+  }
+  static row_bytes look_up(const std::uint8_t* table, row_bytes at) {
+    const __m128i sixteen = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(sixteen), at);
+  }
+  /// first * sums[0] + second * sums[1]
+  static row_ints weighted_sum(const std::int16_t (&sums)[2], int first, int second) {
+    std::int32_t both;
+    __builtin_memcpy(&both, sums, 4);
+    return _mm512_madd_epi16(_mm512_set1_epi32(both), _mm512_set1_epi32((first & 0xffff) | second << 16));
+  }
+
+  // Sums of products u * q
+  using row_sums = __m512i;
+  static constexpr bool signed_above_63 = false;
+  static row_sums sums_from(row_ints start) { return start; }
+  template <int Largest, int Steps>
+  static void add_products(row_sums& to, row_bytes u, row_bytes q, int) {
+    to = _mm512_dpbusd_epi32(to, u, q);
   }
 
   /// As the scalar kernel's, bit for bit.
@@ -149,9 +173,8 @@ struct vec {
     const __m512i high = _mm512_cvtps_epi32(finite ? mul(b, factor) : set(0.0f));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(quants), _mm512_cvtepi32_epi8(low));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(quants + 16), _mm512_cvtepi32_epi8(high));
-    const std::int32_t sum = _mm512_reduce_add_epi32(_mm512_add_epi32(low, high));
     const float scale = finite ? largest / 127.0f : __builtin_nanf("");
-    out = {scale, scale * static_cast<float>(sum), -8 * sum, -128 * sum};
+    out = block_of(scale, _mm512_reduce_add_epi32(low), _mm512_reduce_add_epi32(high));
   }
 };
 

@@ -4,6 +4,7 @@
 #include "kernels/cpu/kernel_set.hpp"
 #include "kernels/cpu/packed_tiles.hpp"
 #include "kernels/cpu/vector_float_products.hpp"
+#include "kernels/cpu/vector_tiles.hpp"
 #include "kernels/cpu/vector_units.hpp"
 
 // clang-format takes the pragma before a loop for a name.
@@ -12,32 +13,10 @@
 namespace troupe::kernels {
 namespace {
 
-struct q4_0_tile {
-  static constexpr memory::dtype type = memory::dtype::q4_0;
-  static constexpr bool nibbles = true;
-  static constexpr bool has_min = false;
-  static constexpr std::int64_t bytes = 288;
-  static std::int32_t start(const activation_block& a) { return a.start8; }
-};
-struct q4_1_tile {
-  static constexpr memory::dtype type = memory::dtype::q4_1;
-  static constexpr bool nibbles = true;
-  static constexpr bool has_min = true;
-  static constexpr std::int64_t bytes = 320;
-  static std::int32_t start(const activation_block&) { return 0; }
-};
-struct q8_0_tile {
-  static constexpr memory::dtype type = memory::dtype::q8_0;
-  static constexpr bool nibbles = false;
-  static constexpr bool has_min = false;
-  static constexpr std::int64_t bytes = 544;
-  static std::int32_t start(const activation_block& a) { return a.start128; }
-};
-
-template <class Tile>
-inline void prefetch_block(const std::byte* block, const prefetching& ahead) {
-  if (block + ahead.distance >= ahead.end) return;
-  TROUPE_UNROLL for (std::int64_t at = 0; at < Tile::bytes; at += 64) __builtin_prefetch(block + ahead.distance + at);
+template <std::int64_t Bytes>
+inline void prefetch(const std::byte* data, const prefetching& ahead) {
+  if (data + ahead.distance >= ahead.end) return;
+  TROUPE_UNROLL for (std::int64_t at = 0; at < Bytes; at += 64) __builtin_prefetch(data + ahead.distance + at);
 }
 
 /// The one place where quantised outputs are summed: Units x Tokens of them at once, tokens [first, first + Tokens) of
@@ -49,33 +28,40 @@ inline void quantised_group(const product_args& args, std::int64_t unit, const t
   const std::int8_t* quants = args.quants + group.first * args.cols + first * quant_block;
   const activation_block* inputs = args.blocks + group.first * blocks + first;
   const std::byte* data[Units];
-  TROUPE_UNROLL for (int u = 0; u < Units; ++u) data[u] = unit_start(args, unit + u, blocks * Tile::bytes);
+  int part[Units];  // of the tile
   vec::row_floats sums[Units][Tokens];
-  TROUPE_UNROLL for (int u = 0; u < Units; ++u)
+  TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
+    data[u] = unit_start(args, unit + u, blocks / Tile::layout.blocks * Tile::group_bytes);
+    part[u] = static_cast<int>((unit + u) % units_per_tile);
     TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) sums[u][t] = vec::zero_rows();
-  for (std::int64_t b = 0; b < blocks; ++b) {
-    vec::row_ints dots[Units][Tokens];
+  }
+  for (std::int64_t b = 0; b < blocks; b += Tile::layout.blocks) {
+    group_header headers[Units];
     TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
-      prefetch_block<Tile>(data[u], ahead);
-      TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) dots[u][t] = vec::set_ints(Tile::start(inputs[t]));
+      headers[u] = load_header<Tile>(data[u], part[u]);
+      data[u] += Tile::header_bytes;
     }
-    vec::block_dots<Tile, Units, Tokens>(data, unit, quants, dots);
-    TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
-      const std::byte* scales = data[u] + (Tile::nibbles ? 256 : 512) + (unit + u) % units_per_tile * vec::rows * 2;
-      const vec::row_floats d = vec::load_half(scales);
-      TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) {
-        const vec::row_floats scale = vec::mul_rows(d, vec::set_rows(inputs[t].scale));
-        sums[u][t] = vec::fma_rows(vec::to_floats(dots[u][t]), scale, sums[u][t]);
+    for (int in_group = 0; in_group < Tile::layout.blocks; ++in_group) {
+      const std::byte* weights[Units];
+      vec::row_sums dots[Units][Tokens][2];
+      TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
+        prefetch<Tile::block_bytes + Tile::header_bytes / Tile::layout.blocks>(data[u], ahead);
+        weights[u] = data[u] + part[u] * vec::rows * 4;
+        TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) {
+          dots[u][t][0] = vec::sums_from(start_of<Tile, 0>(inputs[t]));
+          if constexpr (Tile::halves == 2) dots[u][t][1] = vec::sums_from(start_of<Tile, 1>(inputs[t]));
+        }
       }
-      if constexpr (Tile::has_min) {
-        const vec::row_floats m = vec::load_half(scales + 32);
+      add_dots<Tile, Units, Tokens>(weights, quants, dots);
+      TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
+        const scales_of_block scales = load_scales<Tile>(headers[u], data[u] + Tile::quant_bytes, part[u]);
         TROUPE_UNROLL for (int t = 0; t < Tokens; ++t)
-          sums[u][t] = vec::fma_rows(m, vec::set_rows(inputs[t].scaled_sum), sums[u][t]);
+          sums[u][t] = add_block<Tile>(sums[u][t], dots[u][t], scales, inputs[t]);
+        data[u] += Tile::block_bytes;
       }
-      data[u] += Tile::bytes;
+      quants += group.size * quant_block;
+      inputs += group.size;
     }
-    quants += group.size * quant_block;
-    inputs += group.size;
   }
   TROUPE_UNROLL for (int u = 0; u < Units; ++u)
     TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) write_rows(args, unit + u, group.first + first + t, sums[u][t]);
@@ -104,9 +90,10 @@ inline void some_tokens(const product_args& args, std::int64_t unit, const token
 /// that the weights of the units at hand stay in the L1 cache.
 template <class Tile>
 inline std::int64_t columns_at_once(const product_args& args) {
-  if constexpr (is_quantised(Tile::type)) return args.cols;
-  if (args.tokens <= token_groups::largest) return args.cols;
-  return near_weight_bytes / (vec::units_at_once * vec::rows * Tile::bytes) / 32 * 32;
+  if constexpr (!is_quantised(Tile::type))
+    if (args.tokens > token_groups::largest)
+      return near_weight_bytes / (vec::units_at_once * vec::rows * Tile::bytes) / 32 * 32;
+  return args.cols;
 }
 
 template <class Tile, int Units>
@@ -149,15 +136,11 @@ void product_of(const product_args& args) {
 }
 
 void product(const product_args& args) {
-  switch (args.type) {
-    case memory::dtype::q4_0: return product_of<q4_0_tile>(args);
-    case memory::dtype::q4_1: return product_of<q4_1_tile>(args);
-    case memory::dtype::q8_0: return product_of<q8_0_tile>(args);
-    case memory::dtype::f16: return product_of<float_tile<memory::dtype::f16>>(args);
-    case memory::dtype::bf16: return product_of<float_tile<memory::dtype::bf16>>(args);
-    case memory::dtype::f32:
-    case memory::dtype::i32: return product_of<float_tile<memory::dtype::f32>>(args);
-  }
+  const auto quantised = [&args](auto type) { product_of<quant_tile<type()>>(args); };
+  if (with_quantised(args.type, quantised, quantised_types{})) return;
+  if (args.type == memory::dtype::f16) return product_of<float_tile<memory::dtype::f16>>(args);
+  if (args.type == memory::dtype::bf16) return product_of<float_tile<memory::dtype::bf16>>(args);
+  product_of<float_tile<memory::dtype::f32>>(args);
 }
 
 void quantise(const float* x, std::int64_t n, std::int64_t group, std::int8_t* quants, activation_block* blocks) {

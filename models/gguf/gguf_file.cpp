@@ -149,7 +149,7 @@ result<memory::tensor_view> gguf_file::view(std::string_view name) const {
   if (!tensor->type->readable) {
     return error{errc::unsupported,
                  name_ + ": tensor \"" + std::string(name) + "\" has type " + std::string(tensor->type->name) +
-                     "; F32, F16, BF16, Q4_0, Q4_1 and Q8_0 can be read",
+                     "; Troupe computes with " + readable_types(),
                  {}};
   }
   const memory::dtype type = *tensor->type->readable;

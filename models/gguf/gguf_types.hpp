@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "memory/tensor_view.hpp"
@@ -29,5 +30,8 @@ struct ggml_type_info {
 
 /// nullptr: no such type.
 const ggml_type_info* find_ggml_type(std::uint32_t number) noexcept;
+
+/// The names of those that are readable, for people.
+std::string readable_types();
 
 }  // namespace troupe::models

@@ -2,6 +2,7 @@
 #include "support/catch.hpp"
 
 #include "kernels/cpu/cpu_lane.hpp"
+#include "kernels/cpu/half.hpp"
 #include "tests/kernels/test_tensors.hpp"
 
 using namespace troupe;

@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <cstring>
 #include <random>
+#include <string>
 #include <vector>
 
-#include "kernels/cpu/half.hpp"
 #include "memory/tensor_view.hpp"
+#include "tests/support/dequantise.hpp"
+#include "tests/support/random_rows.hpp"
 
 namespace troupe::kernels::testing {
 
@@ -36,59 +38,14 @@ struct dense {
 
 /// A weight matrix as a file would hold it, and what it means.
 struct stored {
-  std::vector<std::uint8_t> bytes;
+  std::string bytes;
   dense meaning;
   dtype type;
-  stored(dtype t, std::int64_t rows, std::int64_t cols, random_source& random) : meaning(rows, cols), type(t) {
-    const std::int64_t block = memory::info(t).block;
-    for (std::int64_t r = 0; r < rows; ++r)
-      for (std::int64_t c = 0; c < cols; c += block)
-        add_block(&meaning.values[static_cast<std::size_t>(r * cols + c)], random);
+  stored(dtype t, std::int64_t rows, std::int64_t cols, random_source& random)
+      : bytes(test::random_rows(t, rows, cols, 1.0f, random.bits())), meaning(rows, cols), type(t) {
+    meaning.values = test::dequantise(view());
   }
   tensor_view view() { return {bytes.data(), type, meaning.rows, meaning.cols, memory::row_size(type, meaning.cols)}; }
-
-private:
-  void put(const void* from, std::size_t count) {
-    const auto* b = static_cast<const std::uint8_t*>(from);
-    bytes.insert(bytes.end(), b, b + count);
-  }
-  float put_half(float value) {
-    const std::uint16_t half = f32_to_f16(value);
-    put(&half, 2);
-    return f16_to_f32(half);
-  }
-  // The layouts again, written from the specification and not from the code under test.
-  void add_block(float* out, random_source& random) {
-    if (type == dtype::f32) {
-      out[0] = random.normal();
-      put(out, 4);
-    } else if (type == dtype::f16) {
-      out[0] = put_half(random.normal());
-    } else if (type == dtype::bf16) {
-      const float value = random.normal();
-      std::uint32_t bits;
-      std::memcpy(&bits, &value, 4);
-      const auto top = static_cast<std::uint16_t>(bits >> 16);
-      put(&top, 2);
-      out[0] = bf16_to_f32(top);
-    } else if (type == dtype::q8_0) {
-      const float d = put_half(0.01f * random.normal());
-      for (int i = 0; i < 32; ++i) {
-        const auto q = static_cast<std::int8_t>(random.below(256) - 128);
-        put(&q, 1);
-        out[i] = d * q;
-      }
-    } else {
-      const float d = put_half(0.1f * random.normal());
-      const float m = type == dtype::q4_1 ? put_half(0.5f * random.normal()) : -8.0f * d;
-      for (int i = 0; i < 16; ++i) {
-        const auto both = static_cast<std::uint8_t>(random.below(256));
-        put(&both, 1);
-        out[i] = d * static_cast<float>(both & 15) + m;
-        out[i + 16] = d * static_cast<float>(both >> 4) + m;
-      }
-    }
-  }
 };
 
 /// The largest difference, relative to the root mean square of what is expected.

@@ -19,46 +19,10 @@ constexpr const char* chat_ml =
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
-/// SplitMix64 (Steele et al. 2014): the same on every machine, unlike the standard distributions.
-class random_source {
-public:
-  explicit random_source(std::uint64_t seed) : state_(seed) {}
-  std::uint64_t next() {
-    std::uint64_t z = state_ += 0x9e3779b97f4a7c15;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-    return z ^ (z >> 31);
-  }
-  /// Uniform with mean 0 and deviation 1.
-  float unit() { return (static_cast<float>(next() >> 40) / static_cast<float>(1 << 24) - 0.5f) * 3.4641016f; }
-
-private:
-  std::uint64_t state_;
-};
-
-/// Half precision of a normal value; subnormal results become zero, which test weights can spare.
-std::uint16_t to_half(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  const auto exponent = static_cast<std::int32_t>((bits >> 23) & 255) - 127 + 15;
-  const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000);
-  if (exponent <= 0 || exponent >= 31) return sign;
-  return static_cast<std::uint16_t>(sign | (exponent << 10) | ((bits >> 13) & 0x3ff));
-}
-
 template <class T>
 void put(std::string& to, T value) {
   const auto bytes = std::bit_cast<std::array<char, sizeof(T)>>(value);
   to.append(bytes.data(), bytes.size());
-}
-
-void put_block(std::string& to, dtype type, float deviation, random_source& random) {
-  // Nibbles are uniform with deviation 4.61, bytes with 73.9; scales vary by block so that mixing them up shows.
-  const float spread = 0.75f + 0.5f * static_cast<float>(random.next() % 1024) / 1024.0f;
-  const bool bytes = type == dtype::q8_0;
-  const float scale = spread * deviation / (bytes ? 73.9f : 4.61f);
-  put(to, to_half(scale));
-  if (type == dtype::q4_1) put(to, to_half(-7.5f * scale));
-  for (int i = 0; i < (bytes ? 32 : 16); ++i) put(to, static_cast<std::uint8_t>(random.next() >> 56));
 }
 
 /// The letters of GPT-2's byte alphabet, by byte, in UTF-8.
@@ -148,34 +112,17 @@ public:
   /// A vector around `middle`.
   void vector(const std::string& name, std::int64_t size, float middle) {
     std::string bytes;
-    random_source random(seeds_.next());
+    random_numbers random(seeds_.next());
     for (std::int64_t i = 0; i < size; ++i) put(bytes, middle + 0.1f * random.unit());
     file_.add_tensor(name, {static_cast<std::uint64_t>(size)}, number_of(dtype::f32), bytes);
   }
 
 private:
   gguf_writer& file_;
-  random_source seeds_;
+  random_numbers seeds_;
 };
 
 }  // namespace
-
-std::string random_rows(dtype type, std::int64_t rows, std::int64_t cols, float deviation, std::uint64_t seed) {
-  std::string bytes;
-  random_source random(seed);
-  const auto layout = memory::info(type);
-  for (std::int64_t i = 0; i < rows * cols / layout.block; ++i) {
-    if (layout.block > 1) {
-      put_block(bytes, type, deviation, random);
-      continue;
-    }
-    const float value = deviation * random.unit();
-    if (type == dtype::f16) put(bytes, to_half(value));
-    else if (type == dtype::bf16) put(bytes, static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16));
-    else put(bytes, value);
-  }
-  return bytes;
-}
 
 gguf_writer make_tiny_model(const tiny_model_options& o) {
   gguf_writer file;

@@ -8,6 +8,7 @@
 
 #include "memory/tensor_view.hpp"
 #include "tests/models/gguf/gguf_writer.hpp"
+#include "tests/support/random_rows.hpp"
 
 namespace troupe::test {
 
@@ -36,9 +37,6 @@ gguf_writer make_tiny_model(const tiny_model_options& options = {});
 
 /// The same as a file. False: the path cannot be written.
 bool write_tiny_model(const std::string& path, const tiny_model_options& options = {});
-
-/// Random rows of a type, as ggml lays them out: values of about `deviation` around zero.
-std::string random_rows(memory::dtype type, std::int64_t rows, std::int64_t cols, float deviation, std::uint64_t seed);
 
 /// Where a test may put a file: a fresh name in the system's folder for temporary files, deleted with the object.
 class scratch_path {

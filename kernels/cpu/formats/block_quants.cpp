@@ -1,92 +1,72 @@
-// Q4_0, Q4_1, Q8_0: blocks of 32 columns with an f16 scale. Block layouts of the file: the GGUF specification, "GGML
-// quantization types". Knows no other family.
-#include <cstring>
-
-#include "kernels/cpu/formats/tile_format.hpp"
-#include "kernels/cpu/half.hpp"
-#include "kernels/cpu/packed_tiles.hpp"
+// Q4_0, Q4_1, Q5_0, Q5_1, Q8_0: blocks of 32 columns with an f16 scale and perhaps an f16 offset. Block layouts of the
+// file: the GGUF specification, "GGML quantization types". Knows no other family.
+#include "kernels/cpu/formats/quantised_format.hpp"
 
 namespace troupe::kernels {
 namespace {
 
 using memory::dtype;
 
-struct block_layout {
-  std::int64_t file_bytes;    ///< one row's block in the file
-  std::int64_t quant_offset;  ///< of the quants within it
-  std::int64_t words;         ///< 32-bit words of quants a row
-  std::int64_t halves;        ///< f16 numbers a row: d, or d and m
-  std::uint32_t flip;         ///< turns the file's numbers into unsigned ones
-  std::int64_t tile_bytes() const noexcept { return tile_rows * file_bytes; }
-  std::int64_t quant_bytes() const noexcept { return tile_rows * 4 * words; }
-};
-
-constexpr block_layout layout_of(dtype type) noexcept {
-  switch (type) {
-    case dtype::q4_0:
-      return {18, 2, 4, 1, 0};
-    case dtype::q4_1:
-      return {20, 4, 4, 2, 0};
-    default:
-      return {34, 2, 8, 1, 0x80808080};
-  }
+/// The scales at the block's front. Returns where the quants begin.
+template <dtype Type>
+const std::byte* write_scales(const std::byte* from, tile_writer<Type> to, bool& finite) noexcept {
+  finite = to.d(from);
+  if constexpr (!layout_of(Type).has_min) return from + 2;
+  finite &= to.m(from + 2);
+  return from + 4;
 }
+
+/// Bytes that hold columns i and 16 + i lie in the tile as in the file.
+template <dtype Type>
+bool write_nibbles(const std::byte* from, tile_writer<Type> to) noexcept {
+  bool finite = true;
+  const auto words = load_words<4>(write_scales(from, to, finite));
+  for (int v = 0; v < 4; ++v) to.quants(0, v, words[v]);
+  return finite;
+}
+
+/// Exchanges the bits of x whose positions have bit Low set and bit High clear with those that have the reverse.
+template <int High, int Low>
+constexpr std::uint32_t swap_index_bits(std::uint32_t x) noexcept {
+  constexpr int distance = (1 << High) - (1 << Low);
+  constexpr std::uint32_t moved = [] {
+    std::uint32_t mask = 0;
+    for (int i = 0; i < 32; ++i)
+      if ((i >> Low & 1) == 1 && (i >> High & 1) == 0) mask |= 1u << i;
+    return mask;
+  }();
+  const std::uint32_t differ = (x >> distance ^ x) & moved;
+  return x ^ differ ^ differ << distance;
+}
+
+/// Bit 4v + j goes to bit 8j + v: the position's five bits turn by two places, in four exchanges.
+constexpr std::uint32_t fifth_bits(std::uint32_t file) noexcept {
+  return swap_index_bits<1, 0>(swap_index_bits<2, 1>(swap_index_bits<3, 0>(swap_index_bits<4, 1>(file))));
+}
+static_assert(fifth_bits(1u << 4) == 1u << 1 && fifth_bits(1u << 31) == 1u << 31 && fifth_bits(1u << 2) == 1u << 16);
 
 template <dtype Type>
-bool pack_quantised(const tensor_view& source, std::int64_t first, std::int64_t rows, std::byte* out) noexcept {
-  constexpr block_layout layout = layout_of(Type);
-  std::uint32_t infinite = 0;
-  for (std::int64_t block = 0; block < source.cols / quant_block; ++block, out += layout.tile_bytes()) {
-    for (std::int64_t r = 0; r < rows; ++r) {
-      const std::byte* from = source.row_bytes(first + r) + block * layout.file_bytes;
-      for (std::int64_t word = 0; word < layout.words; ++word) {
-        std::uint32_t quants;
-        std::memcpy(&quants, from + layout.quant_offset + 4 * word, 4);
-        quants ^= layout.flip;
-        std::memcpy(out + word * 64 + r * 4, &quants, 4);
-      }
-      for (std::int64_t half = 0; half < layout.halves; ++half) {
-        std::uint16_t number;
-        std::memcpy(&number, from + 2 * half, 2);
-        infinite |= !f16_is_finite(number);
-        std::memcpy(out + layout.quant_bytes() + half * 32 + r * 2, &number, 2);
-      }
-    }
-  }
-  return infinite == 0;
+bool write_five_bits(const std::byte* from, tile_writer<Type> to) noexcept {
+  bool finite = true;
+  const auto words = load_words<5>(write_scales(from, to, finite));
+  for (int v = 0; v < 4; ++v) to.quants(0, v, words[v + 1]);
+  to.quants(0, 4, fifth_bits(words[0]));
+  return finite;
 }
 
-float read_half(const std::byte* from) noexcept {
-  std::uint16_t bits;
-  std::memcpy(&bits, from, 2);
-  return f16_to_f32(bits);
-}
-
-template <dtype Type>
-void read_quantised(const std::byte* tile, std::int64_t row, std::int64_t cols, float* out) noexcept {
-  constexpr block_layout layout = layout_of(Type);
-  for (std::int64_t block = 0; block < cols / quant_block; ++block, tile += layout.tile_bytes(), out += quant_block) {
-    const float d = read_half(tile + layout.quant_bytes() + row * 2);
-    for (std::int64_t i = 0; i < 4 * layout.words; ++i) {
-      const int u = std::to_integer<int>(tile[i / 4 * 64 + row * 4 + i % 4]);
-      if constexpr (Type == dtype::q8_0) {
-        out[i] = d * static_cast<float>(u - 128);
-      } else if constexpr (Type == dtype::q4_0) {
-        out[i] = d * static_cast<float>((u & 15) - 8);
-        out[i + 16] = d * static_cast<float>((u >> 4) - 8);
-      } else {
-        const float m = read_half(tile + layout.quant_bytes() + 32 + row * 2);
-        out[i] = d * static_cast<float>(u & 15) + m;
-        out[i + 16] = d * static_cast<float>(u >> 4) + m;
-      }
-    }
-  }
+bool write_bytes(const std::byte* from, tile_writer<dtype::q8_0> to) noexcept {
+  bool finite = true;
+  const auto words = load_words<8>(write_scales(from, to, finite));
+  for (int v = 0; v < 8; ++v) to.quants(0, v, words[v] ^ 0x80808080u);  // signed to offset 128
+  return finite;
 }
 
 }  // namespace
 
-const tile_format q4_0_tiles{pack_quantised<dtype::q4_0>, read_quantised<dtype::q4_0>};
-const tile_format q4_1_tiles{pack_quantised<dtype::q4_1>, read_quantised<dtype::q4_1>};
-const tile_format q8_0_tiles{pack_quantised<dtype::q8_0>, read_quantised<dtype::q8_0>};
+const tile_format q4_0_tiles = quantised_format<dtype::q4_0, write_nibbles<dtype::q4_0>>;
+const tile_format q4_1_tiles = quantised_format<dtype::q4_1, write_nibbles<dtype::q4_1>>;
+const tile_format q5_0_tiles = quantised_format<dtype::q5_0, write_five_bits<dtype::q5_0>>;
+const tile_format q5_1_tiles = quantised_format<dtype::q5_1, write_five_bits<dtype::q5_1>>;
+const tile_format q8_0_tiles = quantised_format<dtype::q8_0, write_bytes>;
 
 }  // namespace troupe::kernels

@@ -1,5 +1,5 @@
 // How one family of weight types gets into tiles and back: one file a family, one row a type in packed_tiles.cpp.
-// Knows no product. Layouts of a tile: packed_tiles.hpp.
+// Knows no product. Layouts of a tile: tile_layout.hpp.
 #pragma once
 
 #include <cstddef>
@@ -17,10 +17,14 @@ struct tile_format {
   void (*read_row)(const std::byte* tile, std::int64_t row, std::int64_t cols, float* out) noexcept;
 };
 
-// block_quants.cpp: 32 columns with one scale, and for Q4_1 one offset.
+// block_quants.cpp: 32 columns with one scale, and perhaps one offset.
 extern const tile_format q4_0_tiles;
 extern const tile_format q4_1_tiles;
+extern const tile_format q5_0_tiles;
+extern const tile_format q5_1_tiles;
 extern const tile_format q8_0_tiles;
+// k_quants.cpp: 256 columns with scales in two levels.
+extern const tile_format q4_k_tiles;
 // floats.cpp
 extern const tile_format f16_tiles;
 extern const tile_format bf16_tiles;

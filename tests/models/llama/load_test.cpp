@@ -159,8 +159,8 @@ TEST_CASE("weights that are missing, of another shape or left over are refused b
   room.check_refused(nan, errc::corrupt_file, {"blk.0.attn_norm.weight", "not finite"});
   gguf_writer type = shape_without("");
   type.add_tensor("blk.0.attn_norm.weight", {64}, 0, std::string(256, '\0'));
-  type.add_tensor("blk.0.attn_q.weight", {64, 64}, 6, std::string(64 * 44, '\0'));
-  room.check_refused(type, errc::unsupported, {"blk.0.attn_q.weight", "Q5_0"});
+  type.add_tensor("blk.0.attn_q.weight", {64, 64}, 9, std::string(64 * 72, '\0'));
+  room.check_refused(type, errc::unsupported, {"blk.0.attn_q.weight", "Q8_1"});
 }
 
 TEST_CASE("a vocabulary larger than the embedding is refused (row 78)") {

@@ -9,4 +9,9 @@ void lane::norm_linear(tensor_view x, tensor_view weight, float eps, const packe
   linear(w, scratch, out);
 }
 
+void lane::silu_linear_add(tensor_view gate_up, const packed_matrix& w, tensor_view scratch, tensor_view out) {
+  silu_mul(gate_up, scratch);
+  linear_add(w, scratch, out);
+}
+
 }  // namespace troupe::kernels

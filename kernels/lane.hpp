@@ -94,6 +94,8 @@ public:
                          std::span<const sequence_rows> batch, tensor_view out) = 0;
   /// out[T, n] = silu(gate_up[T, 0:n]) * gate_up[T, n:2n]
   virtual void silu_mul(tensor_view gate_up, tensor_view out) = 0;
+  /// Composite, default = silu_mul into `scratch`, then linear_add: out += (silu(gate) * up) . w^T
+  virtual void silu_linear_add(tensor_view gate_up, const packed_matrix& w, tensor_view scratch, tensor_view out);
   /// Samples one token from each row of logits[R, vocab]; may overwrite logits. rows[r] and picks[r] belong to row r.
   virtual void sample(tensor_view logits, std::span<const sampling_row> rows, std::span<sampled> picks) = 0;
 };

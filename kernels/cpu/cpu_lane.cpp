@@ -38,8 +38,9 @@ tile_range within(const packed_part& part, const share& mine) noexcept {
 /// Pairs of bf16 columns need an even number of them.
 constexpr std::int64_t even(std::int64_t cols) noexcept { return (cols + 1) / 2 * 2; }
 
-/// The rows of x made ready for a product: normed if wanted, and quantised or rounded if a part needs it.
+/// The rows of x made ready for a product: normed or gated if wanted, and quantised or rounded if a part needs it.
 struct prepared_rows {
+  float* made = nullptr;        ///< where a normed or gated row goes: with a stride of 0 no product reads it as floats
   const float* x = nullptr;
   std::int64_t x_stride = 0;
   std::int8_t* quants = nullptr;
@@ -50,10 +51,13 @@ struct prepared_rows {
 struct product_call {
   const cpu_matrix* w = nullptr;
   tensor_view x;
-  const float* norm_weight = nullptr;  ///< null: x is used as it is
-  float eps = 0.0f;
   tensor_view out;
   bool add = false;
+  const float* norm_weight = nullptr;  ///< null: x is not normed
+  float eps = 0.0f;
+  bool gated = false;  ///< x is [gate | up]: its rows are twice as long as the product's
+
+  bool makes_rows() const noexcept { return norm_weight != nullptr || gated; }
 };
 
 class team_lane final : public cpu_lane {
@@ -83,6 +87,7 @@ public:
   void attention(tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kv_arena& kv,
                  std::span<const sequence_rows> batch, tensor_view out) override;
   void silu_mul(tensor_view gate_up, tensor_view out) override;
+  void silu_linear_add(tensor_view gate_up, const packed_matrix& w, tensor_view scratch, tensor_view out) override;
   void sample(tensor_view logits, std::span<const sampling_row> rows, std::span<sampled> picks) override;
 
 private:
@@ -100,8 +105,11 @@ private:
   bool fill_tiles(cpu_matrix& w);
   void product(const product_call& call);
   bool bf16_products(const cpu_matrix& w) const noexcept { return w.any_bf16 && kernels_.to_bf16 != nullptr; }
+  bool reads_floats(const cpu_matrix& w) const noexcept {
+    return w.any_float || (w.any_bf16 && kernels_.to_bf16 == nullptr);
+  }
   void reserve_rows(const product_call& call, std::int64_t copies);
-  prepared_rows rows_for(const product_call& call, std::int64_t copy);
+  prepared_rows rows_for(const product_call& call, std::int64_t copy, int thread);
   void prepare(const product_call& call, const prepared_rows& rows, std::int64_t first, std::int64_t last) const;
   void multiply(const product_call& call, const prepared_rows& rows, int thread, int threads);
   void multiply_part(const packed_part& part, product_args args, tile_range tiles, int thread);
@@ -113,7 +121,7 @@ private:
   rope_writer rope_;
   std::vector<sample_scratch> sampling_;
   std::vector<float> norm_weight_;
-  std::vector<float> normed_;
+  std::vector<float> made_;
   std::vector<std::int8_t> quants_;
   std::vector<activation_block> blocks_;
   std::vector<std::uint16_t> halves_;
@@ -139,6 +147,7 @@ result<matrix> team_lane::pack(std::span<const tensor_view> parts) {
     w->bytes += tiles_of(part.rows) * tile_bytes(part.type, part.cols);
     w->any_quantised = w->any_quantised || is_quantised(part.type);
     w->any_bf16 = w->any_bf16 || part.type == dtype::bf16;
+    w->any_float = w->any_float || part.type == dtype::f16 || part.type == dtype::f32;
   }
   if (options_.repack) {
     auto storage = memory::allocate_host(w->bytes);
@@ -203,21 +212,30 @@ const float* team_lane::as_f32(const tensor_view& weight) {
 }
 
 void team_lane::reserve_rows(const product_call& call, std::int64_t copies) {
-  const auto elements = static_cast<std::size_t>(copies * call.x.rows * call.x.cols);
-  if (call.norm_weight != nullptr && normed_.size() < elements) normed_.resize(elements);
-  const auto halves = static_cast<std::size_t>(copies * call.x.rows * even(call.x.cols));
+  const std::int64_t cols = call.w->cols;
+  const auto elements = static_cast<std::size_t>(copies * call.x.rows * cols);
+  const auto halves = static_cast<std::size_t>(copies * call.x.rows * even(cols));
+  const auto made = reads_floats(*call.w) ? elements : static_cast<std::size_t>(team_.size() * cols);
+  if (call.makes_rows() && made_.size() < made) made_.resize(made);
   if (bf16_products(*call.w) && halves_.size() < halves) halves_.resize(halves);
   if (!call.w->any_quantised) return;
   if (quants_.size() < elements) quants_.resize(elements);
   if (blocks_.size() < elements / quant_block) blocks_.resize(elements / quant_block);
 }
 
-prepared_rows team_lane::rows_for(const product_call& call, std::int64_t copy) {
-  const std::int64_t elements = copy * call.x.rows * call.x.cols;
-  prepared_rows rows{call.x.f32(), call.x.stride_bytes / 4, nullptr, nullptr, nullptr};
-  if (bf16_products(*call.w)) rows.halves = halves_.data() + copy * call.x.rows * even(call.x.cols);
-  if (call.norm_weight != nullptr) rows.x = normed_.data() + elements;
-  if (call.norm_weight != nullptr) rows.x_stride = call.x.cols;
+prepared_rows team_lane::rows_for(const product_call& call, std::int64_t copy, int thread) {
+  const std::int64_t cols = call.w->cols;
+  const std::int64_t elements = copy * call.x.rows * cols;
+  prepared_rows rows;
+  rows.x = call.x.f32();
+  rows.x_stride = call.x.stride_bytes / 4;
+  if (call.makes_rows()) {
+    const bool kept = reads_floats(*call.w);
+    rows.made = made_.data() + (kept ? elements : thread * cols);
+    rows.x = rows.made;
+    rows.x_stride = kept ? cols : 0;
+  }
+  if (bf16_products(*call.w)) rows.halves = halves_.data() + copy * call.x.rows * even(cols);
   if (call.w->any_quantised) rows.quants = quants_.data() + elements;
   if (call.w->any_quantised) rows.blocks = blocks_.data() + elements / quant_block;
   return rows;
@@ -225,12 +243,14 @@ prepared_rows team_lane::rows_for(const product_call& call, std::int64_t copy) {
 
 void team_lane::prepare(const product_call& call, const prepared_rows& rows, std::int64_t first,
                         std::int64_t last) const {
-  const std::int64_t cols = call.x.cols;
+  const std::int64_t cols = call.w->cols;
   const token_groups groups(call.x.rows);
   for (std::int64_t row = first; row < last; ++row) {
-    const float* x = rows.x + row * rows.x_stride;
+    const std::int64_t offset = row * rows.x_stride;
+    const float* x = rows.x + offset;
     if (call.norm_weight != nullptr)
-      kernels_.rms_norm(call.x.f32(row), call.norm_weight, cols, call.eps, const_cast<float*>(x));
+      kernels_.rms_norm(call.x.f32(row), call.norm_weight, cols, call.eps, rows.made + offset);
+    if (call.gated) kernels_.silu_mul(call.x.f32(row), call.x.f32(row) + cols, cols, rows.made + offset);
     const token_group group = groups.of(row);
     const std::int64_t within = row - group.first;
     if (rows.halves != nullptr) kernels_.to_bf16(x, cols, group.size, rows.halves + group.first * even(cols) + within * 2);
@@ -294,13 +314,13 @@ void team_lane::product(const product_call& call) {
   if (!options_.repack)
     panels_.resize(static_cast<std::size_t>(team_.size() * panel_tiles * tile_rows * call.w->cols * 4));
   if (alone) {
-    const prepared_rows rows = rows_for(call, 0);
+    const prepared_rows rows = rows_for(call, 0, 0);
     prepare(call, rows, 0, tokens);
     multiply(call, rows, 0, 1);
     return;
   }
   team_.run([&](int thread, int threads) {
-    const prepared_rows rows = rows_for(call, each ? thread : 0);
+    const prepared_rows rows = rows_for(call, each ? thread : 0, thread);
     const share mine = each ? share{0, tokens} : share_of(tokens, thread, threads);
     prepare(call, rows, mine.first, mine.last);
     if (!each) team_.barrier();
@@ -309,16 +329,20 @@ void team_lane::product(const product_call& call) {
 }
 
 void team_lane::linear(const packed_matrix& w, tensor_view x, tensor_view out) {
-  product({static_cast<const cpu_matrix*>(&w), x, nullptr, 0.0f, out, false});
+  product({.w = static_cast<const cpu_matrix*>(&w), .x = x, .out = out});
 }
 
 void team_lane::linear_add(const packed_matrix& w, tensor_view x, tensor_view out) {
-  product({static_cast<const cpu_matrix*>(&w), x, nullptr, 0.0f, out, true});
+  product({.w = static_cast<const cpu_matrix*>(&w), .x = x, .out = out, .add = true});
 }
 
 void team_lane::norm_linear(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, tensor_view,
                             tensor_view out) {
-  product({static_cast<const cpu_matrix*>(&w), x, as_f32(weight), eps, out, false});
+  product({.w = static_cast<const cpu_matrix*>(&w), .x = x, .out = out, .norm_weight = as_f32(weight), .eps = eps});
+}
+
+void team_lane::silu_linear_add(tensor_view gate_up, const packed_matrix& w, tensor_view, tensor_view out) {
+  product({.w = static_cast<const cpu_matrix*>(&w), .x = gate_up, .out = out, .add = true, .gated = true});
 }
 
 // --- rows -----------------------------------------------------------------------------------------------------

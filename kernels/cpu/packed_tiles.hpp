@@ -47,6 +47,7 @@ public:
   std::int64_t tiles = 0;
   bool any_quantised = false;
   bool any_bf16 = false;
+  bool any_float = false;  ///< F16 or F32
   memory::buffer storage;
 };
 

@@ -21,8 +21,8 @@ op_work product_work(const packed_matrix& w, std::int64_t rows) {
 
 std::string_view to_string(op which) noexcept {
   constexpr std::string_view names[op_count] = {
-      "embed", "norm+qkv", "rope+store", "attention", "attention output", "norm+gate|up", "silu*up",
-      "down",  "norm",     "head",       "sample"};
+      "embed", "norm+qkv", "rope+store", "attention", "attention output", "norm+gate|up", "silu+down",
+      "norm",     "head",       "sample"};
   return names[static_cast<std::size_t>(which)];
 }
 
@@ -115,8 +115,14 @@ void profiling_lane::attention(tensor_view qkv, std::int32_t heads, float scale,
   in_mlp_ = false;
 }
 
+void profiling_lane::silu_linear_add(tensor_view gate_up, const packed_matrix& w, tensor_view scratch,
+                                     tensor_view out) {
+  timed(op::down, product_work(w, gate_up.rows), [&] { inner_.silu_linear_add(gate_up, w, scratch, out); });
+  in_mlp_ = true;
+}
+
 void profiling_lane::silu_mul(tensor_view gate_up, tensor_view out) {
-  timed(op::silu_mul, {}, [&] { inner_.silu_mul(gate_up, out); });
+  timed(op::down, {}, [&] { inner_.silu_mul(gate_up, out); });
   in_mlp_ = true;
 }
 

@@ -20,8 +20,7 @@ enum class op {
   attention,
   attention_output,
   norm_gate_up,
-  silu_mul,
-  down,
+  down,  ///< with the gating
   norm,
   head,
   sample
@@ -87,6 +86,7 @@ public:
   void attention(tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kv_arena& kv,
                  std::span<const sequence_rows> batch, tensor_view out) override;
   void silu_mul(tensor_view gate_up, tensor_view out) override;
+  void silu_linear_add(tensor_view gate_up, const packed_matrix& w, tensor_view scratch, tensor_view out) override;
   void sample(tensor_view logits, std::span<const sampling_row> rows, std::span<sampled> picks) override;
 
 private:

@@ -194,6 +194,24 @@ TEST_CASE("linear_add adds to what is there, norm_linear is rms_norm and then li
     }
 }
 
+TEST_CASE("silu_linear_add is silu_mul and then linear_add") {
+  random_source random(10);
+  for (const dtype type : {dtype::q4_1, dtype::bf16, dtype::f32}) {
+    stored w(type, 50, 96, random);
+    dense x(7, 192, random), before(7, 50, random);
+    for (const isa which : available_isas())
+      for (const int threads : {1, 2}) {
+        const auto lane = lane_of(which, threads);
+        const matrix packed = lane->pack(std::vector{w.view()}).value_or_throw();
+        dense gated(7, 96), scratch(7, 96), composed = before, fused = before;
+        lane->silu_mul(x.view(), gated.view());
+        lane->linear_add(*packed, gated.view(), composed.view());
+        lane->silu_linear_add(x.view(), *packed, scratch.view(), fused.view());
+        CHECK(same_bits(fused.values, composed.values));
+      }
+  }
+}
+
 TEST_CASE("a NaN in one row of activations stays in that row") {
   random_source random(6);
   stored w(dtype::q4_1, 32, 64, random);

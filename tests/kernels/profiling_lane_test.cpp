@@ -39,8 +39,7 @@ public:
       through.attention(qkv.view(), heads, 0.2f, layer, *kv_, batch, mixed.view());
       through.linear_add(*out_, mixed.view(), x.view());
       through.norm_linear(x.view(), gain.view(), 1e-5f, *gate_up_, normed.view(), gate.view());
-      through.silu_mul(gate.view(), inner.view());
-      through.linear_add(*down_, inner.view(), x.view());
+      through.silu_linear_add(gate.view(), *down_, inner.view(), x.view());
     }
     through.rms_norm(x.view(), gain.view(), 1e-5f, normed.view());
     through.linear(*table_, normed.view(), logits.view());
@@ -109,7 +108,7 @@ TEST_CASE("each op is told apart, with the bytes and operations it cannot avoid"
   CHECK(sums[op::head].calls == 1);
   CHECK(sums[op::head].work.bytes == model.bytes(op::head));
   for (const op which : {op::embed, op::norm, op::sample}) CHECK(sums[which].calls == 1);
-  for (const op which : {op::rope_store, op::attention, op::silu_mul}) CHECK(sums[which].calls == 2);
+  for (const op which : {op::rope_store, op::attention}) CHECK(sums[which].calls == 2);
 
   // 10 rows; a multiplication and an addition a weight.
   CHECK(sums[op::norm_gate_up].work.int8_ops == 2.0 * 2 * 10 * (2 * hidden) * width);

@@ -8,6 +8,7 @@
 
 #include "base/machine.hpp"
 #include "cli/bench_engine.hpp"
+#include "cli/bench_peer.hpp"
 #include "cli/bench_profile.hpp"
 #include "cli/bench_rig.hpp"
 #include "cli/bench_rows.hpp"
@@ -23,19 +24,9 @@ using clock = std::chrono::steady_clock;
 /// What the rows of one thread count share.
 struct setting {
   const bench_options& options;
-  std::int32_t threads;
   kernels::machine_limits limits;
   bench_rig& rig;
   row_printer& out;
-};
-
-/// A workload: its name, the tokens and forward passes of one run of it.
-struct workload {
-  std::string test;
-  std::int32_t batch = 1;
-  double tokens = 0;
-  double steps = 0;
-  std::function<void()> run;
 };
 
 double seconds_of(const std::function<void()>& work) {
@@ -44,40 +35,51 @@ double seconds_of(const std::function<void()>& work) {
   return std::chrono::duration<double>(clock::now() - start).count();
 }
 
-void profile(const setting& s, const workload& w) {
-  profiled_test fastest{w.test, s.rig.profiled(w.run), w.steps, static_cast<double>(s.rig.model().shape().layers)};
-  if (w.batch > 1) fastest.name += " x" + std::to_string(w.batch);
+/// A run of the test, and how often it goes through the model.
+struct workload {
+  std::function<void()> run;
+  double tokens = 0;
+  double steps = 0;
+};
+
+void profile(const setting& s, const bench_test& test, const workload& w) {
+  profiled_test fastest{test.name(), s.rig.profiled(w.run), w.steps, static_cast<double>(s.rig.model().shape().layers)};
+  if (test.batch > 1) fastest.name += " x" + std::to_string(test.batch);
   for (std::int32_t i = 1; i < s.options.repeat; ++i)
     if (auto sums = s.rig.profiled(w.run); sums.seconds() < fastest.sums.seconds()) fastest.sums = sums;
   print_profile(fastest, s.limits, s.options.json);
 }
 
-void measure(const setting& s, const workload& w) {
-  bench_row row{w.test, w.batch, s.threads, {}, 0};
-  row.limit = w.tokens / s.rig.profiled(w.run).floor().seconds(s.limits);  // warms pages, caches and scratch too
-  for (std::int32_t i = 0; i < s.options.repeat; ++i) row.tokens_per_s.push_back(w.tokens / seconds_of(w.run));
-  std::sort(row.tokens_per_s.begin(), row.tokens_per_s.end());
-  s.out.print(row);
-  if (s.options.profile) profile(s, w);
+void measure(const setting& s, const bench_test& test, const workload& w) {
+  const double least = s.rig.profiled(w.run).floor().seconds(s.limits);  // warms pages, caches and scratch too
+  std::vector<double> speeds;
+  for (std::int32_t i = 0; i < s.options.repeat; ++i) speeds.push_back(w.tokens / seconds_of(w.run));
+  s.out.print({test, spread(std::move(speeds)), w.tokens / least});
+  if (s.options.profile) profile(s, test, w);
 }
 
-std::string at_depth(std::string test, std::int32_t depth) { return depth > 0 ? test + "@d" + std::to_string(depth) : test; }
-
-result<void> prefill_row(const setting& s, std::int32_t tokens, std::int32_t depth) {
-  const std::int32_t chunk = std::min(tokens, s.options.engine.max_batch_tokens);
-  if (auto ready = s.rig.reserve(1, depth + tokens, chunk); !ready) return ready;
-  measure(s, {at_depth("pp" + std::to_string(tokens), depth), 1, double(tokens), double((tokens + chunk - 1) / chunk), [&] {
-                for (std::int32_t done = 0; done < tokens; done += chunk)
-                  s.rig.prefill(depth + done, std::min(chunk, tokens - done), done + chunk >= tokens);
-              }});
-  return {};
+/// Tokens [past, past + count) of one sequence, in chunks as the engine takes them.
+void prefill(const setting& s, std::int32_t sequence, std::int32_t past, std::int32_t count) {
+  const std::int32_t chunk = s.options.engine.max_batch_tokens;
+  for (std::int32_t done = 0; done < count; done += chunk)
+    s.rig.prefill(sequence, past + done, std::min(chunk, count - done), done + chunk >= count);
 }
 
-result<void> decode_row(const setting& s, std::int32_t batch, std::int32_t tokens, std::int32_t depth) {
-  if (auto ready = s.rig.reserve(batch, depth + tokens, batch); !ready) return ready;
-  measure(s, {at_depth("tg" + std::to_string(tokens), depth), batch, double(tokens) * batch, double(tokens), [&] {
-                for (std::int32_t i = 0; i < tokens; ++i) s.rig.decode(batch, depth + i);
-              }});
+result<void> measure(const setting& s, const bench_test& test) {
+  const std::int32_t chunk = std::min(std::max(test.prompt, test.depth), s.options.engine.max_batch_tokens);
+  const std::int32_t tokens = test.prompt + test.generate;
+  if (auto ready = s.rig.reserve(test.batch, test.depth + tokens, std::max(chunk, test.batch)); !ready) return ready;
+  // Pages of KV that were never written would all be one page of zeros, in the nearest cache.
+  for (std::int32_t i = 0; i < test.batch; ++i) prefill(s, i, 0, test.depth);
+  if (test.prompt > 0) {
+    const std::int32_t steps = (test.prompt + chunk - 1) / chunk;
+    measure(s, test, {[&] { prefill(s, 0, test.depth, test.prompt); }, double(test.prompt), double(steps)});
+  } else {
+    const auto decode = [&] {
+      for (std::int32_t i = 0; i < test.generate; ++i) s.rig.decode(test.batch, test.depth + i);
+    };
+    measure(s, test, {decode, double(test.generate) * test.batch, double(test.generate)});
+  }
   return {};
 }
 
@@ -96,16 +98,9 @@ result<void> bench_threads(const bench_options& o, const std::string& path, std:
   auto rig = bench_rig::create(path, lane);
   if (!rig) return rig.why();
   row_printer out(o.json, o.engine.model, std::string(to_string(lane.which)));
-  const setting s{o, threads, limits, **rig, out};
-  for (const std::int32_t depth : o.depth) {
-    for (const std::int32_t tokens : o.prompt)
-      if (tokens > 0)
-        if (auto done = prefill_row(s, tokens, depth); !done) return done;
-    for (const std::int32_t tokens : o.generate)
-      for (const std::int32_t batch : o.batch)
-        if (tokens > 0)
-          if (auto done = decode_row(s, batch, tokens, depth); !done) return done;
-  }
+  const setting s{o, limits, **rig, out};
+  for (const bench_test& test : tests_of(o, threads))
+    if (auto done = measure(s, test); !done) return done;
   return {};
 }
 
@@ -119,11 +114,14 @@ int bench(const bench_options& options) {
   if (!all_in(options.prompt, 0, 1 << 20) || !all_in(options.generate, 0, 1 << 20) || !all_in(options.depth, 0, 1 << 20) ||
       !all_in(options.batch, 1, 1024) || !all_in(options.threads, 1, 512))
     return report({errc::invalid_argument, "lengths go from 0 to 1048576, batches from 1 to 1024, threads from 1 to 512", ""});
+  if (!options.peers.empty() && (options.through_engine || options.profile))
+    return report({errc::invalid_argument, "--peer goes with neither --engine nor --profile", ""});
   if (options.through_engine) return bench_engine(options);
   const auto path = models::model_cache().resolve(options.engine.model);
   if (!path) return report(path.why());
   std::vector<std::int32_t> teams = options.threads;
   if (teams.empty()) teams.push_back(base::read_cpu_limits().usable);
+  if (!options.peers.empty()) return bench_against_peers(options, path->string(), teams);
   for (const std::int32_t threads : teams)
     if (auto done = bench_threads(options, path->string(), threads); !done) return report(done.why());
   return 0;

@@ -50,10 +50,10 @@ void bench_rig::step(std::span<const kernels::sequence_rows> sequences, std::int
     driven_->sample(logits, std::span(greedy_).first(sample_rows.size()), std::span(picks_).first(sample_rows.size()));
 }
 
-void bench_rig::prefill(std::int32_t past, std::int32_t rows, bool last) {
-  const kernels::sequence_rows sequence{0, rows, past, tables_[0]};
+void bench_rig::prefill(std::int32_t sequence, std::int32_t past, std::int32_t rows, bool last) {
+  const kernels::sequence_rows chunk{0, rows, past, tables_[static_cast<std::size_t>(sequence)]};
   const std::int32_t last_row = rows - 1;
-  step({&sequence, 1}, rows, {&last_row, last ? 1u : 0u});
+  step({&chunk, 1}, rows, {&last_row, last ? 1u : 0u});
 }
 
 void bench_rig::decode(std::int32_t sequences, std::int32_t past) {

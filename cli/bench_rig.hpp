@@ -22,8 +22,8 @@ public:
   /// Room for `sequences` sequences of `tokens` tokens and steps of `rows` rows. Call before the steps below.
   result<void> reserve(std::int32_t sequences, std::int32_t tokens, std::int32_t rows);
 
-  /// Tokens [past, past + rows) of sequence 0 as one prompt chunk; the last row is sampled where `last`.
-  void prefill(std::int32_t past, std::int32_t rows, bool last);
+  /// Tokens [past, past + rows) of a sequence as one prompt chunk; the last row is sampled where `last`.
+  void prefill(std::int32_t sequence, std::int32_t past, std::int32_t rows, bool last);
   /// One token for each of `sequences` sequences at position `past`, sampled greedily and fed to the next call.
   void decode(std::int32_t sequences, std::int32_t past);
 

@@ -1,4 +1,4 @@
-// What `troupe bench` found, one row a workload, and how it is printed: a table for people, a JSON object a line for
+// What `troupe bench` measures, what it found, and how that is printed: a table for people, a JSON object a line for
 // programs. Knows no lane.
 #pragma once
 
@@ -6,16 +6,38 @@
 #include <string>
 #include <vector>
 
+#include "cli/options.hpp"
+
 namespace troupe::cli {
 
-struct bench_row {
-  std::string test;
+/// One workload: a prompt of one sequence, or tokens of `batch` sequences that decode together.
+struct bench_test {
+  std::int32_t prompt = 0;  ///< one of prompt and generate is 0
+  std::int32_t generate = 0;
+  std::int32_t depth = 0;  ///< tokens already in the context
   std::int32_t batch = 1;
   std::int32_t threads = 1;
-  std::vector<double> tokens_per_s;  ///< one a repetition, ascending
-  double limit = 0;
 
-  double median() const { return tokens_per_s[tokens_per_s.size() / 2]; }
+  std::string name() const;  ///< "pp512", "tg128@d4096"
+};
+
+/// Every workload that the options name, in the order in which they are run on a team of `threads`.
+std::vector<bench_test> tests_of(const bench_options& options, std::int32_t threads);
+
+/// At least one number, ascending. The median is the upper of two in the middle.
+struct spread {
+  std::vector<double> values;
+
+  explicit spread(std::vector<double> from);
+  double median() const { return values[values.size() / 2]; }
+  double least() const { return values.front(); }
+  double most() const { return values.back(); }
+};
+
+struct bench_row {
+  bench_test test;
+  spread tokens_per_s;  ///< one a repetition
+  double limit = 0;
 };
 
 /// Prints rows as they come.

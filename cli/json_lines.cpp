@@ -62,6 +62,26 @@ result<std::vector<std::pair<std::string, std::string>>> read_messages(std::stri
   return messages;
 }
 
+result<std::vector<named_numbers>> read_numbers(std::string_view text) {
+  auto value = parse(text);
+  if (!value) return value.why();
+  if (!value->is_array()) return wrong("expected an array of objects");
+  std::vector<named_numbers> all;
+  for (const auto& entry : value->as_array()) {
+    if (!entry.is_object()) return wrong("expected an array of objects");
+    auto& numbers = all.emplace_back();
+    for (const auto& [name, content] : entry.as_object()) {
+      std::vector<double> found;
+      if (content.is_number()) found.push_back(content.to_number<double>());
+      if (content.is_array())
+        for (const auto& item : content.as_array())
+          if (item.is_number()) found.push_back(item.to_number<double>());
+      if (!found.empty()) numbers.emplace(std::string(name), std::move(found));
+    }
+  }
+  return all;
+}
+
 std::string read_standard_input() { return {std::istreambuf_iterator<char>(std::cin), {}}; }
 
 }  // namespace troupe::cli

@@ -139,7 +139,8 @@ void add_looking(commands& c, all_options& o) {
   mode("greedy", "Lines of {\"ids\"} in; adds N greedy ids and the margin at each").add_option("n", o.eval.greedy, "Tokens to add")->check(CLI::Range(1, 1 << 20));
 
   auto& bench_app = c.add("bench", "Tokens a second, and the share of this machine's limit",
-                          "  troupe bench\n  troupe bench -p 512 -n 128 -d 0,4096 -t 1,2 -b 1,8,16 --json\n  troupe bench --engine -b 1,16\n  troupe bench --profile -p 0 -b 1,16",
+                          "  troupe bench\n  troupe bench -p 512 -n 128 -d 0,4096 -t 1,2 -b 1,8,16 --json\n  troupe bench --engine -b 1,16\n  troupe bench --profile -p 0 -b 1,16\n"
+                          "  troupe bench --peer ~/llama.cpp/build/bin/llama-bench --peer-args '-fa 1' -r 2",
                           [&o] { return bench(o.bench); });
   auto& b = o.bench;
   add_model(bench_app, b.engine.model);
@@ -152,6 +153,11 @@ void add_looking(commands& c, all_options& o) {
   option(bench_app, "--isa", b.engine.isa, "scalar, avx2, avx_vnni, avx512vnni or avx512bf16")->check(CLI::IsMember({"scalar", "avx2", "avx_vnni", "avx512vnni", "avx512bf16"}));
   bench_app.add_flag("--engine", b.through_engine, "Through actors, scheduler and streams in place of bare steps");
   bench_app.add_flag("--profile", b.profile, "After each row, the time of each op of a step, its bytes, operations and barriers");
+  bench_app.add_option("--peer", b.peers, "[NAME=]PATH of a llama-bench to measure in turn with ours on the same file; repeatable");
+  bench_app.add_option("--peer-args", b.peer_args, "[NAME=]ARGUMENTS for the peers' llama-bench, such as 'ik=-rtr 1 -fa 1'");
+  bench_app.add_option("--peer-batch-args", b.peer_batch_args, "The same for the llama-batched-bench beside it, which --batch over 1 needs");
+  bench_app.add_option("--pairs", b.pairs, "With --peer: runs of each program, in turn")->check(CLI::Range(1, 1000))->capture_default_str();
+  bench_app.add_option("--peer-seconds", b.peer_seconds, "With --peer: a run that takes longer is stopped")->check(CLI::Range(1, 86400))->capture_default_str();
   bench_app.add_flag("--json", b.json, "One JSON object a line");
 }
 

@@ -72,6 +72,11 @@ struct bench_options {
   std::int32_t repeat = 5;
   bool through_engine = false;
   bool profile = false;
+  std::vector<std::string> peers;            ///< [NAME=]path of a llama-bench
+  std::vector<std::string> peer_args;        ///< [NAME=]arguments, separated by spaces, for it
+  std::vector<std::string> peer_batch_args;  ///< the same for the llama-batched-bench beside it
+  std::int32_t pairs = 5;
+  std::int32_t peer_seconds = 600;  ///< a run that takes longer is stopped
   bool json = false;
 };
 

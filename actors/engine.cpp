@@ -27,6 +27,7 @@
 #include "base/log.hpp"
 #include "base/machine.hpp"
 #include "kernels/cpu/cpu_lane.hpp"
+#include "kernels/cpu/lane_choice.hpp"
 #include "models/model.hpp"
 
 namespace troupe::actors {
@@ -48,17 +49,11 @@ struct engine::parts {
 namespace {
 
 result<std::unique_ptr<kernels::cpu_lane>> make_lane(const engine_options& options, engine_figures& figures) {
-  kernels::cpu_lane_options lane;
-  lane.threads = options.threads > 0 ? options.threads : base::read_cpu_limits().usable;
-  lane.repack = options.repack;
-  if (!options.isa.empty()) {
-    const auto which = kernels::parse_isa(options.isa);
-    if (!which) return error{errc::invalid_argument, "There is no instruction set named '" + options.isa + "'.", "isa"};
-    lane.which = *which;
-  }
-  figures.threads = lane.threads;
-  figures.isa = kernels::to_string(lane.which);
-  return kernels::make_cpu_lane(lane);
+  const auto chosen = kernels::choose_lane({options.threads, options.isa, options.repack});
+  if (!chosen) return chosen.why();
+  figures.threads = chosen->threads;
+  figures.isa = kernels::to_string(chosen->which);
+  return kernels::make_cpu_lane(*chosen);
 }
 
 result<void> size_kv(const models::loaded_model& model, kernels::lane& lane, const engine_options& options,

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "base/machine.hpp"
 #include "cli/bench_engine.hpp"
 #include "cli/bench_peer.hpp"
 #include "cli/bench_profile.hpp"
@@ -14,6 +13,7 @@
 #include "cli/bench_rows.hpp"
 #include "cli/options.hpp"
 #include "cli/report.hpp"
+#include "kernels/cpu/lane_choice.hpp"
 #include "models/catalogue/model_cache.hpp"
 
 namespace troupe::cli {
@@ -84,20 +84,20 @@ result<void> measure(const setting& s, const bench_test& test) {
 }
 
 result<void> bench_threads(const bench_options& o, const std::string& path, std::int32_t threads) {
-  kernels::cpu_lane_options lane{threads, kernels::best_isa(), true};
-  if (!o.engine.isa.empty()) lane.which = *kernels::parse_isa(o.engine.isa);
+  const auto lane = kernels::choose_lane({threads, o.engine.isa, !o.engine.no_repack});
+  if (!lane) return lane.why();
   kernels::machine_limits limits;
   {
     kernels::thread_team team(threads);
-    auto measured = kernels::measure_limits(team, lane.which);
+    auto measured = kernels::measure_limits(team, lane->which);
     if (!measured) return measured.why();
     limits = *measured;
   }
   std::cerr << "limits with " << threads << " threads: reads " << limits.read_bytes_per_second / 1e9 << " GB/s, computes "
             << limits.int8_ops_per_second / 1e12 << " int8 and " << limits.float_ops_per_second / 1e12 << " float TOP/s\n";
-  auto rig = bench_rig::create(path, lane);
+  auto rig = bench_rig::create(path, *lane);
   if (!rig) return rig.why();
-  row_printer out(o.json, o.engine.model, std::string(to_string(lane.which)));
+  row_printer out(o.json, o.engine.model, std::string(to_string(lane->which)));
   const setting s{o, limits, **rig, out};
   for (const bench_test& test : tests_of(o, threads))
     if (auto done = measure(s, test); !done) return done;
@@ -120,7 +120,7 @@ int bench(const bench_options& options) {
   const auto path = models::model_cache().resolve(options.engine.model);
   if (!path) return report(path.why());
   std::vector<std::int32_t> teams = options.threads;
-  if (teams.empty()) teams.push_back(base::read_cpu_limits().usable);
+  if (teams.empty()) teams.push_back(kernels::default_threads());
   if (!options.peers.empty()) return bench_against_peers(options, path->string(), teams);
   for (const std::int32_t threads : teams)
     if (auto done = bench_threads(options, path->string(), threads); !done) return report(done.why());

@@ -7,11 +7,10 @@
 #include <memory>
 
 #include "base/json_writer.hpp"
-#include "base/machine.hpp"
 #include "cli/json_lines.hpp"
 #include "cli/options.hpp"
 #include "cli/report.hpp"
-#include "kernels/cpu/cpu_lane.hpp"
+#include "kernels/cpu/lane_choice.hpp"
 #include "models/catalogue/model_cache.hpp"
 #include "models/evaluate.hpp"
 #include "models/tokenizer/tokenizer.hpp"
@@ -28,10 +27,10 @@ struct rig {
 result<rig> make_rig(const eval_options& o) {
   const auto path = models::model_cache().resolve(o.engine.model);
   if (!path) return path.why();
-  kernels::cpu_lane_options lane{o.engine.threads > 0 ? o.engine.threads : base::read_cpu_limits().usable, kernels::best_isa(), true};
-  if (!o.engine.isa.empty()) lane.which = *kernels::parse_isa(o.engine.isa);
+  const auto lane = kernels::choose_lane({o.engine.threads, o.engine.isa, !o.engine.no_repack});
+  if (!lane) return lane.why();
   rig r;
-  auto made = kernels::make_cpu_lane(lane);
+  auto made = kernels::make_cpu_lane(*lane);
   if (!made) return made.why();
   r.lane = std::move(*made);
   auto model = models::load_model(path->string(), *r.lane);

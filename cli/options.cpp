@@ -32,11 +32,17 @@ void add_model(CLI::App& app, std::string& model) {
   option(app, "-m,--model", model, "Catalogue name (see `troupe models`) or path of a GGUF file");
 }
 
+void add_no_repack(CLI::App& app, engine_options& e) {
+  app.add_flag("--no-repack", e.no_repack, "Compute from the file's own pages: no memory for weights, but several times slower")
+      ->envname("TROUPE_NO_REPACK");
+}
+
 void add_engine(CLI::App& app, engine_options& e) {
   add_model(app, e.model);
   option(app, "-t,--threads", e.threads, "Compute threads; 0 = every core this process may use")->check(CLI::Range(0, 512));
   option(app, "--isa", e.isa, "Instruction set: scalar, avx2, avx_vnni, avx512vnni or avx512bf16 (default: the best this machine has)")
       ->check(CLI::IsMember({"scalar", "avx2", "avx_vnni", "avx512vnni", "avx512bf16"}));
+  add_no_repack(app, e);
   option(app, "--max-sequences", e.max_sequences, "Sequences decoding at once")->check(CLI::Range(1, 1024));
   option(app, "--max-batch-tokens", e.max_batch_tokens, "Rows of one step, prefill and decode together")->check(CLI::Range(16, 65536));
   option(app, "--queue", e.queue, "Requests that may wait; more are refused with 429")->check(CLI::Range(1, 1000000));
@@ -151,6 +157,7 @@ void add_looking(commands& c, all_options& o) {
   bench_app.add_option("-b,--batch", b.batch, "Sequences decoding together")->delimiter(',')->capture_default_str();
   bench_app.add_option("-r,--repeat", b.repeat, "Repetitions; the median is shown")->check(CLI::Range(1, 1000))->capture_default_str();
   option(bench_app, "--isa", b.engine.isa, "scalar, avx2, avx_vnni, avx512vnni or avx512bf16")->check(CLI::IsMember({"scalar", "avx2", "avx_vnni", "avx512vnni", "avx512bf16"}));
+  add_no_repack(bench_app, b.engine);
   bench_app.add_flag("--engine", b.through_engine, "Through actors, scheduler and streams in place of bare steps");
   bench_app.add_flag("--profile", b.profile, "After each row, the time of each op of a step, its bytes, operations and barriers");
   bench_app.add_option("--peer", b.peers, "[NAME=]PATH of a llama-bench to measure in turn with ours on the same file; repeatable");

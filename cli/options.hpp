@@ -14,6 +14,7 @@ struct engine_options {
   std::string model = "smollm2-135m-instruct";  ///< catalogue name or path of a GGUF file
   std::int32_t threads = 0;                     ///< 0: every core this process may use
   std::string isa;                              ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16
+  bool no_repack = false;                       ///< weights stay in the file's pages: no memory for them, slower
   std::int32_t max_sequences = 64;
   std::int32_t max_batch_tokens = 512;
   std::int32_t queue = 1024;

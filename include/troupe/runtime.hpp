@@ -23,6 +23,7 @@ namespace troupe {
 struct runtime_options {
   std::int32_t threads = 0;             ///< of the lane; 0: from the machine
   std::string isa;                      ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16
+  bool repack = true;                   ///< false: weights stay in the file's pages; no memory for them, but several times slower
   std::int64_t kv_bytes = 0;            ///< for each model's KV blocks; 0: a share of the free memory
   std::int32_t context_length = 0;      ///< upper bound; 0: what the model has
   std::int32_t max_sequences = 64;      ///< running at once

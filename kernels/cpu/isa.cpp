@@ -3,23 +3,40 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #include <array>
 #include <cstdint>
+#include <cstdlib>
 
 namespace troupe::kernels {
 namespace {
 
 constexpr std::array all_isas{isa::scalar, isa::avx2, isa::avx_vnni, isa::avx512vnni, isa::avx512bf16};
+constexpr std::array all_units{unit::amx_int8, unit::amx_bf16};
 
-#if defined(__x86_64__)
+bool masked(isa which) noexcept {
+  const char* best = std::getenv("TROUPE_ISA");
+  const auto named = best == nullptr ? std::nullopt : parse_isa(best);
+  return named && which > *named;
+}
+
 struct cpu_bits {
   bool avx2 = false;
   bool avx_vnni = false;
   bool avx512vnni = false;
   bool avx512bf16 = false;
+  bool amx_int8 = false;
+  bool amx_bf16 = false;
 };
+
+#if defined(__x86_64__)
+// Linux, asm/prctl.h: dynamically enabled register state. 18 is the tiles' data.
+constexpr long arch_get_supported = 0x1021;
+constexpr long arch_request = 0x1023;
+constexpr long tile_data = 18;
 
 std::uint64_t saved_state() noexcept {
   std::uint32_t low = 0;
@@ -28,9 +45,14 @@ std::uint64_t saved_state() noexcept {
   return std::uint64_t{high} << 32 | low;
 }
 
+bool kernel_offers_tiles() noexcept {
+  std::uint64_t offered = 0;
+  return ::syscall(SYS_arch_prctl, arch_get_supported, &offered) == 0 && (offered >> tile_data & 1) != 0;
+}
+
 constexpr bool bit(std::uint32_t word, int index) noexcept { return (word >> index & 1) != 0; }
 
-// Bit numbers: Intel SDM volume 2, CPUID, leaves 1 and 7.
+// Bit numbers: Intel SDM volume 2, CPUID, leaves 1 and 7; of the saved state: volume 1, XCR0.
 cpu_bits read_cpu() noexcept {
   cpu_bits bits;
   std::uint32_t a = 0, b = 0, c = 0, d = 0;
@@ -38,18 +60,25 @@ cpu_bits read_cpu() noexcept {
   const std::uint64_t state = saved_state();
   const bool ymm = (state & 0x6) == 0x6;
   const bool zmm = (state & 0xe6) == 0xe6;
+  const bool tiles = (state & 0x60000) == 0x60000;
   const bool fma_f16c = bit(c, 12) && bit(c, 29);
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return bits;
   const std::uint32_t leaves = a;
   bits.avx2 = ymm && fma_f16c && bit(b, 5);
   const bool avx512_base = bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);  // F, DQ, BW, VL
   bits.avx512vnni = zmm && bits.avx2 && avx512_base && bit(c, 11);
+  if (bits.avx512vnni && tiles && bit(d, 24) && kernel_offers_tiles()) {
+    bits.amx_bf16 = bit(d, 22);
+    bits.amx_int8 = bit(d, 25);
+  }
   if (leaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) {
     bits.avx_vnni = bits.avx2 && bit(a, 4);
     bits.avx512bf16 = bits.avx512vnni && bit(a, 5);
   }
   return bits;
 }
+#else
+cpu_bits read_cpu() noexcept { return {}; }
 #endif
 
 }  // namespace
@@ -70,6 +99,16 @@ std::string_view to_string(isa which) noexcept {
   return "?";
 }
 
+std::string_view to_string(unit which) noexcept {
+  switch (which) {
+    case unit::amx_int8:
+      return "amx_int8";
+    case unit::amx_bf16:
+      return "amx_bf16";
+  }
+  return "?";
+}
+
 std::optional<isa> parse_isa(std::string_view name) noexcept {
   for (const isa which : all_isas)
     if (to_string(which) == name) return which;
@@ -78,13 +117,32 @@ std::optional<isa> parse_isa(std::string_view name) noexcept {
 
 bool machine_has(isa which) noexcept {
   if (which == isa::scalar) return true;
-#if defined(__x86_64__)
+  if (masked(which)) return false;
   const cpu_bits bits = read_cpu();
-  if (which == isa::avx2) return bits.avx2;
-  if (which == isa::avx_vnni) return bits.avx_vnni;
-  if (which == isa::avx512vnni) return bits.avx512vnni;
-  if (which == isa::avx512bf16) return bits.avx512bf16;
-#endif
+  switch (which) {
+    case isa::scalar:
+      return true;
+    case isa::avx2:
+      return bits.avx2;
+    case isa::avx_vnni:
+      return bits.avx_vnni;
+    case isa::avx512vnni:
+      return bits.avx512vnni;
+    case isa::avx512bf16:
+      return bits.avx512bf16;
+  }
+  return false;
+}
+
+bool machine_has(unit which) noexcept {
+  if (masked(isa::avx512bf16)) return false;
+  const cpu_bits bits = read_cpu();
+  switch (which) {
+    case unit::amx_int8:
+      return bits.amx_int8;
+    case unit::amx_bf16:
+      return bits.amx_bf16;
+  }
   return false;
 }
 
@@ -95,11 +153,27 @@ std::vector<isa> available_isas() {
   return found;
 }
 
+std::vector<unit> available_units() {
+  std::vector<unit> found;
+  for (const unit which : all_units)
+    if (machine_has(which)) found.push_back(which);
+  return found;
+}
+
 isa best_isa() noexcept {
   isa best = isa::scalar;
   for (const isa which : all_isas)
     if (machine_has(which)) best = which;
   return best;
+}
+
+bool request_tiles() noexcept {
+#if defined(__x86_64__)
+  return (machine_has(unit::amx_int8) || machine_has(unit::amx_bf16)) &&
+         ::syscall(SYS_arch_prctl, arch_request, tile_data) == 0;
+#else
+  return false;
+#endif
 }
 
 }  // namespace troupe::kernels

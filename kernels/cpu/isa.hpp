@@ -1,5 +1,8 @@
 // The instruction sets that kernels are written for, and which of them this processor may execute.
 // Knows no kernel.
+//
+// TROUPE_ISA names the best set that may be used: what is better is masked and never executed, as if the processor
+// lacked it. A word that names none masks nothing (the command line refuses it).
 #pragma once
 
 #include <optional>
@@ -17,7 +20,7 @@ std::string_view to_string(isa which) noexcept;
 /// The inverse of to_string; nothing for any other word.
 std::optional<isa> parse_isa(std::string_view name) noexcept;
 
-/// Asks cpuid, and xgetbv for the register state that the operating system saves.
+/// Asks the processor, the operating system (which register state it saves) and the mask.
 bool machine_has(isa which) noexcept;
 
 /// Every isa that machine_has, plain to best.
@@ -25,5 +28,24 @@ std::vector<isa> available_isas();
 
 /// The last of available_isas().
 isa best_isa() noexcept;
+
+/// Units beside a full set of kernels: a path for one op may use them where they are there. Masked as the sets are: all
+/// of these need avx512bf16 unmasked.
+enum class unit {
+  amx_int8,  ///< tiles of 8-bit integers
+  amx_bf16,  ///< tiles of bf16
+};
+
+std::string_view to_string(unit which) noexcept;
+
+/// Whether the processor and the kernel have it. A process must then ask for tiles once: request_tiles.
+bool machine_has(unit which) noexcept;
+
+/// Every unit that machine_has.
+std::vector<unit> available_units();
+
+/// Asks the kernel for the tiles' 8 KiB of register state, for all threads of this process, those to come included.
+/// False: not granted; a tile instruction would be an illegal one. Cheap once granted. Without tiles: false.
+bool request_tiles() noexcept;
 
 }  // namespace troupe::kernels

@@ -51,6 +51,18 @@ class Commands(unittest.TestCase):
         piped = troupe("run", "--temperature", "0", "-n", "12", stdin="Say hello.")
         self.assertEqual(piped.stdout, done.stdout)
 
+    def test_weights_that_are_not_repacked_give_the_same_text(self):
+        texts = [troupe("run", "--temperature", "0", "-n", "8", "Say hello.", *extra).stdout for extra in ([], ["--no-repack"])]
+        self.assertTrue(texts[0].strip())
+        self.assertEqual(texts[0], texts[1])
+
+    def test_the_mask_of_instruction_sets_is_obeyed_and_checked(self):
+        masked = subprocess.run([BINARY, "doctor"], capture_output=True, text=True, timeout=120, env={**os.environ, "TROUPE_ISA": "scalar"})
+        self.assertIn("scalar (the last is used)", masked.stdout)
+        wrong = subprocess.run([BINARY, "run", "hi"], capture_output=True, text=True, timeout=120, env={**os.environ, "TROUPE_ISA": "avx9"})
+        self.assertNotEqual(wrong.returncode, 0)
+        self.assertIn("avx9", wrong.stderr)
+
     def test_chat_holds_a_conversation_on_a_terminal(self):
         main, side = pty.openpty()
         with tempfile.TemporaryDirectory() as state:

@@ -1,0 +1,21 @@
+// Fills what was left open from the machine. Knows no command line and no engine.
+#include "kernels/cpu/lane_choice.hpp"
+
+#include "base/machine.hpp"
+
+namespace troupe::kernels {
+
+int default_threads() { return base::read_cpu_limits().usable; }
+
+result<cpu_lane_options> choose_lane(const lane_wish& wish) {
+  cpu_lane_options options;
+  options.threads = wish.threads > 0 ? wish.threads : default_threads();
+  options.repack = wish.repack;
+  if (wish.isa.empty()) return options;
+  const auto which = parse_isa(wish.isa);
+  if (!which) return error{errc::invalid_argument, "There is no instruction set named '" + wish.isa + "'.", "isa"};
+  options.which = *which;
+  return options;
+}
+
+}  // namespace troupe::kernels

@@ -1,0 +1,25 @@
+// From what a person or a program asks of the CPU to a lane's options. The one place that knows the defaults.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include <troupe/result.hpp>
+
+#include "kernels/cpu/cpu_lane.hpp"
+
+namespace troupe::kernels {
+
+struct lane_wish {
+  std::int32_t threads = 0;  ///< 0: default_threads()
+  std::string isa;           ///< "": the best that may be executed here
+  bool repack = true;
+};
+
+/// invalid_argument (isa): there is no instruction set of that name. Whether the machine has it, make_cpu_lane asks.
+result<cpu_lane_options> choose_lane(const lane_wish& wish);
+
+/// As many threads as a team should have on this machine.
+int default_threads();
+
+}  // namespace troupe::kernels

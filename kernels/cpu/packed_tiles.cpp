@@ -19,7 +19,14 @@ const tile_format& format_of(dtype type) noexcept {
     case dtype::q5_0: return q5_0_tiles;
     case dtype::q5_1: return q5_1_tiles;
     case dtype::q8_0: return q8_0_tiles;
+    case dtype::q2_k: return q2_k_tiles;
+    case dtype::q3_k: return q3_k_tiles;
     case dtype::q4_k: return q4_k_tiles;
+    case dtype::q5_k: return q5_k_tiles;
+    case dtype::q6_k: return q6_k_tiles;
+    case dtype::iq4_nl: return iq4_nl_tiles;
+    case dtype::iq4_xs: return iq4_xs_tiles;
+    case dtype::mxfp4: return mxfp4_tiles;
     case dtype::f16: return f16_tiles;
     case dtype::bf16: return bf16_tiles;
     default: return f32_tiles;

@@ -90,7 +90,8 @@ struct type_list {};
 
 using quantised_types =
     type_list<memory::dtype::q4_0, memory::dtype::q4_1, memory::dtype::q5_0, memory::dtype::q5_1, memory::dtype::q8_0,
-              memory::dtype::q4_k>;
+              memory::dtype::q2_k, memory::dtype::q3_k, memory::dtype::q4_k, memory::dtype::q5_k, memory::dtype::q6_k,
+              memory::dtype::iq4_nl, memory::dtype::iq4_xs, memory::dtype::mxfp4>;
 
 /// Calls work(integral_constant of the type). False, and no call, where the type is not quantised.
 template <class Work, memory::dtype... Types>

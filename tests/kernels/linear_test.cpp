@@ -12,8 +12,9 @@ using namespace troupe;
 using namespace troupe::kernels;
 using namespace troupe::kernels::testing;
 
-constexpr dtype all_types[] = {dtype::q4_0, dtype::q4_1, dtype::q5_0, dtype::q5_1, dtype::q8_0,
-                               dtype::q4_k, dtype::f16,  dtype::bf16, dtype::f32};
+constexpr dtype all_types[] = {dtype::q4_0, dtype::q4_1, dtype::q5_0, dtype::q5_1,   dtype::q8_0,   dtype::q2_k,
+                               dtype::q3_k, dtype::q4_k, dtype::q5_k, dtype::q6_k,   dtype::iq4_nl, dtype::iq4_xs,
+                               dtype::mxfp4, dtype::f16, dtype::bf16, dtype::f32};
 
 /// `cols` rounded up to whole blocks.
 std::int64_t whole_blocks(dtype type, std::int64_t cols) {

@@ -24,7 +24,15 @@ extern const tile_format q5_0_tiles;
 extern const tile_format q5_1_tiles;
 extern const tile_format q8_0_tiles;
 // k_quants.cpp: 256 columns with scales in two levels.
+extern const tile_format q2_k_tiles;
+extern const tile_format q3_k_tiles;
 extern const tile_format q4_k_tiles;
+extern const tile_format q5_k_tiles;
+extern const tile_format q6_k_tiles;
+// codebooks.cpp: nibbles that stand for the numbers of a table.
+extern const tile_format iq4_nl_tiles;
+extern const tile_format iq4_xs_tiles;
+extern const tile_format mxfp4_tiles;
 // floats.cpp
 extern const tile_format f16_tiles;
 extern const tile_format bf16_tiles;

@@ -100,8 +100,10 @@ TEST_CASE("tensors of every readable type are found with their shape and bytes")
   using memory::dtype;
   gguf_writer writer;
   const std::vector<std::pair<dtype, std::uint32_t>> types = {
-      {dtype::f32, 0},  {dtype::f16, 1},  {dtype::bf16, 30}, {dtype::q4_0, 2}, {dtype::q4_1, 3},
-      {dtype::q5_0, 6}, {dtype::q5_1, 7}, {dtype::q8_0, 8},  {dtype::q4_k, 12}};
+      {dtype::f32, 0},   {dtype::f16, 1},     {dtype::bf16, 30},   {dtype::q4_0, 2},
+      {dtype::q4_1, 3},  {dtype::q5_0, 6},    {dtype::q5_1, 7},    {dtype::q8_0, 8},
+      {dtype::q2_k, 10}, {dtype::q3_k, 11},   {dtype::q4_k, 12},   {dtype::q5_k, 13},
+      {dtype::q6_k, 14}, {dtype::iq4_nl, 20}, {dtype::iq4_xs, 23}, {dtype::mxfp4, 39}};
   std::vector<std::string> contents;
   for (const auto& [type, number] : types) {
     contents.push_back(test::random_rows(type, 3, 256, 1.0f, number));

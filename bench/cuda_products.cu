@@ -1,0 +1,209 @@
+// Measures the products on the device: each matrix alone, and the matrices of a decode step as one captured chain, for
+// several launch shapes; prints time, bytes a second, and the share of what a read-only kernel reaches in the same run.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/small_products.cuh"
+
+namespace {
+
+using namespace troupe::kernels::cuda;
+
+void must(troupe::result<void> done) {
+  if (done) return;
+  std::printf("FAIL %s\n", done.why().text.c_str());
+  std::exit(1);
+}
+template <class T>
+T must(troupe::result<T> r) {
+  if (!r) {
+    std::printf("FAIL %s\n", r.why().text.c_str());
+    std::exit(1);
+  }
+  return std::move(*r);
+}
+
+__global__ void read_all(const uint4* from, long count, unsigned* out) {
+  unsigned sum = 0;
+  const long step = static_cast<long>(gridDim.x) * blockDim.x;
+  long i = blockIdx.x * static_cast<long>(blockDim.x) + threadIdx.x;
+  for (; i + 7 * step < count; i += 8 * step) {
+    uint4 v[8];
+#pragma unroll
+    for (int j = 0; j < 8; ++j) v[j] = __ldcs(from + i + j * step);
+#pragma unroll
+    for (int j = 0; j < 8; ++j) sum ^= v[j].x ^ v[j].y ^ v[j].z ^ v[j].w;
+  }
+  if (sum == 0x12345678u) *out = sum;
+}
+
+// Median microseconds of a captured graph's replays.
+double time_graph(cudaStream_t on, int replays, const std::function<void()>& record) {
+  cudaGraph_t g = nullptr;
+  cudaGraphExec_t exec = nullptr;
+  must(check(cudaStreamBeginCapture(on, cudaStreamCaptureModeThreadLocal), "capture"));
+  record();
+  must(check(cudaStreamEndCapture(on, &g), "end of capture"));
+  must(check(cudaGetLastError(), "launches"));
+  must(check(cudaGraphInstantiate(&exec, g, 0), "instantiating"));
+  auto begin = must(make_event(true)), end = must(make_event(true));
+  std::vector<double> times;
+  for (int i = 0; i < replays + 3; ++i) {
+    must(check(cudaEventRecord(begin.get(), on), "event"));
+    must(check(cudaGraphLaunch(exec, on), "graph"));
+    must(check(cudaEventRecord(end.get(), on), "event"));
+    must(check(cudaStreamSynchronize(on), "replay"));
+    float ms = 0.0f;
+    must(check(cudaEventElapsedTime(&ms, begin.get(), end.get()), "time"));
+    if (i >= 3) times.push_back(ms * 1000.0);
+  }
+  cudaGraphExecDestroy(exec);
+  cudaGraphDestroy(g);
+  std::sort(times.begin(), times.end());
+  return times[times.size() / 2];
+}
+
+struct model_shape {
+  const char* name;
+  int layers, width, qkv, attended, feed, vocab;
+};
+constexpr model_shape llama_8b{"llama-8b", 32, 4096, 6144, 4096, 14336, 128256};
+constexpr model_shape qwen_06b{"qwen-0.6b", 28, 1024, 4096, 2048, 3072, 151936};
+
+struct weights {
+  std::vector<std::unique_ptr<device_matrix>> layer[4];
+  std::unique_ptr<device_matrix> head;
+  double bytes = 0.0;
+};
+
+weights make_weights(const model_shape& m, weight_type type, weight_type head, cudaStream_t on) {
+  weights w;
+  const int shapes[4][2] = {{m.qkv, m.width}, {m.width, m.attended}, {2 * m.feed, m.width}, {m.width, m.feed}};
+  for (int l = 0; l < m.layers; ++l)
+    for (int i = 0; i < 4; ++i) {
+      w.layer[i].push_back(must(random_matrix(type, shapes[i][0], shapes[i][1], l * 4 + i, on)));
+      w.bytes += w.layer[i].back()->bytes;
+    }
+  w.head = must(random_matrix(head, m.vocab, m.width, 999, on));
+  w.bytes += w.head->bytes;
+  return w;
+}
+
+struct activations {
+  device_buffer hidden, gain, qkv, gated, logits;
+};
+activations make_activations(const model_shape& m, int rows) {
+  activations a{must(allocate_device(rows * m.width * 4L)), must(allocate_device(m.width * 4L)),
+                must(allocate_device(rows * 2L * std::max(m.qkv, m.width))), must(allocate_device(rows * 2L * m.feed)),
+                must(allocate_device(rows * 4L * m.vocab))};
+  std::vector<float> ones(std::max<long>(m.width, static_cast<long>(rows) * m.width));
+  for (std::size_t i = 0; i < ones.size(); ++i) ones[i] = 1.0f + static_cast<float>(rand() % 1000) / 1000.0f;
+  must(check(cudaMemcpy(a.hidden.data(), ones.data(), rows * m.width * 4L, cudaMemcpyHostToDevice), "copy"));
+  must(check(cudaMemcpy(a.gain.data(), ones.data(), m.width * 4L, cudaMemcpyHostToDevice), "copy"));
+  return a;
+}
+
+using launcher = void (*)(const product&, int, cudaStream_t);
+
+product layer_product(const model_shape& m, const weights& w, activations& a, int rows, int layer, int op) {
+  product p;
+  p.w = op < 4 ? w.layer[op][layer].get() : w.head.get();
+  p.rows = rows;
+  p.eps = 1e-5f;
+  p.gain = a.gain.as<float>();
+  p.hidden = a.hidden.as<float>();
+  p.x_stride = m.width;
+  if (op == 0) p.out = a.qkv.data(), p.out_stride = m.qkv, p.output = product_output::bf16;
+  if (op == 1) p.x = a.qkv.as<bf16>(), p.x_stride = m.attended, p.out = a.hidden.data(), p.out_stride = m.width, p.output = product_output::add_f32;
+  if (op == 2) p.out = a.gated.data(), p.out_stride = m.feed, p.output = product_output::silu_bf16;
+  if (op == 3) p.x = a.gated.as<bf16>(), p.x_stride = m.feed, p.out = a.hidden.data(), p.out_stride = m.width, p.output = product_output::add_f32;
+  if (op == 4) p.out = a.logits.data(), p.out_stride = m.vocab, p.output = product_output::f32;
+  return p;
+}
+
+double peak = 4.63;
+
+void chain(const model_shape& m, const char* type, const char* shape, const weights& w, int rows, launcher use,
+           launcher head, int blocks, cudaStream_t on) {
+  auto a = make_activations(m, rows);
+  const double whole = time_graph(on, 15, [&] {
+    for (int l = 0; l < m.layers; ++l)
+      for (int op = 0; op < 4; ++op) use(layer_product(m, w, a, rows, l, op), blocks, on);
+    head(layer_product(m, w, a, rows, 0, 4), blocks, on);
+  });
+  std::printf("%-9s %-5s %-12s rows %d chain %8.1f us %5.2f TB/s share %.3f |", m.name, type, shape, rows, whole,
+              w.bytes / whole / 1e6, w.bytes / whole / 1e6 / peak);
+  for (int op = 0; op < 5; ++op) {  // alone, back to back over all layers' matrices
+    double bytes = 0.0;
+    const double us = time_graph(on, 5, [&] {
+      for (int l = 0; l < m.layers; ++l) {
+        const product p = layer_product(m, w, a, rows, op < 4 ? l : 0, op);
+        (op < 4 ? use : head)(p, blocks, on);
+        bytes += p.w->bytes;
+        if (op == 4 && l == 3) break;
+      }
+    });
+    std::printf(" %.2f", bytes / us / 1e6);
+  }
+  std::printf("\n");
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  auto stream = must(make_stream());
+  cudaStream_t on = stream.get();
+  int sms = 0;
+  must(check(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, 0), "processors"));
+  {
+    auto big = must(allocate_device(4L << 30));
+    must(check(cudaMemset(big.data(), 1, 4L << 30), "set"));
+    const double us = time_graph(on, 9, [&] { read_all<<<sms * 8, 256, 0, on>>>(big.as<uint4>(), (4L << 30) / 16, big.as<unsigned>()); });
+    peak = (4L << 30) / us / 1e6;
+    std::printf("read-only kernel %.2f TB/s, %d SMs\n", peak, sms);
+  }
+  const int rows_list[] = {1, 4};
+  for (const model_shape& m : {llama_8b, qwen_06b}) {
+    {
+      auto w = make_weights(m, weight_type::bf16, weight_type::bf16, on);
+      for (int rows : rows_list) {
+        chain(m, "bf16", "16x5", w, rows, launch_small<bf16_format, 16, 5>, launch_small<bf16_format, 16, 5>, sms, on);
+        chain(m, "bf16", "16x4", w, rows, launch_small<bf16_format, 16, 4>, launch_small<bf16_format, 16, 4>, sms, on);
+        if (rows == 1) chain(m, "bf16", "16x8", w, rows, launch_small<bf16_format, 16, 8>, launch_small<bf16_format, 16, 8>, sms, on);
+        chain(m, "bf16", "8x5,2/SM", w, rows, launch_small<bf16_format, 8, 5>, launch_small<bf16_format, 8, 5>, 2 * sms, on);
+        chain(m, "bf16", "8x10", w, rows, launch_small<bf16_format, 8, 10>, launch_small<bf16_format, 8, 10>, sms, on);
+      }
+    }
+    {
+      auto w = make_weights(m, weight_type::fp8, weight_type::fp8, on);
+      for (int rows : rows_list) {
+        chain(m, "fp8", "16x5", w, rows, launch_small<fp8_format, 16, 5>, launch_small<fp8_format, 16, 5>, sms, on);
+        chain(m, "fp8", "16x3", w, rows, launch_small<fp8_format, 16, 3>, launch_small<fp8_format, 16, 3>, sms, on);
+        chain(m, "fp8", "8x5,2/SM", w, rows, launch_small<fp8_format, 8, 5>, launch_small<fp8_format, 8, 5>, 2 * sms, on);
+      }
+    }
+    {
+      auto w = make_weights(m, weight_type::q8_0, weight_type::q8_0, on);
+      for (int rows : rows_list) {
+        chain(m, "q8_0", "16x2", w, rows, launch_small<q8_0_format, 16, 2>, launch_small<q8_0_format, 16, 2>, sms, on);
+        chain(m, "q8_0", "8x2,2/SM", w, rows, launch_small<q8_0_format, 8, 2>, launch_small<q8_0_format, 8, 2>, 2 * sms, on);
+        chain(m, "q8_0", "8x4", w, rows, launch_small<q8_0_format, 8, 4>, launch_small<q8_0_format, 8, 4>, sms, on);
+      }
+    }
+    {
+      auto w = make_weights(m, weight_type::q4_0, weight_type::q4_0, on);
+      for (int rows : rows_list) {
+        chain(m, "q4_0", "16x3", w, rows, launch_small<q4_0_format, 16, 3>, launch_small<q4_0_format, 16, 3>, sms, on);
+        chain(m, "q4_0", "8x3,2/SM", w, rows, launch_small<q4_0_format, 8, 3>, launch_small<q4_0_format, 8, 3>, 2 * sms, on);
+        chain(m, "q4_0", "8x6", w, rows, launch_small<q4_0_format, 8, 6>, launch_small<q4_0_format, 8, 6>, sms, on);
+        chain(m, "q4_0", "16x2", w, rows, launch_small<q4_0_format, 16, 2>, launch_small<q4_0_format, 16, 2>, sms, on);
+      }
+    }
+  }
+  return argc > 100;
+}

@@ -1,0 +1,151 @@
+// Loads libcublasLt by name and keeps a plan for every shape seen.
+#include "kernels/cuda/cublas_lt.hpp"
+
+#include <cublasLt.h>
+#include <dlfcn.h>
+
+#include <map>
+#include <string>
+#include <tuple>
+
+namespace troupe::kernels::cuda {
+namespace {
+
+constexpr std::int64_t workspace_bytes = 32 << 20;  // what NVIDIA advises for Hopper
+
+struct functions {
+  decltype(&cublasLtCreate) create;
+  decltype(&cublasLtDestroy) destroy;
+  decltype(&cublasLtMatmul) matmul;
+  decltype(&cublasLtMatmulDescCreate) desc_create;
+  decltype(&cublasLtMatmulDescDestroy) desc_destroy;
+  decltype(&cublasLtMatmulDescSetAttribute) desc_set;
+  decltype(&cublasLtMatrixLayoutCreate) layout_create;
+  decltype(&cublasLtMatrixLayoutDestroy) layout_destroy;
+  decltype(&cublasLtMatmulPreferenceCreate) preference_create;
+  decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy;
+  decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set;
+  decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic;
+};
+
+template <class F>
+bool find(void* library, const char* name, F& into) {
+  into = reinterpret_cast<F>(dlsym(library, name));
+  return into != nullptr;
+}
+
+error failed(const char* what, cublasStatus_t status) {
+  return error{errc::internal, std::string("cuBLASLt: ") + what + ": status " + std::to_string(status), {}};
+}
+
+class loaded final : public cublas_lt {
+public:
+  loaded(functions f, cublasLtHandle_t handle, device_buffer workspace)
+      : f_(f), handle_(handle), workspace_(std::move(workspace)) {}
+  ~loaded() override {
+    for (auto& [shape, p] : plans_) release(p);
+    f_.destroy(handle_);
+  }
+
+  result<void> multiply(const dense_product& p, cudaStream_t on) override {
+    const auto shape = std::make_tuple(static_cast<int>(p.inputs), p.n, p.k, p.rows, p.f32_out, p.w_stride, p.x_stride, p.out_stride);
+    auto found = plans_.find(shape);
+    if (found == plans_.end()) {
+      plan made;
+      if (auto done = prepare(p, made); !done) {
+        release(made);
+        return done.why();
+      }
+      found = plans_.emplace(shape, made).first;
+    }
+    plan& use = found->second;
+    if (p.inputs == dense_product::element::fp8) {
+      f_.desc_set(use.op, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &p.w_scale, sizeof p.w_scale);
+      f_.desc_set(use.op, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &p.x_scale, sizeof p.x_scale);
+    }
+    const float alpha = 1.0f, beta = p.add ? 1.0f : 0.0f;
+    const auto status = f_.matmul(handle_, use.op, &alpha, p.w, use.w, p.x, use.x, &beta, p.out, use.out, p.out, use.out,
+                                  &use.algorithm, workspace_.data(), workspace_bytes, on);
+    if (status != CUBLAS_STATUS_SUCCESS) return failed("multiplying", status);
+    return {};
+  }
+
+private:
+  struct plan {
+    cublasLtMatmulDesc_t op = nullptr;
+    cublasLtMatrixLayout_t w = nullptr, x = nullptr, out = nullptr;
+    cublasLtMatmulAlgo_t algorithm{};
+  };
+
+  void release(plan& p) {
+    if (p.op) f_.desc_destroy(p.op);
+    for (auto layout : {p.w, p.x, p.out})
+      if (layout) f_.layout_destroy(layout);
+  }
+
+  // The library's matrices are column-major: ours are their transposes, so out^T = w . x^T.
+  result<void> prepare(const dense_product& p, plan& made) {
+    const cudaDataType in = p.inputs == dense_product::element::fp8   ? CUDA_R_8F_E4M3
+                            : p.inputs == dense_product::element::f16 ? CUDA_R_16F
+                                                                      : CUDA_R_16BF;
+    const cudaDataType out = p.f32_out ? CUDA_R_32F : CUDA_R_16BF;
+    auto status = f_.desc_create(&made.op, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    if (status == CUBLAS_STATUS_SUCCESS) status = f_.layout_create(&made.w, in, p.k, p.n, p.w_stride);
+    if (status == CUBLAS_STATUS_SUCCESS) status = f_.layout_create(&made.x, in, p.k, p.rows, p.x_stride);
+    if (status == CUBLAS_STATUS_SUCCESS) status = f_.layout_create(&made.out, out, p.n, p.rows, p.out_stride);
+    if (status != CUBLAS_STATUS_SUCCESS) return failed("describing a product", status);
+    const cublasOperation_t transposed = CUBLAS_OP_T;
+    f_.desc_set(made.op, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed);
+    if (p.inputs == dense_product::element::fp8) {
+      const std::int32_t mode = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+      f_.desc_set(made.op, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &mode, sizeof mode);
+      f_.desc_set(made.op, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &mode, sizeof mode);
+      f_.desc_set(made.op, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &p.w_scale, sizeof p.w_scale);
+      f_.desc_set(made.op, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &p.x_scale, sizeof p.x_scale);
+    }
+    cublasLtMatmulPreference_t preference = nullptr;
+    if (status = f_.preference_create(&preference); status != CUBLAS_STATUS_SUCCESS) return failed("a preference", status);
+    const std::uint64_t bytes = workspace_bytes;
+    f_.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes);
+    cublasLtMatmulHeuristicResult_t best{};
+    int count = 0;
+    status = f_.heuristic(handle_, made.op, made.w, made.x, made.out, made.out, preference, 1, &best, &count);
+    f_.preference_destroy(preference);
+    if (status != CUBLAS_STATUS_SUCCESS || count == 0) return failed("no way to multiply this shape", status);
+    made.algorithm = best.algo;
+    return {};
+  }
+
+  functions f_;
+  cublasLtHandle_t handle_;
+  device_buffer workspace_;
+  std::map<std::tuple<int, int, int, int, bool, std::int64_t, std::int64_t, std::int64_t>, plan> plans_;
+};
+
+}  // namespace
+
+result<std::unique_ptr<cublas_lt>> load_cublas_lt() {
+  void* library = nullptr;
+  for (const char* name : {"libcublasLt.so.13", "libcublasLt.so.12", "/usr/local/cuda/lib64/libcublasLt.so"})
+    if ((library = dlopen(name, RTLD_NOW | RTLD_LOCAL))) break;
+  if (!library) return error{errc::unsupported, "cuBLASLt is not on this machine", {}};
+  functions f{};
+  const bool complete = find(library, "cublasLtCreate", f.create) && find(library, "cublasLtDestroy", f.destroy) &&
+                        find(library, "cublasLtMatmul", f.matmul) && find(library, "cublasLtMatmulDescCreate", f.desc_create) &&
+                        find(library, "cublasLtMatmulDescDestroy", f.desc_destroy) &&
+                        find(library, "cublasLtMatmulDescSetAttribute", f.desc_set) &&
+                        find(library, "cublasLtMatrixLayoutCreate", f.layout_create) &&
+                        find(library, "cublasLtMatrixLayoutDestroy", f.layout_destroy) &&
+                        find(library, "cublasLtMatmulPreferenceCreate", f.preference_create) &&
+                        find(library, "cublasLtMatmulPreferenceDestroy", f.preference_destroy) &&
+                        find(library, "cublasLtMatmulPreferenceSetAttribute", f.preference_set) &&
+                        find(library, "cublasLtMatmulAlgoGetHeuristic", f.heuristic);
+  if (!complete) return error{errc::unsupported, "cuBLASLt lacks a function that Troupe needs", {}};
+  auto workspace = allocate_device(workspace_bytes);
+  if (!workspace) return workspace.why();
+  cublasLtHandle_t handle = nullptr;
+  if (const auto status = f.create(&handle); status != CUBLAS_STATUS_SUCCESS) return failed("starting", status);
+  return std::unique_ptr<cublas_lt>(std::make_unique<loaded>(f, handle, std::move(*workspace)));
+}
+
+}  // namespace troupe::kernels::cuda

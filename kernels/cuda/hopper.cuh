@@ -1,0 +1,89 @@
+// Hopper's own instructions (sm_90a): transaction barriers, bulk copies, tensor-map copies, wgmma with A in registers.
+// Thin wrappers; what they mean is in the PTX ISA, sections mbarrier, cp.async.bulk and wgmma.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+namespace troupe::kernels::cuda::hopper {
+
+__device__ inline unsigned shared_address(const void* p) { return static_cast<unsigned>(__cvta_generic_to_shared(p)); }
+
+__device__ inline void barrier_init(std::uint64_t* b, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(b)), "r"(arrivals) : "memory");
+}
+__device__ inline void barrier_expect(std::uint64_t* b, int bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(b)), "r"(bytes) : "memory");
+}
+__device__ inline void barrier_arrive(std::uint64_t* b) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(b)) : "memory");
+}
+__device__ inline void barrier_wait(std::uint64_t* b, unsigned parity) {
+  asm volatile(
+      "{\n.reg .pred done;\nagain:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@done bra out;\nbra again;\nout:\n}" ::"r"(shared_address(b)), "r"(parity) : "memory");
+}
+__device__ inline void barriers_ready() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+
+__device__ inline void copy_bulk(void* to, const void* from, int bytes, std::uint64_t* done) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                   shared_address(to)), "l"(from), "r"(bytes), "r"(shared_address(done)) : "memory");
+}
+__device__ inline void copy_tile(void* to, const CUtensorMap* map, int inner, int outer, std::uint64_t* done) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(
+          shared_address(to)), "l"(map), "r"(inner), "r"(outer), "r"(shared_address(done)) : "memory");
+}
+
+template <int Count>
+__device__ inline void more_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Count)); }
+template <int Count>
+__device__ inline void fewer_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Count)); }
+
+__device__ inline void group_sync(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
+
+/// K-major operand in shared memory, rows of 128 bytes, 128-byte swizzle; the address is of a panel (1024-byte aligned)
+/// plus 32 bytes a step of 16 columns.
+__device__ inline std::uint64_t operand_at(unsigned address) {
+  return static_cast<std::uint64_t>((address & 0x3ffff) >> 4) | (1ull << 16) | (64ull << 32) | (1ull << 62);
+}
+
+__device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int Newest>
+__device__ inline void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Newest) : "memory"); }
+
+#define TROUPE_D4(d, i) "+f"((d)[i]), "+f"((d)[(i) + 1]), "+f"((d)[(i) + 2]), "+f"((d)[(i) + 3])
+#define TROUPE_D16(d, i) TROUPE_D4(d, i), TROUPE_D4(d, (i) + 4), TROUPE_D4(d, (i) + 8), TROUPE_D4(d, (i) + 12)
+
+/// d[64 x N] += a[64 x 16] . b[N x 16]^T, bf16; a as four registers a lane. d[j * 4 ...]: tokens 8j + 2t, +1 of row g,
+/// then of row g + 8, of each warp's 16 rows.
+template <int N>
+__device__ inline void wgmma_registers(float (&d)[N / 2], const unsigned (&a)[4], std::uint64_t b) {
+  static_assert(N == 16 || N == 32 || N == 64 || N == 128);
+  if constexpr (N == 16) {
+    asm volatile("{.reg .pred on; setp.eq.u32 on, 0, 0; wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7}, {%8,%9,%10,%11}, %12, on, 1, 1, 0;}"
+                 : TROUPE_D4(d, 0), TROUPE_D4(d, 4) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+  } else if constexpr (N == 32) {
+    asm volatile("{.reg .pred on; setp.eq.u32 on, 0, 0; wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, "
+                 "{%16,%17,%18,%19}, %20, on, 1, 1, 0;}"
+                 : TROUPE_D16(d, 0) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+  } else if constexpr (N == 64) {
+    asm volatile("{.reg .pred on; setp.eq.u32 on, 0, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+                 "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, {%32,%33,%34,%35}, %36, on, 1, 1, 0;}"
+                 : TROUPE_D16(d, 0), TROUPE_D16(d, 16) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+  } else {
+    asm volatile("{.reg .pred on; setp.eq.u32 on, 0, 0; wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+                 "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,"
+                 "%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, {%64,%65,%66,%67}, %68, "
+                 "on, 1, 1, 0;}"
+                 : TROUPE_D16(d, 0), TROUPE_D16(d, 16), TROUPE_D16(d, 32), TROUPE_D16(d, 48)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+  }
+}
+#undef TROUPE_D16
+#undef TROUPE_D4
+
+}  // namespace troupe::kernels::cuda::hopper

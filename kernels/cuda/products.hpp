@@ -1,0 +1,62 @@
+// Products of activations with weights: out[T, rows] = x[T, cols] . w^T, with what comes before and after fused in.
+// Knows no model. A row's bits do not depend on the other rows of a call up to small_product_rows; see each function.
+#pragma once
+
+#include <memory>
+
+#include "kernels/cuda/cublas_lt.hpp"
+#include "kernels/cuda/weights.hpp"
+
+namespace troupe::kernels::cuda {
+
+enum class product_output : std::uint8_t {
+  bf16,       ///< out: bf16 [T, rows]
+  f32,        ///< out: f32 [T, rows]
+  add_f32,    ///< out: f32 [T, rows] += product (the residual stream)
+  silu_bf16,  ///< w is gate|up stacked; out: bf16 [T, rows / 2] = silu(gate) * up
+};
+
+struct product {
+  const device_matrix* w = nullptr;
+  std::int32_t rows = 0;            ///< T
+  const bf16* x = nullptr;          ///< [T, cols], or null: x = rms_norm(hidden) * gain
+  std::int64_t x_stride = 0;        ///< elements between rows of x, or of hidden
+  const float* hidden = nullptr;    ///< f32 [T, cols]
+  const float* gain = nullptr;      ///< f32 [cols]
+  float eps = 0.0f;
+  void* out = nullptr;
+  std::int64_t out_stride = 0;      ///< elements
+  product_output output = product_output::bf16;
+};
+
+/// Most rows that small_product takes of this matrix: 8, or fewer where x would not fit beside the weights in flight.
+std::int32_t small_product_rows(const device_matrix& w);
+
+/// Streams the weights once for up to small_product_rows rows: bytes / memory bandwidth is its floor. The order of each
+/// sum depends on the matrix alone.
+void small_product(const product& p, cudaStream_t on);
+
+/// Many rows (x in bf16, given) with q4_0, q4_1 or q8_0 weights, on Hopper. False: not this product or not this device;
+/// nothing was launched. The order of each sum depends on the matrix alone.
+bool wide_product(const product& p, cudaStream_t on);
+
+/// Chooses the kernel for each product. One thread at a time; products of one object share its workspace, so all go to
+/// one stream.
+class products {
+public:
+  static result<std::unique_ptr<products>> make();
+
+  /// Makes the workspace large enough for `rows` rows times w, before the first such product (and before a capture).
+  result<void> reserve(std::int32_t rows, const device_matrix& w);
+  result<void> linear(const product& p, cudaStream_t on);
+
+private:
+  result<void> dense(const product& p, cudaStream_t on);
+
+  std::unique_ptr<cublas_lt> library_;  // null: not on this machine
+  device_buffer prepared_;              // x normed or quantised
+  device_buffer scales_;                // of fp8 rows
+  device_buffer wide_;                  // gate|up before silu
+};
+
+}  // namespace troupe::kernels::cuda

@@ -1,0 +1,98 @@
+// How a lane turns its share of packed weights into A operands of wgmma, as bf16: for tiles of 64 weight rows in
+// fragment order (weights.hpp). Knows no kernel.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+namespace troupe::kernels::cuda {
+
+namespace wide {
+
+__device__ inline __nv_bfloat162 as_bf16(unsigned v) { return *reinterpret_cast<const __nv_bfloat162*>(&v); }
+__device__ inline unsigned as_word(__nv_bfloat162 v) { return *reinterpret_cast<const unsigned*>(&v); }
+
+/// (128 + q) - offset is exact, so only the product with d rounds.
+__device__ inline unsigned scaled(unsigned raised, __nv_bfloat162 offset, __nv_bfloat162 d) {
+  return as_word(__hmul2(__hadd2(as_bf16(raised), offset), d));
+}
+
+struct nibbles {
+  static constexpr int unit_bytes = 512;
+  static __device__ unsigned raised(unsigned word, int shift) { return (word >> shift & 0x000f000fu) | 0x43004300u; }
+};
+
+struct q4_0 : nibbles {
+  static constexpr int scale_bytes = 8;  // of a row's four blocks
+  /// Blocks of 32 columns: block b of the lane's rows g (lo) and g + 8 (hi), as two steps of 16 columns.
+  static __device__ void operands(const uint4* lo, const uint4* hi, const uint4& d_lo, const uint4& d_hi, int b,
+                                  unsigned (&first)[4], unsigned (&second)[4]) {
+    const unsigned l = (&lo->x)[b], h = (&hi->x)[b];
+    const __nv_bfloat162 dl = scale(d_lo, b), dh = scale(d_hi, b), offset = as_bf16(0xc308c308u);  // -136
+    first[0] = scaled(raised(l, 0), offset, dl);
+    first[1] = scaled(raised(h, 0), offset, dh);
+    first[2] = scaled(raised(l, 8), offset, dl);
+    first[3] = scaled(raised(h, 8), offset, dh);
+    second[0] = scaled(raised(l, 4), offset, dl);
+    second[1] = scaled(raised(h, 4), offset, dh);
+    second[2] = scaled(raised(l, 12), offset, dl);
+    second[3] = scaled(raised(h, 12), offset, dh);
+  }
+  static __device__ __nv_bfloat162 scale(const uint4& d, int b) {
+    const unsigned two = b < 2 ? d.x : d.y;
+    const __half2 h = *reinterpret_cast<const __half2*>(&two);
+    return __float2bfloat162_rn((b & 1) ? __high2float(h) : __low2float(h));
+  }
+};
+
+struct q4_1 : nibbles {
+  static constexpr int scale_bytes = 16;
+  static __device__ unsigned value(unsigned raised, __nv_bfloat162 d, __nv_bfloat162 m) {
+    return as_word(__hfma2(__hadd2(as_bf16(raised), as_bf16(0xc300c300u)), d, m));  // -128
+  }
+  static __device__ void operands(const uint4* lo, const uint4* hi, const uint4& d_lo, const uint4& d_hi, int b,
+                                  unsigned (&first)[4], unsigned (&second)[4]) {
+    const unsigned l = (&lo->x)[b], h = (&hi->x)[b], sl = (&d_lo.x)[b], sh = (&d_hi.x)[b];
+    const float2 fl = __half22float2(*reinterpret_cast<const __half2*>(&sl));
+    const float2 fh = __half22float2(*reinterpret_cast<const __half2*>(&sh));
+    const __nv_bfloat162 dl = __float2bfloat162_rn(fl.x), ml = __float2bfloat162_rn(fl.y);
+    const __nv_bfloat162 dh = __float2bfloat162_rn(fh.x), mh = __float2bfloat162_rn(fh.y);
+    first[0] = value(raised(l, 0), dl, ml);
+    first[1] = value(raised(h, 0), dh, mh);
+    first[2] = value(raised(l, 8), dl, ml);
+    first[3] = value(raised(h, 8), dh, mh);
+    second[0] = value(raised(l, 4), dl, ml);
+    second[1] = value(raised(h, 4), dh, mh);
+    second[2] = value(raised(l, 12), dl, ml);
+    second[3] = value(raised(h, 12), dh, mh);
+  }
+};
+
+struct q8_0 {
+  static constexpr int unit_bytes = 1024, scale_bytes = 8;
+  /// u = value + 128: the low 7 bits read 128 + them, the top bit turns into -128 or -256; the sum is exact.
+  static __device__ unsigned value(unsigned word, int shift, __nv_bfloat162 d) {
+    const unsigned w = word >> shift;
+    return scaled((w & 0x007f007fu) | 0x43004300u, as_bf16((~w & 0x00800080u) | 0xc300c300u), d);
+  }
+  static __device__ void operands(const uint4* lo, const uint4* hi, const uint4& d_lo, const uint4& d_hi, int b,
+                                  unsigned (&first)[4], unsigned (&second)[4]) {
+    const unsigned* l = &lo[b >> 1].x + (b & 1) * 2;
+    const unsigned* h = &hi[b >> 1].x + (b & 1) * 2;
+    const __nv_bfloat162 dl = q4_0::scale(d_lo, b), dh = q4_0::scale(d_hi, b);
+    first[0] = value(l[0], 0, dl);
+    first[1] = value(h[0], 0, dh);
+    first[2] = value(l[0], 8, dl);
+    first[3] = value(h[0], 8, dh);
+    second[0] = value(l[1], 0, dl);
+    second[1] = value(h[1], 0, dh);
+    second[2] = value(l[1], 8, dl);
+    second[3] = value(h[1], 8, dh);
+  }
+};
+
+}  // namespace wide
+
+}  // namespace troupe::kernels::cuda

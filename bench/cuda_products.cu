@@ -99,7 +99,7 @@ struct activations {
 activations make_activations(const model_shape& m, int rows) {
   activations a{must(allocate_device(rows * m.width * 4L)), must(allocate_device(m.width * 4L)),
                 must(allocate_device(rows * 2L * std::max(m.qkv, m.width))), must(allocate_device(rows * 2L * m.feed)),
-                must(allocate_device(rows * 4L * m.vocab))};
+                must(allocate_device(std::min(rows, 64) * 4L * m.vocab))};
   std::vector<float> ones(std::max<long>(m.width, static_cast<long>(rows) * m.width));
   for (std::size_t i = 0; i < ones.size(); ++i) ones[i] = 1.0f + static_cast<float>(rand() % 1000) / 1000.0f;
   must(check(cudaMemcpy(a.hidden.data(), ones.data(), rows * m.width * 4L, cudaMemcpyHostToDevice), "copy"));
@@ -153,6 +153,27 @@ void chain(const model_shape& m, const char* type, const char* shape, const weig
   std::fflush(stdout);
 }
 
+// A layer's four products and the head through the engine, rows at a time; TFLOP/s (many rows) and TB/s of weights.
+void engine_rows(const model_shape& m, const char* type, const weights& w, products& engine, std::initializer_list<int> rows_list, cudaStream_t on) {
+  for (int rows : rows_list) {
+    auto a = make_activations(m, rows);
+    double layer_us = 0.0;
+    std::printf("%-9s %-5s rows %5d:", m.name, type, rows);
+    for (int op = 0; op < 4; ++op) {
+      const int count = rows > 1000 ? 4 : m.layers;
+      must(engine.reserve(rows, *w.layer[op][0]));
+      const double us = time_graph(on, 7, [&] {
+        for (int l = 0; l < count; ++l) must(engine.linear(layer_product(m, w, a, rows, l, op), on));
+      }) / count;
+      layer_us += us;
+      const double n = static_cast<double>(w.layer[op][0]->rows), k = static_cast<double>(w.layer[op][0]->cols);
+      std::printf("  %8.1f us %5.0f TF %.2f TB", us, 2.0 * n * k * rows / us / 1e6, w.layer[op][0]->bytes / us / 1e6);
+    }
+    std::printf("  | layers %.0f us, %.0f rows/s\n", layer_us * m.layers, rows / (layer_us * m.layers) * 1e6);
+    std::fflush(stdout);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -166,6 +187,16 @@ int main(int argc, char** argv) {
     const double us = time_graph(on, 9, [&] { read_all<<<sms * 8, 256, 0, on>>>(big.as<uint4>(), (4L << 30) / 16, big.as<unsigned>()); });
     peak = (4L << 30) / us / 1e6;
     std::printf("read-only kernel %.2f TB/s, %d SMs\n", peak, sms);
+  }
+  const std::string what = argc > 1 ? argv[1] : "small";
+  if (what == "wide") {
+    auto engine = must(products::make());
+    for (const model_shape& m : {llama_8b, qwen_06b})
+      for (auto [type, name] : {std::pair{weight_type::q4_0, "q4_0"}, {weight_type::q8_0, "q8_0"}, {weight_type::bf16, "bf16"}, {weight_type::fp8, "fp8"}}) {
+        auto w = make_weights(m, type, type, on);
+        engine_rows(m, name, w, *engine, {9, 16, 32, 64, 128, 512, 2048, 8192}, on);
+      }
+    return 0;
   }
   const int rows_list[] = {1, 4};
   for (const model_shape& m : {llama_8b, qwen_06b}) {
@@ -205,5 +236,5 @@ int main(int argc, char** argv) {
       }
     }
   }
-  return argc > 100;
+  return 0;
 }

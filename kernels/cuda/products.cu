@@ -90,7 +90,7 @@ bool dense_type(weight_type t) { return t == weight_type::bf16 || t == weight_ty
 result<std::unique_ptr<products>> products::make() {
   auto made = std::make_unique<products>();
   if (auto library = load_cublas_lt()) made->library_ = std::move(*library);
-  return std::move(made);
+  return result<std::unique_ptr<products>>(std::move(made));
 }
 
 result<void> products::reserve(std::int32_t rows, const device_matrix& w) {

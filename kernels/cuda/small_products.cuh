@@ -26,10 +26,10 @@ struct small_shape {
   static constexpr int threads = Warps * 32;
   static constexpr int ring_bytes = Depth * 2 * F::quads * threads * 16;
   static constexpr int scale_ring_bytes = Depth * 2 * threads * F::scale_bytes;
-  static constexpr int x_stride(int k_padded) { return k_padded * 2 + 64; }  // bytes; off by half the banks
-  static constexpr int sums_bytes(int k_padded) { return k_padded / 32 * F::sums * 8 * 4; }
+  __host__ __device__ static constexpr int x_stride(int k_padded) { return k_padded * 2 + 64; }  // bytes; off by half the banks
+  __host__ __device__ static constexpr int sums_bytes(int k_padded) { return k_padded / 32 * F::sums * 8 * 4; }
   static constexpr int fixed_bytes = (Warps * 8 + Warps * 8 + 8) * 4;
-  static constexpr int bytes(int k_padded, int rows) {
+  __host__ __device__ static constexpr int bytes(int k_padded, int rows) {
     return ring_bytes + scale_ring_bytes + rows * x_stride(k_padded) + sums_bytes(k_padded) +
            2 * Warps * 16 * rows * 4 + fixed_bytes;
   }

@@ -196,7 +196,7 @@ result<std::unique_ptr<device_matrix>> make_matrix(weight_type type, std::int64_
   if (!scales) return scales.why();
   m->scales = std::move(*scales);
   m->bytes = m->data.bytes() + m->scales.bytes();
-  return std::move(m);
+  return result<std::unique_ptr<device_matrix>>(std::move(m));
 }
 
 result<std::unique_ptr<device_matrix>> pack_matrix(std::span<const tensor_view> parts, weight_type type,
@@ -232,7 +232,7 @@ result<std::unique_ptr<device_matrix>> pack_matrix(std::span<const tensor_view> 
     first += part.rows;
   }
   if (auto done = check(cudaStreamSynchronize(on), "copying weights"); !done) return done.why();
-  return std::move(*made);
+  return result<std::unique_ptr<device_matrix>>(std::move(*made));
 }
 
 result<std::unique_ptr<device_matrix>> random_matrix(weight_type type, std::int64_t rows, std::int64_t cols,
@@ -247,7 +247,7 @@ result<std::unique_ptr<device_matrix>> random_matrix(weight_type type, std::int6
     fill_scales<<<static_cast<unsigned>((count + 255) / 256), 256, 0, on>>>(m.scales.as<__half>(), m.scales.as<float>(), count, type, spread);
   if (auto done = check(cudaGetLastError(), "making random weights"); !done) return done.why();
   if (auto done = check(cudaStreamSynchronize(on), "making random weights"); !done) return done.why();
-  return std::move(*made);
+  return result<std::unique_ptr<device_matrix>>(std::move(*made));
 }
 
 }  // namespace troupe::kernels::cuda

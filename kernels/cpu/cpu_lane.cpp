@@ -66,7 +66,7 @@ public:
       : options_(options),
         kernels_(kernels_for(options.which)),
         team_(options.threads),
-        sampling_(static_cast<std::size_t>(team_.size())) {}
+        sampling_(static_cast<std::size_t>(team_.size()), {&kernels_, {}, {}, {}}) {}
 
   const thread_team& team() const noexcept override { return team_; }
   isa which() const noexcept override { return options_.which; }

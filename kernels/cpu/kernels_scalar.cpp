@@ -8,6 +8,7 @@
 #include "kernels/cpu/half.hpp"
 #include "kernels/cpu/kernel_set.hpp"
 #include "kernels/cpu/packed_tiles.hpp"
+#include "kernels/cpu/sample_passes.hpp"
 #include "kernels/cpu/tile_reading.hpp"
 
 namespace troupe::kernels {
@@ -48,6 +49,36 @@ void rms_norm(const float* x, const float* weight, std::int64_t n, float eps, fl
 
 void silu_mul(const float* gate, const float* up, std::int64_t n, float* out) {
   for (std::int64_t i = 0; i < n; ++i) out[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
+}
+
+bool block_best(const float* x, std::int64_t n, float* best) {
+  constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
+  float poison = 0.0f;  // x - x is 0 for a finite x, NaN for an infinite one or a NaN
+  float row_best = minus_infinity;
+  for (std::int64_t first = 0; first < n; first += sample_block) {
+    float top = minus_infinity;
+    for (std::int64_t i = first; i < std::min(n, first + sample_block); ++i) {
+      top = x[i] > top ? x[i] : top;
+      poison += x[i] == minus_infinity ? 0.0f : x[i] - x[i];
+    }
+    best[first / sample_block] = top;
+    row_best = std::max(row_best, top);
+  }
+  return poison == 0.0f && row_best > minus_infinity;
+}
+
+double exponential_sums(const float* x, std::int64_t n, float largest, float factor, float* sums) {
+  double total = 0;
+  for (std::int64_t first = 0; first < n; first += sample_block) {
+    float lanes[sample_block] = {};
+    for (std::int64_t i = first; i < std::min(n, first + sample_block); ++i)
+      lanes[i - first] = exp_of_negative((x[i] - largest) * factor);
+    for (std::int64_t half = sample_block / 2; half > 0; half /= 2)
+      for (std::int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+    sums[first / sample_block] = lanes[0];
+    total += static_cast<double>(lanes[0]);
+  }
+  return total;
 }
 
 std::int32_t dot(const std::int16_t (&w)[quant_block], const std::int8_t* a, std::int64_t first, std::int64_t last) {
@@ -190,7 +221,7 @@ void store_f16(const float* x, std::int64_t n, std::uint16_t* out, std::int64_t 
 }  // namespace
 
 const kernel_set& scalar_kernels() noexcept {
-  static constexpr kernel_set set{isa::scalar, 8, quantise, nullptr, rms_norm, silu_mul, product, attend, merge, store_f16};
+  static constexpr kernel_set set{isa::scalar, 8, quantise, nullptr, rms_norm, silu_mul, block_best, exponential_sums, product, attend, merge, store_f16};
   return set;
 }
 

@@ -3,34 +3,17 @@
 #include "kernels/cpu/sample_row.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
+
+#include "kernels/cpu/sample_passes.hpp"
 
 namespace troupe::kernels {
 namespace {
 
-constexpr std::size_t block = 32;
+constexpr auto block = static_cast<std::size_t>(sample_block);
 constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 using candidate = sample_scratch::candidate;
-
-/// e^x for x <= 0, relative error under 2e-7; below -87 it is 0. Plain arithmetic in a fixed order, so that every
-/// instruction set gives the same bits; written so that compilers vectorise loops over it. 2^n * p(r), |r| <= ln2/2,
-/// p the Cephes single-precision polynomial.
-inline float exp_of_negative(float x) noexcept {
-  const float clamped = std::max(x, -87.0f);
-  const float n = (clamped * 1.44269504f + 12582912.0f) - 12582912.0f;  // round to nearest
-  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  const float scale = std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
-  return x < -87.0f ? 0.0f : p * scale;
-}
 
 void penalise(std::span<float> logits, const sampling_row& how) {
   for (const auto& [id, bias] : how.bias) logits[static_cast<std::size_t>(id)] += bias;
@@ -39,27 +22,6 @@ void penalise(std::span<float> logits, const sampling_row& how) {
     logit = logit > 0 ? logit / how.repetition_penalty : logit * how.repetition_penalty;
     if (token.in_output > 0) logit -= how.presence_penalty + how.frequency_penalty * static_cast<float>(token.in_output);
   }
-}
-
-/// The best logit of each block. False where the row holds a NaN, +inf, or nothing but -inf.
-bool find_block_best(std::span<const float> logits, std::vector<float>& best) {
-  const std::size_t blocks = (logits.size() + block - 1) / block;
-  best.assign(blocks, minus_infinity);
-  float poison = 0.0f;  // x - x is 0 for a finite x, NaN for an infinite one or a NaN
-  float row_best = minus_infinity;
-  for (std::size_t b = 0; b < blocks; ++b) {
-    const std::size_t end = std::min(logits.size(), (b + 1) * block);
-    float top = minus_infinity;
-    float bad = 0.0f;
-    for (std::size_t i = b * block; i < end; ++i) {
-      top = logits[i] > top ? logits[i] : top;
-      bad += logits[i] == minus_infinity ? 0.0f : logits[i] - logits[i];
-    }
-    best[b] = top;
-    poison += bad;
-    row_best = std::max(row_best, top);
-  }
-  return poison == 0.0f && row_best > minus_infinity;
 }
 
 std::int32_t argmax(std::span<const float> logits, const std::vector<float>& best) {
@@ -96,20 +58,11 @@ void collect_best(std::span<const float> logits, std::size_t k, sample_scratch& 
   s.candidates.resize(kept);
 }
 
-/// Sum of e^((x - best) / temperature), by block in scratch.block_sum; one order for every instruction set.
+/// Sum of e^((x - best) / temperature), by block in scratch.block_sum.
 double exponential_sum(std::span<const float> logits, float best, float per_temperature, sample_scratch& s) {
-  s.block_sum.assign(s.block_best.size(), 0.0f);
-  double total = 0;
-  for (std::size_t b = 0; b < s.block_sum.size(); ++b) {
-    const std::size_t end = std::min(logits.size(), (b + 1) * block);
-    float lanes[block] = {};
-    for (std::size_t i = b * block; i < end; ++i) lanes[i - b * block] = exp_of_negative((logits[i] - best) * per_temperature);
-    for (std::size_t half = block / 2; half > 0; half /= 2)
-      for (std::size_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-    s.block_sum[b] = lanes[0];
-    total += static_cast<double>(lanes[0]);
-  }
-  return total;
+  s.block_sum.resize(s.block_best.size());
+  return s.kernels->exponential_sums(logits.data(), static_cast<std::int64_t>(logits.size()), best, per_temperature,
+                                     s.block_sum.data());
 }
 
 /// In [0, 1), 53 bits.
@@ -202,7 +155,8 @@ std::array<std::uint32_t, 4> philox(std::uint64_t key, std::uint64_t counter) no
 sampled sample_row(std::span<float> logits, const sampling_row& how, sample_scratch& s) {
   sampled pick;
   penalise(logits, how);
-  if (!find_block_best(logits, s.block_best)) return pick;
+  s.block_best.resize((logits.size() + block - 1) / block);
+  if (!s.kernels->block_best(logits.data(), static_cast<std::int64_t>(logits.size()), s.block_best.data())) return pick;
   const float best = *std::max_element(s.block_best.begin(), s.block_best.end());
   pick.id = how.temperature > 0 ? draw(logits, how, best, s) : argmax(logits, s.block_best);
   if (how.top_logprobs >= 0) {

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/cpu/kernel_set.hpp"
 #include "kernels/sampling.hpp"
 
 namespace troupe::kernels {
@@ -16,6 +17,7 @@ std::array<std::uint32_t, 4> philox(std::uint64_t key, std::uint64_t counter) no
 
 /// Reused between calls so that sampling allocates nothing once warm. One per thread.
 struct sample_scratch {
+  const kernel_set* kernels = &scalar_kernels();  ///< for the passes over a whole row
   struct candidate {
     float logit;
     std::int32_t id;

@@ -30,12 +30,13 @@ constexpr std::int64_t width = 16;
 #include "kernels/cpu/vector_attention.hpp"
 #include "kernels/cpu/vector_products.hpp"
 #include "kernels/cpu/vector_rows.hpp"
+#include "kernels/cpu/vector_sampling.hpp"
 
 namespace troupe::kernels {
 namespace {
 
-constexpr kernel_set vector_set{vec::which, vec::vectors_at_once, quantise, bf16_conversion<vec>(), rms_norm, silu_mul,
-                                product,    attend,               merge,    store_f16};
+constexpr kernel_set vector_set{vec::which, vec::vectors_at_once, quantise, bf16_conversion<vec>(), rms_norm, silu_mul, block_best,
+                                exponential_sums, product, attend, merge, store_f16};
 
 }  // namespace
 }  // namespace troupe::kernels

@@ -75,6 +75,35 @@ void expect_distribution(const std::vector<float>& logits, sampling_row how, int
 
 }  // namespace
 
+TEST_CASE("the passes over a row give the same bits on every instruction set") {
+  for (const std::size_t n : {1u, 15u, 32u, 33u, 1000u, 4099u}) {
+    std::vector<float> logits = random_logits(n, 77, 20.0f);
+    logits[n / 2] = -INFINITY;
+    logits.back() = 300.0f;
+    const auto count = static_cast<std::int64_t>(n);
+    const std::size_t blocks = (n + 31) / 32;
+    std::vector<float> best(blocks), sums(blocks);
+    REQUIRE(scalar_kernels().block_best(logits.data(), count, best.data()));
+    const double total = scalar_kernels().exponential_sums(logits.data(), count, 300.0f, 0.7f, sums.data());
+    for (const isa which : available_isas()) {
+      INFO(to_string(which) << " " << n);
+      std::vector<float> found(blocks), found_sums(blocks);
+      const kernel_set& set = kernels_for(which);
+      CHECK(set.block_best(logits.data(), count, found.data()));
+      CHECK(set.exponential_sums(logits.data(), count, 300.0f, 0.7f, found_sums.data()) == total);
+      CHECK(found == best);
+      CHECK(found_sums == sums);
+      for (const float poison : {NAN, INFINITY}) {
+        std::vector<float> bad = logits;
+        bad[n - 1] = poison;
+        CHECK_FALSE(set.block_best(bad.data(), count, found.data()));
+      }
+      const std::vector<float> nothing(n, -INFINITY);
+      CHECK_FALSE(set.block_best(nothing.data(), count, found.data()));
+    }
+  }
+}
+
 TEST_CASE("philox gives the published answers") {
   // Known answers of the authors' Random123 for philox4x32-10: counter 0, key 0; and all ones.
   REQUIRE(philox(0, 0) == std::array<std::uint32_t, 4>{0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u});

@@ -1,0 +1,31 @@
+// What sampling's passes over a row share with each instruction set's text of them: the size of a block, and one
+// exponential. Knows no sampling.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+
+namespace troupe::kernels {
+
+constexpr std::int64_t sample_block = 32;
+
+/// e^x for x <= 0, relative error under 2e-7; below -87 it is 0. Plain arithmetic in a fixed order, so that every
+/// instruction set gives the same bits; written so that compilers vectorise loops over it. 2^n * p(r), |r| <= ln2/2,
+/// p the Cephes single-precision polynomial.
+inline float exp_of_negative(float x) noexcept {
+  const float clamped = std::max(x, -87.0f);
+  const float n = (clamped * 1.44269504f + 12582912.0f) - 12582912.0f;  // round to nearest
+  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const float scale = std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
+  return x < -87.0f ? 0.0f : p * scale;
+}
+
+}  // namespace troupe::kernels

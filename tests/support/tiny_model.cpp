@@ -100,9 +100,11 @@ std::uint32_t number_of(dtype type) {
 /// Adds tensors with a seed of their own each.
 class tensor_adder {
 public:
-  tensor_adder(gguf_writer& file, std::uint64_t seed) : file_(file), seeds_(seed) {}
+  tensor_adder(gguf_writer& file, const tiny_model_options& options)
+      : file_(file), seeds_(options.seed), mix_(options.mix) {}
 
   void matrix(const std::string& name, dtype type, std::int64_t rows, std::int64_t cols, std::int64_t zero_rows = 0) {
+    if (!mix_.empty()) type = mix_[next_++ % mix_.size()];
     const float deviation = 1.0f / std::sqrt(static_cast<float>(cols));
     std::string bytes = random_rows(type, rows, cols, deviation, seeds_.next());
     bytes.replace(0, static_cast<std::size_t>(zero_rows * memory::row_size(type, cols)),
@@ -120,6 +122,8 @@ public:
 private:
   gguf_writer& file_;
   random_numbers seeds_;
+  const std::vector<dtype>& mix_;
+  std::size_t next_ = 0;
 };
 
 }  // namespace
@@ -129,7 +133,7 @@ gguf_writer make_tiny_model(const tiny_model_options& o) {
   add_shape(file, o);
   if (o.vocabulary) add_vocabulary(file);
   else file.add<std::string>("tokenizer.ggml.model", "none");
-  tensor_adder add(file, o.seed);
+  tensor_adder add(file, o);
   const std::int64_t never_wins = o.may_end ? 0 : 3;
   add.matrix("token_embd.weight", o.embedding, o.embedding_rows, o.width, o.tied ? never_wins : 0);
   if (!o.tied) add.matrix("output.weight", o.embedding, o.embedding_rows, o.width, never_wins);

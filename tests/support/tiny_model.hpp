@@ -22,6 +22,7 @@ struct tiny_model_options {
   std::int32_t context = 512;
   memory::dtype weights = memory::dtype::q4_0;     ///< of the layers' matrices
   memory::dtype embedding = memory::dtype::q8_0;   ///< of token_embd (and of output, if untied)
+  std::vector<memory::dtype> mix = {};  ///< if any: all matrices take these types in turn instead
   bool tied = true;
   bool vocabulary = true;      ///< false: tokenizer model "none", as files for timing have
   bool may_end = false;        ///< false: end tokens never win, so greedy text runs to its limit

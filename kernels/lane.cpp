@@ -1,7 +1,21 @@
-// What composite ops do where no back end has something better. Knows no device.
+// What steps and composite ops do where no back end has something better. Knows no device.
 #include "kernels/lane.hpp"
 
+#include <cstring>
+
 namespace troupe::kernels {
+
+result<void> lane::write(const memory::buffer& to, std::int64_t offset, std::span<const std::byte> from) {
+  if (!from.empty()) std::memcpy(static_cast<std::byte*>(to.data()) + offset, from.data(), from.size());
+  return {};
+}
+
+result<matrix> lane::pack_table(const tensor_view& table, bool) { return pack({&table, 1}); }
+
+result<step_ticket> lane::begin_step(step_space*, const step_batch& batch, const step_ops& ops) {
+  ops(batch);
+  return step_ticket{0};
+}
 
 void lane::norm_linear(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, tensor_view scratch,
                        tensor_view out) {

@@ -1,18 +1,20 @@
 // The op interface: what a model's forward() may ask of a device. One lane is one ordered execution queue
 // (a team of CPU threads, a CUDA stream); ops run in the order of the calls. Knows no model and no file format.
 //
-// Shapes: T = rows (tokens) of the step, all activations f32 unless said otherwise. Threads: a lane is driven by
-// one thread at a time. Errors: shapes are the caller's contract (checked in Debug); allocation returns result.
+// Shapes: T = rows (tokens) of the step; the residual stream and logits are f32, other activations activation_type().
+// Threads: a lane is driven by one thread at a time, but for wait_step. Errors: shapes are the caller's contract
+// (checked in Debug); allocation returns result.
 // Row results do not depend on the other rows of the batch, on chunking or on the number of threads.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 
 #include <troupe/result.hpp>
 
-#include "kernels/sampling.hpp"
+#include "kernels/step_batch.hpp"
 #include "memory/buffer.hpp"
 #include "memory/tensor_view.hpp"
 
@@ -47,15 +49,6 @@ public:
   std::int32_t blocks = 0;
 };
 
-/// One sequence's rows within a step: rows [first_row, first_row + rows) are its tokens at positions
-/// past, past + 1, ...; `blocks` is its block table and covers past + rows tokens.
-struct sequence_rows {
-  std::int32_t first_row = 0;
-  std::int32_t rows = 0;
-  std::int32_t past = 0;
-  std::span<const std::int32_t> blocks;
-};
-
 struct rope_shape {
   float base = 10000.0f;
   std::int32_t dims = 0;              ///< rotated dimensions of a head
@@ -69,10 +62,33 @@ public:
 
   // --- memory -------------------------------------------------------------------------------------------------
   virtual result<memory::buffer> allocate(std::int64_t bytes) = 0;
+  /// Copies host bytes to `offset` of a buffer that this lane allocated.
+  virtual result<void> write(const memory::buffer& to, std::int64_t offset, std::span<const std::byte> from);
+  /// What a computed tensor holds, readable by the host until the lane's next call. Waits for the steps begun.
+  virtual result<tensor_view> host_view(tensor_view of) { return of; }
+  /// Of all activations but the residual stream and logits.
+  virtual memory::dtype activation_type() const { return memory::dtype::f32; }
   /// Stacks `parts` (equal cols) into one matrix, so that inputs are read and quantised once (Q|K|V, gate|up).
   virtual result<matrix> pack(std::span<const tensor_view> parts) = 0;
+  /// An embedding: what `embed` looks rows up in, and `linear` multiplies with where the model's head is `tied` to it.
+  virtual result<matrix> pack_table(const tensor_view& table, bool tied);
   virtual std::int64_t kv_block_bytes(const kv_shape& shape) const = 0;
   virtual result<std::unique_ptr<kv_arena>> make_kv(const kv_shape& shape, std::int32_t blocks) = 0;
+
+  // --- steps --------------------------------------------------------------------------------------------------
+  // Steps begin in order, and end in that order. What follows is a CPU's way: a step has ended when begin_step returns.
+
+  /// Null where the lane needs none.
+  virtual result<std::unique_ptr<step_space>> make_steps(const step_limits&) { return std::unique_ptr<step_space>(); }
+  /// Calls ops(batch), or repeats what they did for another batch of such sizes. A device may call them with a batch
+  /// padded to a round size, and has only queued them on return. At most steps_in_flight() at once; the batch's `picks`
+  /// live until the step's end, all else until the return.
+  virtual result<step_ticket> begin_step(step_space* space, const step_batch& batch, const step_ops& ops);
+  /// Returns when the step is computed, or failed. Any thread.
+  virtual void wait_step(step_ticket) {}
+  /// The oldest step begun is over (waits for it): its picks are set.
+  virtual result<void> end_step() { return {}; }
+  virtual std::int32_t steps_in_flight() const { return 1; }
 
   // --- ops ----------------------------------------------------------------------------------------------------
   /// out[T, cols] = rows `ids` of table
@@ -97,6 +113,7 @@ public:
   /// Composite, default = silu_mul into `scratch`, then linear_add: out += (silu(gate) * up) . w^T
   virtual void silu_linear_add(tensor_view gate_up, const packed_matrix& w, tensor_view scratch, tensor_view out);
   /// Samples one token from each row of logits[R, vocab]; may overwrite logits. rows[r] and picks[r] belong to row r.
+  /// Within a step: rows and picks are the batch's.
   virtual void sample(tensor_view logits, std::span<const sampling_row> rows, std::span<sampled> picks) = 0;
 };
 

@@ -48,12 +48,19 @@ result<evaluator> evaluator::create(std::shared_ptr<const loaded_model> model, k
   constexpr std::int32_t per_block = kernels::kv_shape::block_tokens;
   auto kv = lane.make_kv(model->shape().kv(), (capacity - 1) / per_block + 1);
   if (!kv) return std::move(kv).why();
-  return evaluator(std::move(model), lane, *std::move(scratch), *std::move(kv), capacity);
+  auto steps = lane.make_steps({scratch->max_rows(), 1, scratch->max_sample_rows(), capacity, 1});
+  if (!steps) return std::move(steps).why();
+  return evaluator(std::move(model), lane, *std::move(scratch), *std::move(kv), *std::move(steps), capacity);
 }
 
 evaluator::evaluator(std::shared_ptr<const loaded_model> model, kernels::lane& lane, forward_scratch scratch,
-                     std::unique_ptr<kernels::kv_arena> kv, std::int32_t capacity)
-    : model_(std::move(model)), lane_(&lane), scratch_(std::move(scratch)), kv_(std::move(kv)), capacity_(capacity) {
+                     std::unique_ptr<kernels::kv_arena> kv, std::unique_ptr<kernels::step_space> steps, std::int32_t capacity)
+    : model_(std::move(model)),
+      lane_(&lane),
+      scratch_(std::move(scratch)),
+      kv_(std::move(kv)),
+      steps_(std::move(steps)),
+      capacity_(capacity) {
   blocks_.resize(static_cast<std::size_t>(kv_->blocks));
   std::iota(blocks_.begin(), blocks_.end(), 0);
   rows_.resize(static_cast<std::size_t>(scratch_.max_rows()));
@@ -75,12 +82,17 @@ result<void> evaluator::check(std::span<const std::int32_t> ids, std::int64_t to
   return {};
 }
 
-memory::tensor_view evaluator::run(std::span<const std::int32_t> ids, std::int32_t past, bool all) {
+result<memory::tensor_view> evaluator::run(std::span<const std::int32_t> ids, std::int32_t past, bool all) {
   const auto rows = static_cast<std::int32_t>(ids.size());
   const kernels::sequence_rows sequence{0, rows, past, blocks_};
   const std::span<const std::int32_t> every(rows_.data(), ids.size());
   const step_batch batch{ids, {&sequence, 1}, all ? every : every.last(1)};
-  return model_->network->forward(*lane_, {0, model_->shape().layers}, batch, scratch_, *kv_);
+  auto begun = lane_->begin_step(steps_.get(), batch, [this](const step_batch& b) {
+    model_->network->forward(*lane_, {0, model_->shape().layers}, b, scratch_, *kv_);
+  });
+  if (!begun) return std::move(begun).why();
+  if (auto ended = lane_->end_step(); !ended) return std::move(ended).why();
+  return lane_->host_view(scratch_.logits(static_cast<std::int64_t>(batch.sample_rows.size())));
 }
 
 template <class Visit>
@@ -89,7 +101,9 @@ result<void> evaluator::each_position(std::span<const std::int32_t> ids, std::in
   for (std::size_t at = 0; at < ids.size(); at += chunk) {
     const auto part = ids.subspan(at, std::min(chunk, ids.size() - at));
     const bool wanted = static_cast<std::int64_t>(at + part.size()) > first;
-    const auto logits = run(part, static_cast<std::int32_t>(at), wanted);
+    const auto ran = run(part, static_cast<std::int32_t>(at), wanted);
+    if (!ran) return ran.why();
+    const memory::tensor_view& logits = *ran;
     for (std::int64_t row = 0; wanted && row < logits.rows; ++row) {
       const std::int64_t position = static_cast<std::int64_t>(at) + row;
       if (position < first) continue;
@@ -123,7 +137,9 @@ result<greedy_tokens> evaluator::continue_greedily(std::span<const std::int32_t>
   greedy_tokens answer;
   memory::tensor_view logits;
   for (std::size_t at = 0; at < ids.size(); at += chunk) {
-    logits = run(ids.subspan(at, std::min(chunk, ids.size() - at)), static_cast<std::int32_t>(at), false);
+    auto ran = run(ids.subspan(at, std::min(chunk, ids.size() - at)), static_cast<std::int32_t>(at), false);
+    if (!ran) return std::move(ran).why();
+    logits = *ran;
   }
   for (std::int32_t i = 0; i < count; ++i) {
     const logits_row row(logits.f32(), static_cast<std::size_t>(logits.cols));
@@ -131,7 +147,10 @@ result<greedy_tokens> evaluator::continue_greedily(std::span<const std::int32_t>
     const auto best = best_of(row, 2, 0.0);
     answer.greedy.push_back(best.front().first);
     answer.margin.push_back(best.size() > 1 ? best[0].second - best[1].second : 0.0f);
-    if (i + 1 < count) logits = run({&best.front().first, 1}, static_cast<std::int32_t>(ids.size()) + i, false);
+    if (i + 1 == count) break;
+    auto ran = run({&best.front().first, 1}, static_cast<std::int32_t>(ids.size()) + i, false);
+    if (!ran) return std::move(ran).why();
+    logits = *ran;
   }
   return answer;
 }

@@ -34,7 +34,7 @@ struct perplexity_score {
 
 /// One sequence at a time, on the caller's thread, with a KV arena of its own. The lane outlives it.
 /// Errors of all calls: invalid_argument (no ids, an id outside the vocabulary), context_length_exceeded (more than
-/// the capacity), numeric (logits that are NaN or only -inf).
+/// the capacity), numeric (logits that are NaN or only -inf), those of the lane's steps.
 class evaluator {
 public:
   /// Room for `capacity` tokens (at most the model's context), run in chunks of `chunk` rows.
@@ -50,10 +50,10 @@ public:
 
 private:
   evaluator(std::shared_ptr<const loaded_model> model, kernels::lane& lane, forward_scratch scratch,
-            std::unique_ptr<kernels::kv_arena> kv, std::int32_t capacity);
+            std::unique_ptr<kernels::kv_arena> kv, std::unique_ptr<kernels::step_space> steps, std::int32_t capacity);
   result<void> check(std::span<const std::int32_t> ids, std::int64_t tokens) const;
   /// Logits of the rows of `ids` at positions past..; only of the last where !all. At most one chunk.
-  memory::tensor_view run(std::span<const std::int32_t> ids, std::int32_t past, bool all);
+  result<memory::tensor_view> run(std::span<const std::int32_t> ids, std::int32_t past, bool all);
   /// Calls visit(position, logits row) for each position of `ids`, from `first` on.
   template <class Visit>
   result<void> each_position(std::span<const std::int32_t> ids, std::int64_t first, Visit visit);
@@ -62,6 +62,7 @@ private:
   kernels::lane* lane_;
   forward_scratch scratch_;
   std::unique_ptr<kernels::kv_arena> kv_;
+  std::unique_ptr<kernels::step_space> steps_;
   std::vector<std::int32_t> blocks_;
   std::vector<std::int32_t> rows_;  ///< 0, 1, 2, ...
   std::int32_t capacity_;

@@ -15,36 +15,37 @@ result<forward_scratch> forward_scratch::create(kernels::lane& lane, const model
     memory::tensor_view* view;
     std::int64_t rows;
     std::int64_t cols;
+    memory::dtype type;
+    // Rows start on cache lines, so that no two threads write one line.
+    std::int64_t stride() const noexcept { return (memory::row_size(type, cols) + 63) / 64 * 64; }
   };
   const std::int64_t rows = max_rows;
   const std::int64_t sampled = max_sample_rows;
-  const part parts[] = {{&scratch.hidden_, rows, shape.width},
-                        {&scratch.normed_, rows, shape.width},
-                        {&scratch.qkv_, rows, shape.qkv_width()},
-                        {&scratch.attended_, rows, shape.attention_width()},
-                        {&scratch.gate_up_, rows, 2 * std::int64_t{shape.feed_forward}},
-                        {&scratch.gated_, rows, shape.feed_forward},
-                        {&scratch.sampled_, sampled, shape.width},
-                        {&scratch.logits_, sampled, shape.vocabulary}};
-  // Rows start on cache lines, so that no two threads write one line. Sizes of a shape are below 2^31 each and rows
-  // below 2^31: each product is below 2^62, and a sum that is too large for the lane fails there.
-  constexpr std::int64_t line_floats = 16;
-  std::int64_t floats = 0;
+  const memory::dtype own = lane.activation_type();
+  const part parts[] = {{&scratch.hidden_, rows, shape.width, memory::dtype::f32},
+                        {&scratch.normed_, rows, shape.width, own},
+                        {&scratch.qkv_, rows, shape.qkv_width(), own},
+                        {&scratch.attended_, rows, shape.attention_width(), own},
+                        {&scratch.gate_up_, rows, 2 * std::int64_t{shape.feed_forward}, own},
+                        {&scratch.gated_, rows, shape.feed_forward, own},
+                        {&scratch.sampled_, sampled, shape.width, own},
+                        {&scratch.logits_, sampled, shape.vocabulary, memory::dtype::f32}};
+  // Sizes of a shape are below 2^31 each and rows below 2^31: each product is below 2^62, and a sum that is too large
+  // for the lane fails there.
+  std::int64_t total = 0;
   for (const part& p : parts) {
-    const std::int64_t stride = (p.cols + line_floats - 1) / line_floats * line_floats;
-    if (stride > (std::numeric_limits<std::int64_t>::max() / 8 - floats) / p.rows) {
+    if (p.stride() > (std::numeric_limits<std::int64_t>::max() / 2 - total) / p.rows) {
       return error{errc::out_of_memory, "activations of so many rows do not fit any memory", {}};
     }
-    floats += stride * p.rows;
+    total += p.stride() * p.rows;
   }
-  auto bytes = lane.allocate(floats * 4);
+  auto bytes = lane.allocate(total);
   if (!bytes) return std::move(bytes).why();
   scratch.bytes_ = *std::move(bytes);
-  auto* at = static_cast<float*>(scratch.bytes_.data());
+  auto* at = static_cast<std::byte*>(scratch.bytes_.data());
   for (const part& p : parts) {
-    const std::int64_t stride = (p.cols + line_floats - 1) / line_floats * line_floats;
-    *p.view = {at, memory::dtype::f32, p.rows, p.cols, stride * 4};
-    at += stride * p.rows;
+    *p.view = {at, p.type, p.rows, p.cols, p.stride()};
+    at += p.stride() * p.rows;
   }
   return scratch;
 }

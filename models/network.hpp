@@ -40,12 +40,7 @@ struct layer_range {
   std::int32_t last = 0;
 };
 
-/// The rows of one step. Ids lie in [0, vocabulary); each row belongs to exactly one sequence.
-struct step_batch {
-  std::span<const std::int32_t> ids;                    ///< [T]
-  std::span<const kernels::sequence_rows> sequences;
-  std::span<const std::int32_t> sample_rows;            ///< rows whose logits are wanted, ascending
-};
+using kernels::step_batch;
 
 /// Activations of one lane, allocated once for the largest step. Used by one forward at a time.
 class forward_scratch {
@@ -57,7 +52,7 @@ public:
   std::int32_t max_rows() const noexcept { return static_cast<std::int32_t>(hidden_.rows); }
   std::int32_t max_sample_rows() const noexcept { return static_cast<std::int32_t>(logits_.rows); }
 
-  /// Views of the first rows of each activation, all f32.
+  /// Views of the first rows of each activation; hidden and logits f32, the others as the lane computes.
   memory::tensor_view hidden(std::int64_t rows) const noexcept { return hidden_.slice_rows(0, rows); }    ///< [T, width]
   memory::tensor_view normed(std::int64_t rows) const noexcept { return normed_.slice_rows(0, rows); }    ///< [T, width]
   memory::tensor_view qkv(std::int64_t rows) const noexcept { return qkv_.slice_rows(0, rows); }          ///< [T, qkv]

@@ -40,11 +40,22 @@ result<kernels::matrix> weight_reader::matrix(std::initializer_list<weight_name>
     views.push_back(*view);
   }
   auto packed = lane_.pack(views);
-  if (!packed) {
-    return error{packed.why().code, file_.name() + ": tensor \"" + parts.begin()->name + "\": " + packed.why().text, {}};
-  }
+  if (!packed) return about(parts.begin()->name, packed.why());
   for (const weight_name& part : parts) done(part.name);
   return packed;
+}
+
+result<kernels::matrix> weight_reader::table(const weight_name& name, std::int64_t cols, bool tied) {
+  auto view = take(name.name, name.rows, cols);
+  if (!view) return std::move(view).why();
+  auto packed = lane_.pack_table(*view, tied);
+  if (!packed) return about(name.name, packed.why());
+  done(name.name);
+  return packed;
+}
+
+error weight_reader::about(const std::string& tensor, const error& why) const {
+  return {why.code, file_.name() + ": tensor \"" + tensor + "\": " + why.text, {}};
 }
 
 result<std::vector<float>> weight_reader::vector(const std::string& name, std::int64_t size) {

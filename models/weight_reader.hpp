@@ -30,6 +30,8 @@ public:
 
   /// The tensors stacked into one [sum of rows, cols]. Types may differ only where the lane can stack them.
   result<kernels::matrix> matrix(std::initializer_list<weight_name> parts, std::int64_t cols);
+  /// An embedding [rows, cols]; tied: it is the output head too.
+  result<kernels::matrix> table(const weight_name& name, std::int64_t cols, bool tied);
   /// `size` finite floats, from F32, F16 or BF16.
   result<std::vector<float>> vector(const std::string& name, std::int64_t size);
 
@@ -40,6 +42,7 @@ public:
 private:
   result<memory::tensor_view> take(const std::string& name, std::int64_t rows, std::int64_t cols);
   void done(const std::string& name);
+  error about(const std::string& tensor, const error& why) const;
 
   const gguf_file& file_;
   kernels::lane& lane_;

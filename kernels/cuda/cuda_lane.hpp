@@ -8,6 +8,8 @@
 
 #include <troupe/result.hpp>
 
+#include "kernels/lane.hpp"
+
 namespace troupe::kernels::cuda {
 
 /// What `troupe doctor` shows and `--device auto` asks.
@@ -28,5 +30,9 @@ bool built_with_cuda() noexcept;
 /// The device that a lane would use. Errors: unsupported (a build without CUDA; a device that this build has no kernels
 /// for), not_found (no driver or no device), internal.
 result<device_facts> find_device();
+
+/// A lane on the device that find_device describes. The process's first lane takes a second: the driver starts.
+/// Errors: those of find_device.
+result<std::unique_ptr<lane>> make_cuda_lane();
 
 }  // namespace troupe::kernels::cuda

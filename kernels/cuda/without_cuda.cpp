@@ -5,8 +5,13 @@ namespace troupe::kernels::cuda {
 
 bool built_with_cuda() noexcept { return false; }
 
-result<device_facts> find_device() {
-  return error{errc::unsupported, "This build has no CUDA lane; configure with -DTROUPE_CUDA=ON where nvcc is installed.", "device"};
+namespace {
+error absent() {
+  return {errc::unsupported, "This build has no CUDA lane; configure with -DTROUPE_CUDA=ON where nvcc is installed.", "device"};
 }
+}  // namespace
+
+result<device_facts> find_device() { return absent(); }
+result<std::unique_ptr<lane>> make_cuda_lane() { return absent(); }
 
 }  // namespace troupe::kernels::cuda

@@ -3,7 +3,7 @@
 #include "models/llama/llama_load.hpp"
 
 #include <cmath>
-#include <cstring>
+#include <span>
 #include <utility>
 
 #include "models/llama/llama.hpp"
@@ -83,19 +83,21 @@ public:
   static result<norm_shelf> create(kernels::lane& lane, std::int64_t vectors, std::int64_t width) {
     auto bytes = lane.allocate(vectors * width * 4);
     if (!bytes) return std::move(bytes).why();
-    return norm_shelf(*std::move(bytes), width);
+    return norm_shelf(lane, *std::move(bytes), width);
   }
   result<memory::tensor_view> add(weight_reader& reader, const std::string& name) {
     auto values = reader.vector(name, width_);
     if (!values) return std::move(values).why();
-    auto* at = static_cast<float*>(bytes_.data()) + next_++ * width_;
-    std::memcpy(at, values->data(), values->size() * sizeof(float));
-    return memory::tensor_view{at, memory::dtype::f32, 1, width_, width_ * 4};
+    const std::int64_t offset = next_++ * width_ * 4;
+    if (auto r = lane_->write(bytes_, offset, std::as_bytes(std::span(*values))); !r) return std::move(r).why();
+    return memory::tensor_view{static_cast<std::byte*>(bytes_.data()) + offset, memory::dtype::f32, 1, width_, width_ * 4};
   }
   memory::buffer release() && { return std::move(bytes_); }
 
 private:
-  norm_shelf(memory::buffer bytes, std::int64_t width) : bytes_(std::move(bytes)), width_(width) {}
+  norm_shelf(kernels::lane& lane, memory::buffer bytes, std::int64_t width)
+      : lane_(&lane), bytes_(std::move(bytes)), width_(width) {}
+  kernels::lane* lane_;
   memory::buffer bytes_;
   std::int64_t width_;
   std::int64_t next_ = 0;
@@ -164,14 +166,15 @@ result<std::unique_ptr<const network>> load_llama(const gguf_file& file, kernels
   if (!norms) return std::move(norms).why();
   llama_weights weights;
   const weight_name embedding{"token_embd.weight", shape.vocabulary};
-  if (auto r = assign(weights.embedding, reader.matrix({embedding}, shape.width)); !r) return std::move(r).why();
+  const bool tied = !reader.has("output.weight");
+  if (auto r = assign(weights.embedding, reader.table(embedding, shape.width, tied)); !r) return std::move(r).why();
   for (std::int32_t i = 0; i < shape.layers; ++i) {
     llama_layer layer;  // grows with the layers that are really there, whatever block_count claims
     if (auto r = load_layer(reader, *norms, shape, i, layer); !r) return std::move(r).why();
     weights.layers.push_back(std::move(layer));
   }
   if (auto r = assign(weights.output_norm, norms->add(reader, "output_norm.weight")); !r) return std::move(r).why();
-  if (reader.has("output.weight")) {
+  if (!tied) {
     if (auto r = assign(weights.head, reader.matrix({{"output.weight", shape.vocabulary}}, shape.width)); !r) return std::move(r).why();
   }
   if (auto r = reader.refuse_unread(); !r) return std::move(r).why();

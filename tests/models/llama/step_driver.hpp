@@ -31,6 +31,9 @@ public:
     auto kv = lane.make_kv(model.shape().kv(), each * sequences);
     REQUIRE(kv.ok());
     kv_ = *std::move(kv);
+    auto steps = lane.make_steps({max_rows, sequences, max_rows, each * 16, 1});
+    REQUIRE(steps.ok());
+    steps_ = *std::move(steps);
     std::vector<std::int32_t> blocks(static_cast<std::size_t>(each * sequences));
     std::iota(blocks.begin(), blocks.end(), 0);
     std::shuffle(blocks.begin(), blocks.end(), std::mt19937(5));
@@ -50,8 +53,14 @@ public:
     }
     std::vector<std::int32_t> all(ids.size());
     std::iota(all.begin(), all.end(), 0);
-    const auto logits = model_.network->forward(lane_, range, {ids, sequences, all}, *scratch_, *kv_);
+    auto begun = lane_.begin_step(steps_.get(), {ids, sequences, all}, [&](const models::step_batch& batch) {
+      model_.network->forward(lane_, range, batch, *scratch_, *kv_);
+    });
+    REQUIRE(begun.ok());
+    REQUIRE(lane_.end_step().ok());
     std::vector<std::vector<float>> out;
+    if (range.last != model_.shape().layers) return out;
+    const auto logits = lane_.host_view(scratch_->logits(static_cast<std::int64_t>(ids.size()))).value_or_throw();
     for (std::int64_t r = 0; r < logits.rows; ++r) out.emplace_back(logits.f32(r), logits.f32(r) + logits.cols);
     return out;
   }
@@ -62,6 +71,7 @@ private:
   kernels::lane& lane_;
   std::unique_ptr<models::forward_scratch> scratch_;
   std::unique_ptr<kernels::kv_arena> kv_;
+  std::unique_ptr<kernels::step_space> steps_;
   std::vector<std::int32_t> past_;
   std::vector<std::vector<std::int32_t>> tables_;
 };

@@ -1,0 +1,66 @@
+// A step's batch on its way to the device and its picks on their way back, without a copy command: the host writes a
+// record into pinned memory, the step's first kernel reads it into the tables, the last one writes the picks back.
+// Knows no op.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/cuda/device.hpp"
+#include "kernels/cuda/step_tables.hpp"
+#include "kernels/lane.hpp"
+
+namespace troupe::kernels::cuda {
+
+/// One owner's tables and a ring of records. The kernels count steps as the host does, so that a captured graph finds
+/// its record: step n uses record n % records.
+class step_buffers {
+public:
+  static constexpr std::int32_t records = 4;  ///< more than steps in flight
+
+  static result<step_buffers> create(const step_limits& limits);
+
+  const step_limits& limits() const noexcept { return limits_; }
+  /// Device pointers, and the host sizes given.
+  step_tables tables(std::int32_t rows, std::int32_t sequences, std::int32_t samples, std::int32_t longest) const;
+  /// Where sampling puts its choices, [R].
+  std::int32_t* picks() const noexcept { return state_.as<std::int32_t>() + picks_at_; }
+
+  /// Writes the record of the next step: the batch padded to `bucket` rows, sequences and samples (0: as it is).
+  /// Block tables are compared with what the device has; only changes travel. The record that it overwrites must be of
+  /// a step that has ended.
+  void write(const step_batch& batch, std::int32_t bucket);
+  /// Queue the first and the last kernel of a step.
+  void read_on(cudaStream_t on, std::int32_t bucket) const;
+  void publish_on(cudaStream_t on) const;
+  /// The choices of step `number`, once it is computed.
+  const std::int32_t* published(std::uint64_t number) const noexcept;
+  /// Of the step written last.
+  std::uint64_t number() const noexcept { return written_ - 1; }
+
+private:
+  /// Numbers for the state's offset `to`, then zeros up to `padded`.
+  void add(std::int32_t to, std::span<const std::int32_t> values, std::int32_t padded);
+  void add_table(std::int32_t sequence, std::span<const std::int32_t> blocks);
+
+  step_limits limits_;
+  std::int32_t table_stride_ = 0;
+  // Offsets in the device's state, in ints.
+  std::int32_t ids_at_ = 0, row_sequence_at_ = 0, row_position_at_ = 0, first_row_at_ = 0, row_count_at_ = 0, past_at_ = 0,
+               sample_rows_at_ = 0, sample_slots_at_ = 0, last_ids_at_ = 0, picks_at_ = 0, block_tables_at_ = 0;
+  device_buffer state_;
+  pinned_buffer records_;
+  pinned_buffer published_;
+  std::int32_t most_pieces_ = 0;
+  std::int32_t record_ints_ = 0;
+  std::uint64_t written_ = 0;
+  // The record being written.
+  std::int32_t* record_ = nullptr;
+  std::int32_t pieces_ = 0;
+  std::int32_t payload_ = 0;
+  std::vector<std::int32_t> shadow_;  ///< the device's block tables as of the last record
+  std::vector<std::int32_t> row_sequence_, row_position_, numbers_;
+};
+
+}  // namespace troupe::kernels::cuda

@@ -1,0 +1,105 @@
+// The same model on the device and on the CPU: logits of prompts, chunks, mixed batches and graph-replayed decodes.
+#include <cmath>
+#include <random>
+
+#include "kernels/cpu/cpu_lane.hpp"
+#include "support/catch.hpp"
+#include "support/gpu.hpp"
+#include "tests/models/llama/exact_lane.hpp"
+#include "tests/models/llama/step_driver.hpp"
+#include "tests/support/tiny_model.hpp"
+
+using namespace troupe;
+using memory::dtype;
+using test::step_rows;
+
+namespace {
+
+using rows_of_logits = std::vector<std::vector<float>>;
+
+std::vector<std::int32_t> some_ids(std::size_t count, std::mt19937& random) {
+  std::vector<std::int32_t> ids(count);
+  for (auto& id : ids) id = static_cast<std::int32_t>(random() % test::tiny_vocabulary_size);
+  return ids;
+}
+
+/// ||a - b|| / ||b|| over all rows.
+double distance(const rows_of_logits& found, const rows_of_logits& expected) {
+  REQUIRE(found.size() == expected.size());
+  double off = 0;
+  double size = 0;
+  for (std::size_t r = 0; r < found.size(); ++r)
+    for (std::size_t i = 0; i < found[r].size(); ++i) {
+      off += std::pow(double(found[r][i]) - expected[r][i], 2);
+      size += std::pow(double(expected[r][i]), 2);
+    }
+  return std::sqrt(off / size);
+}
+
+std::shared_ptr<const models::loaded_model> load(const std::string& path, kernels::lane& lane) {
+  auto model = models::load_model(path, lane);
+  INFO((model.ok() ? "" : model.why().text));
+  REQUIRE(model.ok());
+  return *std::move(model);
+}
+
+/// Three sequences: whole prompts and chunks beside decodes, then decodes alone.
+std::vector<std::vector<step_rows>> some_steps(std::mt19937& random) {
+  std::vector<std::vector<step_rows>> steps;
+  steps.push_back({{0, some_ids(37, random)}});
+  steps.push_back({{0, some_ids(1, random)}, {1, some_ids(19, random)}});
+  steps.push_back({{0, some_ids(1, random)}, {1, some_ids(23, random)}, {2, some_ids(5, random)}});
+  for (int i = 0; i < 40; ++i) steps.push_back({{0, some_ids(1, random)}, {1, some_ids(1, random)}, {2, some_ids(1, random)}});
+  for (int i = 0; i < 3; ++i) steps.push_back({{1, some_ids(1, random)}});
+  return steps;
+}
+
+void compare(const test::tiny_model_options& options) {
+  auto device = test::cuda_lane_or_skip();
+  if (!device) return;
+  const test::scratch_path path(".gguf");
+  REQUIRE(test::write_tiny_model(path.string(), options));
+  test::exact_lane host(*kernels::make_cpu_lane({2}));
+  const auto on_host = load(path.string(), host);
+  const auto on_device = load(path.string(), *device);
+  test::step_driver expected(*on_host, host, 3, 128);
+  test::step_driver found(*on_device, *device, 3, 128);
+  std::mt19937 random(std::random_device{}());
+  double worst = 0;
+  for (const auto& step : some_steps(random)) worst = std::max(worst, distance(found.run(step), expected.run(step)));
+  std::cout << info(options.weights).name << " weights, heads of " << options.head_dim << ": off by " << worst << std::endl;
+  CHECK(worst < 2e-2);  // bf16 activations and KV
+  CHECK(worst > 0);
+}
+
+test::tiny_model_options shape(dtype weights, dtype embedding) {
+  test::tiny_model_options options;
+  options.width = 256;
+  options.heads = 4;
+  options.kv_heads = 2;
+  options.head_dim = 64;
+  options.feed_forward = 448;
+  options.weights = weights;
+  options.embedding = embedding;
+  return options;
+}
+
+}  // namespace
+
+TEST_CASE("the device computes the CPU's logits for every weight type") {
+  for (const auto type : {dtype::f32, dtype::f16, dtype::bf16, dtype::q4_0, dtype::q4_1, dtype::q8_0}) {
+    auto options = shape(type, type == dtype::f32 ? dtype::bf16 : dtype::q8_0);
+    options.seed = std::random_device{}();
+    compare(options);
+  }
+}
+
+TEST_CASE("the device computes the CPU's logits for wide heads, many groups, frequency factors and an untied head") {
+  auto options = shape(dtype::q4_1, dtype::f16);
+  options.heads = 6;
+  options.kv_heads = 1;
+  options.head_dim = 128;
+  options.tied = false;
+  options.rope_factors = true;
+  compare(options);
+}

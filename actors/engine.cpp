@@ -26,21 +26,22 @@
 #include "actors/tokenizer/tokenizer_actor.hpp"
 #include "base/log.hpp"
 #include "base/machine.hpp"
-#include "kernels/cpu/cpu_lane.hpp"
-#include "kernels/cpu/lane_choice.hpp"
+#include "kernels/any_lane.hpp"
+#include "kernels/cuda/cuda_lane.hpp"
 #include "models/model.hpp"
 
 namespace troupe::actors {
 
 // In the order of their making: what is later uses what is earlier.
 struct engine::parts {
-  std::unique_ptr<kernels::cpu_lane> lane;
+  std::unique_ptr<kernels::lane> lane;
   std::shared_ptr<const models::loaded_model> model;
   engine_figures figures;
   std::shared_ptr<engine_metrics> metrics = std::make_shared<engine_metrics>();
   std::shared_ptr<stream_counters> counters = std::make_shared<stream_counters>();
   std::shared_ptr<step_runner> runner;
   std::shared_ptr<lane_thread> thread;
+  std::shared_ptr<lane_thread> waiting;  // where steps are waited for that a device computes; else null
   mutable std::mutex mutex;  // links and supervisor: read by any thread, dropped by stop
   std::shared_ptr<const engine_links> links;
   supervisor_handle supervisor;
@@ -48,12 +49,14 @@ struct engine::parts {
 
 namespace {
 
-result<std::unique_ptr<kernels::cpu_lane>> make_lane(const engine_options& options, engine_figures& figures) {
-  const auto chosen = kernels::choose_lane({options.threads, options.isa, options.repack});
-  if (!chosen) return chosen.why();
-  figures.threads = chosen->threads;
-  figures.isa = kernels::to_string(chosen->which);
-  return kernels::make_cpu_lane(*chosen);
+/// What a GPU has left for KV once the weights are on it. Activations and graphs live in what `share` leaves.
+result<std::int64_t> device_kv_bytes(double share) {
+  const auto now = kernels::cuda::find_device();
+  if (!now) return now.why();
+  const auto taken = now->memory_bytes - now->free_bytes;
+  const auto left = static_cast<std::int64_t>(share * static_cast<double>(now->memory_bytes)) - taken;
+  if (left <= 0) return error{errc::out_of_memory, "The GPU's memory is full before a token is cached; free some, or raise --gpu-memory.", "gpu_memory"};
+  return left;
 }
 
 result<void> size_kv(const models::loaded_model& model, kernels::lane& lane, const engine_options& options,
@@ -63,6 +66,11 @@ result<void> size_kv(const models::loaded_model& model, kernels::lane& lane, con
   kv_budget budget;
   budget.wanted_bytes = options.kv_bytes;
   budget.available_bytes = static_cast<std::int64_t>(base::read_memory_limits().available);
+  if (figures.device == "cuda" && options.kv_bytes == 0) {
+    const auto left = device_kv_bytes(options.gpu_memory);
+    if (!left) return left.why();
+    budget.wanted_bytes = *left;
+  }
   budget.block_bytes = lane.kv_block_bytes(model.shape().kv());
   budget.context_length = figures.context_length;
   budget.max_sequences = options.max_sequences;
@@ -110,10 +118,25 @@ void wire(const engine_links& of, const std::shared_ptr<const engine_links>& lin
 
 result<std::unique_ptr<engine>> engine::create(caf::actor_system& system, const std::string& path,
                                                const engine_options& options, const load_progress& progress) {
+  auto chosen = kernels::make_lane(options.device, {options.threads, options.isa, options.repack});
+  if (!chosen) return chosen.why();
+  const bool on_gpu = chosen->device == "cuda";
+  auto made = create_on(*std::move(chosen), system, path, options, progress);
+  const bool refused = !made && (made.why().code == errc::unsupported || made.why().code == errc::out_of_memory);
+  if (options.device != "auto" || !on_gpu || !refused) return made;
+  base::log(base::log_level::warning, "engine", "the GPU cannot serve this model, the CPU will: " + made.why().text);
+  engine_options on_cpu = options;
+  on_cpu.device = "cpu";
+  return create(system, path, on_cpu, progress);
+}
+
+result<std::unique_ptr<engine>> engine::create_on(kernels::any_lane lane, caf::actor_system& system, const std::string& path,
+                                                  const engine_options& options, const load_progress& progress) {
   auto p = std::make_unique<parts>();
-  auto lane = make_lane(options, p->figures);
-  if (!lane) return lane.why();
-  p->lane = *std::move(lane);
+  p->lane = std::move(lane.lane);
+  p->figures.device = std::move(lane.device);
+  p->figures.threads = lane.threads;
+  p->figures.isa = std::move(lane.isa);
   auto model = models::load_model(path, *p->lane, progress);
   if (!model) return model.why();
   p->model = *std::move(model);
@@ -130,7 +153,8 @@ result<std::unique_ptr<engine>> engine::create(caf::actor_system& system, const 
   p->metrics->kv_blocks_total = p->metrics->kv_blocks_free = planner.total_blocks;
 
   const auto now = [] { return clock::now(); };
-  const lane_setup setup{p->thread, p->runner, now, p->metrics};
+  if (p->lane->steps_in_flight() > 1) p->waiting = std::make_shared<lane_thread>();
+  const lane_setup setup{p->thread, p->runner, now, p->metrics, p->waiting};
   auto links = std::make_shared<engine_links>();
   links->kv_store = spawn_kv_store(system, planner.total_blocks, p->metrics);
   links->prefill = spawn_prefill(system, setup);
@@ -156,7 +180,6 @@ const models::loaded_model& engine::model() const noexcept { return *parts_->mod
 const engine_metrics& engine::metrics() const noexcept { return *parts_->metrics; }
 std::shared_ptr<const stream_counters> engine::stream_counts() const noexcept { return parts_->counters; }
 const engine_figures& engine::figures() const noexcept { return parts_->figures; }
-const kernels::cpu_lane& engine::lane() const noexcept { return *parts_->lane; }
 
 void engine::append_metrics(std::string& out, const std::string& name) const {
   parts_->metrics->append_prometheus(out, name);
@@ -184,9 +207,11 @@ bool engine::stop(std::chrono::milliseconds limit) {
   caf::anon_send(supervisor, stop_engine{[gone] { gone->set_value(); }});
   bool in_time = all_gone.wait_until(deadline) == std::future_status::ready;
   parts_->thread->stop();  // jobs left over are dropped, and with them their handles
+  if (parts_->waiting) parts_->waiting->stop();
   const auto left = std::max(std::chrono::milliseconds(0),
                              std::chrono::duration_cast<std::chrono::milliseconds>(deadline - clock::now()));
   in_time = parts_->thread->stopped_within(left) && in_time;
+  if (parts_->waiting) in_time = parts_->waiting->stopped_within(left) && in_time;
   if (!in_time) base::log(base::log_level::warning, "engine", "not every part of the engine ended in time");
   return in_time;
 }

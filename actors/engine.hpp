@@ -17,7 +17,7 @@ class actor_system;
 }
 
 namespace troupe::kernels {
-class cpu_lane;
+struct any_lane;
 }
 
 namespace troupe::models {
@@ -31,10 +31,12 @@ struct engine_metrics;
 class stream_counters;
 
 struct engine_options {
+  std::string device = "cpu";       ///< cpu, cuda, or auto: the GPU where one answers
   std::int32_t threads = 0;         ///< of the lane's team; 0: the usable cores
   std::string isa;                  ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16
   bool repack = true;
-  std::int64_t kv_bytes = 0;        ///< 0: a share of the free memory (kv_store.hpp)
+  std::int64_t kv_bytes = 0;        ///< 0: a share of the free memory (kv_store.hpp); on a GPU what is left of gpu_memory
+  double gpu_memory = 0.9;          ///< share of a GPU's memory that weights, KV and steps may take
   std::int32_t context_length = 0;  ///< upper bound; 0: the model's
   std::int32_t max_sequences = 64;
   std::int32_t max_batch_tokens = 512;
@@ -47,6 +49,7 @@ struct engine_options {
 
 /// What the engine settled on.
 struct engine_figures {
+  std::string device;               ///< cpu or cuda
   std::int32_t threads = 0;
   std::string isa;
   std::int32_t context_length = 0;
@@ -59,8 +62,8 @@ public:
   using load_progress = std::function<void(std::int64_t done, std::int64_t total)>;
 
   /// Loads the model on the calling thread and spawns its actors on `system`, whose policy should be `sharing` and
-  /// which outlives the engine. Errors: those of load_model and make_cpu_lane; out_of_memory; invalid_argument,
-  /// unsupported (isa).
+  /// which outlives the engine. With device auto a model that the GPU cannot serve goes to the CPU, with a warning.
+  /// Errors: those of load_model and make_lane; out_of_memory.
   static result<std::unique_ptr<engine>> create(caf::actor_system& system, const std::string& path,
                                                 const engine_options& options, const load_progress& progress = {});
   /// stop(), and joins the lane's thread.
@@ -73,7 +76,6 @@ public:
   std::shared_ptr<const stream_counters> stream_counts() const noexcept;
   const engine_figures& figures() const noexcept;
   std::int32_t context_length() const noexcept { return figures().context_length; }
-  const kernels::cpu_lane& lane() const noexcept;
 
   /// Prometheus text, with the label model="name". Any thread.
   void append_metrics(std::string& out, const std::string& name) const;
@@ -87,6 +89,8 @@ public:
 private:
   struct parts;
   explicit engine(std::unique_ptr<parts> p);
+  static result<std::unique_ptr<engine>> create_on(kernels::any_lane lane, caf::actor_system& system, const std::string& path,
+                                                   const engine_options& options, const load_progress& progress);
   std::unique_ptr<parts> parts_;
 };
 

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -81,6 +82,7 @@ struct step_result {
   clock::time_point ended;
   std::int32_t prefill_rows = 0;
   std::int32_t decode_rows = 0;
+  std::optional<error> lane_lost;  ///< the lane's device is gone: no later step will succeed
 };
 
 }  // namespace troupe::actors

@@ -5,6 +5,8 @@ namespace troupe::cli {
 
 result<engine> start_engine(const engine_options& o) {
   runtime_options options;
+  options.device = o.device;
+  options.gpu_memory = o.gpu_memory;
   options.threads = o.threads;
   options.isa = o.isa;
   options.repack = !o.no_repack;

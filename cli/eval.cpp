@@ -10,7 +10,7 @@
 #include "cli/json_lines.hpp"
 #include "cli/options.hpp"
 #include "cli/report.hpp"
-#include "kernels/cpu/lane_choice.hpp"
+#include "kernels/any_lane.hpp"
 #include "models/catalogue/model_cache.hpp"
 #include "models/evaluate.hpp"
 #include "models/tokenizer/tokenizer.hpp"
@@ -19,7 +19,7 @@ namespace troupe::cli {
 namespace {
 
 struct rig {
-  std::unique_ptr<kernels::cpu_lane> lane;
+  std::unique_ptr<kernels::lane> lane;
   std::shared_ptr<const models::loaded_model> model;
   std::unique_ptr<models::evaluator> evaluator;
 };
@@ -27,12 +27,10 @@ struct rig {
 result<rig> make_rig(const eval_options& o) {
   const auto path = models::model_cache().resolve(o.engine.model);
   if (!path) return path.why();
-  const auto lane = kernels::choose_lane({o.engine.threads, o.engine.isa, !o.engine.no_repack});
-  if (!lane) return lane.why();
   rig r;
-  auto made = kernels::make_cpu_lane(*lane);
-  if (!made) return made.why();
-  r.lane = std::move(*made);
+  auto chosen = kernels::make_lane(o.engine.device, {o.engine.threads, o.engine.isa, !o.engine.no_repack});
+  if (!chosen) return chosen.why();
+  r.lane = std::move(chosen->lane);
   auto model = models::load_model(path->string(), *r.lane);
   if (!model) return model.why();
   r.model = std::move(*model);

@@ -39,6 +39,9 @@ void add_no_repack(CLI::App& app, engine_options& e) {
 
 void add_engine(CLI::App& app, engine_options& e) {
   add_model(app, e.model);
+  option(app, "--device", e.device, "cpu, cuda, or auto: the GPU where one answers and this build can use it")
+      ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
+  option(app, "--gpu-memory", e.gpu_memory, "Share of a GPU's memory that weights, KV and steps may take")->check(CLI::Range(0.05, 1.0));
   option(app, "-t,--threads", e.threads, "Compute threads; 0 = every core this process may use")->check(CLI::Range(0, 512));
   option(app, "--isa", e.isa, "Instruction set: scalar, avx2, avx_vnni, avx512vnni or avx512bf16 (default: the best this machine has)")
       ->check(CLI::IsMember({"scalar", "avx2", "avx_vnni", "avx512vnni", "avx512bf16"}));

@@ -12,6 +12,8 @@ namespace troupe::cli {
 /// Which model, on which part of the machine. Shared by every command that loads one.
 struct engine_options {
   std::string model = "smollm2-135m-instruct";  ///< catalogue name or path of a GGUF file
+  std::string device = "auto";                  ///< cpu, cuda, or auto: the GPU where one answers
+  double gpu_memory = 0.9;                      ///< share of a GPU's memory that may be taken
   std::int32_t threads = 0;                     ///< 0: every core this process may use
   std::string isa;                              ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16
   bool no_repack = false;                       ///< weights stay in the file's pages: no memory for them, slower

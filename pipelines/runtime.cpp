@@ -31,6 +31,8 @@ constexpr std::size_t actor_threads = 2;  // handlers are short; the lane's team
 
 actors::engine_options engine_options_of(const runtime_options& o) {
   actors::engine_options out;
+  out.device = o.device;
+  out.gpu_memory = o.gpu_memory;
   out.threads = o.threads;
   out.isa = o.isa;
   out.repack = o.repack;
@@ -47,6 +49,8 @@ result<void> check_options(const runtime_options& o) {
   const auto wrong = [](const char* param) {
     return error{errc::invalid_argument, std::string("the runtime option ") + param + " is out of range", param};
   };
+  if (o.device != "cpu" && o.device != "cuda" && o.device != "auto") return wrong("device");
+  if (!(o.gpu_memory > 0 && o.gpu_memory <= 1)) return wrong("gpu_memory");
   if (o.threads < 0 || o.threads > 1024) return wrong("threads");
   if (o.kv_bytes < 0) return wrong("kv_bytes");
   if (o.context_length < 0) return wrong("context_length");

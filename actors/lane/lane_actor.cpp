@@ -22,11 +22,12 @@ void report(const engine_links& links, engine_metrics& metrics, std::shared_ptr<
     ++messages;
     caf::anon_send(links.streams[shard], step_tokens{result});
   }
+  if (result->lane_lost) caf::anon_send(links.scheduler, fail_sequences{*result->lane_lost});
   caf::anon_send(links.scheduler, step_done{std::move(result)});
   metrics.messages.fetch_add(messages, std::memory_order_relaxed);
 }
 
-void measure(engine_metrics& metrics, const step_plan& plan, const step_result& result) {
+void measure(engine_metrics& metrics, bool follows, const step_result& result) {
   const auto nanoseconds = [](clock::time_point t) { return std::chrono::nanoseconds(t.time_since_epoch()).count(); };
   const auto add = [](auto& counter, auto n) { counter.fetch_add(static_cast<std::uint64_t>(n), std::memory_order_relaxed); };
   const auto failed = std::count_if(result.tokens.begin(), result.tokens.end(),
@@ -38,21 +39,49 @@ void measure(engine_metrics& metrics, const step_plan& plan, const step_result& 
   add(metrics.decode_rows, result.decode_rows);
   metrics.step_time.observe(result.ended - result.started);
   const auto last = metrics.last_step_ns.load(std::memory_order_relaxed);
-  if (plan.follows && last != 0)
-    metrics.step_gap.observe(std::chrono::nanoseconds(nanoseconds(result.started) - last));
+  if (follows && last != 0)  // on a device a step may begin before the last one has ended
+    metrics.step_gap.observe(std::chrono::nanoseconds(std::max<std::int64_t>(0, nanoseconds(result.started) - last)));
   metrics.last_step_ns.store(nanoseconds(result.ended), std::memory_order_relaxed);
 }
 
 /// Nothing that a step throws leaves the job: it costs the sequences of that step.
-step_result compute(step_machine& machine, const step_plan& plan) {
+template <class Call>
+auto guarded(step_machine& machine, const step_plan& plan, const Call& call) -> decltype(call()) {
   try {
-    return machine.run(plan);
+    return call();
   } catch (const std::bad_alloc&) {
-    return machine.fail(plan, {errc::out_of_memory, "There is not enough memory for this step.", {}});
+    return {machine.fail(plan, {errc::out_of_memory, "There is not enough memory for this step.", {}})};
   } catch (const std::exception& e) {
-    return machine.fail(plan, {errc::internal, std::string("A step failed: ") + e.what(), {}});
+    return {machine.fail(plan, {errc::internal, std::string("A step failed: ") + e.what(), {}})};
   }
 }
+
+/// One plan on its way through the lane: begun there, waited for elsewhere if a device computes it, finished there.
+struct lane_run {
+  lane_setup setup;
+  std::shared_ptr<const engine_links> links;
+  std::shared_ptr<const step_plan> plan;
+  clock::time_point started;
+
+  void begin() {
+    started = setup.now();
+    auto begun = guarded(*setup.machine, *plan, [this] { return setup.machine->begin(*plan); });
+    if (begun.result) return end(*std::move(begun.result));
+    // The kind decode for all: these jobs keep the order of the steps.
+    setup.waiting->post(lane_kind::decode, [run = *this, ticket = begun.ticket] {
+      run.setup.machine->wait(ticket);
+      run.setup.queue->post(lane_kind::decode, [run]() mutable { run.finish(); });
+    });
+  }
+  void finish() { end(guarded(*setup.machine, *plan, [this] { return setup.machine->finish(); })); }
+  void end(step_result of) {
+    auto result = std::make_shared<step_result>(std::move(of));
+    result->started = started;
+    result->ended = setup.now();
+    measure(*setup.metrics, plan->follows, *result);
+    report(*links, *setup.metrics, std::move(result));
+  }
+};
 
 class lane_actor : public actor_base<lane_handle> {
 public:
@@ -74,14 +103,7 @@ protected:
 private:
   void run(const std::shared_ptr<const step_plan>& plan) {
     if (!links_) return;
-    setup_.queue->post(kind_, [plan, links = links_, setup = setup_] {
-      const auto started = setup.now();
-      auto result = std::make_shared<step_result>(compute(*setup.machine, *plan));
-      result->started = started;
-      result->ended = setup.now();
-      measure(*setup.metrics, *plan, *result);
-      report(*links, *setup.metrics, std::move(result));
-    });
+    setup_.queue->post(kind_, [run = lane_run{setup_, links_, plan, {}}]() mutable { run.begin(); });
   }
 
   lane_kind kind_;

@@ -21,6 +21,7 @@ struct lane_setup {
   std::shared_ptr<step_machine> machine;  ///< used by the queue's jobs only
   std::function<clock::time_point()> now;
   std::shared_ptr<engine_metrics> metrics;
+  std::shared_ptr<job_queue> waiting = {};  ///< where to wait for steps that a device computes; null: none do
 };
 
 /// Waits for wire_engine; ends at stop_actor. Plans posted before keep their turn.

@@ -1,17 +1,31 @@
 // What runs a plan: the real runner, or a scripted one in tests.
 #pragma once
 
+#include <optional>
+
 #include "actors/step_plan.hpp"
+#include "kernels/step_batch.hpp"
 
 namespace troupe::actors {
 
-/// Used by one thread at a time.
+/// A step begun. Where `result` is set it is over; else a device computes it: when wait(ticket) has returned, finish()
+/// gives its result.
+struct begun_step {
+  std::optional<step_result> result;
+  kernels::step_ticket ticket = 0;
+};
+
+/// Used by one thread at a time, but for `wait`.
 class step_machine {
 public:
   virtual ~step_machine() = default;
   /// Tokens and row counts; the times are the caller's to set. One sequence's failure is a token with `failed`.
-  virtual step_result run(const step_plan& plan) = 0;
-  /// After run threw: every sequence with work in the plan fails with `why`, and its slot takes no more work.
+  virtual begun_step begin(const step_plan& plan) = 0;
+  /// Any thread.
+  virtual void wait(kernels::step_ticket) {}
+  /// Of the oldest step begun and not finished; steps finish in the order of their beginning.
+  virtual step_result finish() { return {}; }
+  /// After begin or finish threw: every sequence with work in the plan fails with `why`, and its slot takes no more work.
   virtual step_result fail(const step_plan& plan, const error& why) = 0;
 };
 

@@ -13,16 +13,22 @@ result<std::unique_ptr<step_runner>> step_runner::create(std::shared_ptr<const m
   if (!scratch) return std::move(scratch).why();
   auto kv = lane.make_kv(model->shape().kv(), options.kv_blocks);
   if (!kv) return std::move(kv).why();
+  auto steps = lane.make_steps({options.max_batch_tokens, options.max_sequences, options.max_sequences,
+                                std::min(options.kv_blocks * kernels::kv_shape::block_tokens, model->shape().context),
+                                options.max_sequences});
+  if (!steps) return std::move(steps).why();
   return std::unique_ptr<step_runner>(
-      new step_runner(std::move(model), lane, *std::move(scratch), *std::move(kv), options));
+      new step_runner(std::move(model), lane, *std::move(scratch), *std::move(kv), *std::move(steps), options));
 }
 
 step_runner::step_runner(std::shared_ptr<const models::loaded_model> model, kernels::lane& lane,
-                         models::forward_scratch scratch, std::unique_ptr<kernels::kv_arena> kv, runner_options options)
+                         models::forward_scratch scratch, std::unique_ptr<kernels::kv_arena> kv,
+                         std::unique_ptr<kernels::step_space> steps, runner_options options)
     : model_(std::move(model)),
       lane_(&lane),
       scratch_(std::move(scratch)),
       kv_(std::move(kv)),
+      steps_(std::move(steps)),
       slots_(static_cast<std::size_t>(options.max_sequences)) {
   const auto rows = static_cast<std::size_t>(options.max_batch_tokens);
   ids_.reserve(rows);
@@ -30,7 +36,6 @@ step_runner::step_runner(std::shared_ptr<const models::loaded_model> model, kern
   sample_rows_.reserve(slots_.size());
   sample_slots_.reserve(slots_.size());
   sampling_.reserve(slots_.size());
-  picks_.reserve(slots_.size());
 }
 
 step_runner::slot* step_runner::slot_at(std::int32_t index) {
@@ -52,18 +57,78 @@ void step_runner::change_slots(const step_plan& plan) {
   }
 }
 
-step_result step_runner::run(const step_plan& plan) {
-  step_result result;
-  result.step = plan.step;
+begun_step step_runner::begin(const step_plan& plan) {
+  if (needs_unread(plan))
+    while (!pending_.empty()) settle_oldest();
+  pending_step step;
+  step.result.step = plan.step;
   change_slots(plan);
-  gather(plan, result);
-  if (sequences_.empty()) return result;
-  compute();
-  for (std::size_t i = 0; i < sample_slots_.size(); ++i) apply(sample_slots_[i], picks_[i], result);
+  gather(plan, step);
+  if (sequences_.empty()) return {std::move(step.result), 0};
+  const auto begun = compute(step);
+  if (!begun) {
+    fail_rows(step, begun.why());
+    return {std::move(step.result), 0};
+  }
+  pending_.push_back(std::move(step));  // the picks' memory stays where it is
+  if (lane_->steps_in_flight() == 1) return {finish(), *begun};
+  return {std::nullopt, *begun};
+}
+
+step_result step_runner::finish() {
+  if (settled_.empty() && !pending_.empty()) settle_oldest();
+  if (settled_.empty()) return {};
+  step_result result = std::move(settled_.front());
+  settled_.pop_front();
   return result;
 }
 
-void step_runner::gather(const step_plan& plan, step_result& result) {
+step_result step_runner::run(const step_plan& plan) {
+  auto begun = begin(plan);
+  return begun.result ? *std::move(begun.result) : finish();
+}
+
+void step_runner::settle_oldest() {
+  pending_step step = std::move(pending_.front());
+  pending_.pop_front();
+  if (const auto ended = lane_->end_step(); !ended)
+    fail_rows(step, ended.why());
+  else
+    take_picks(step);
+  settled_.push_back(std::move(step.result));
+}
+
+void step_runner::take_picks(pending_step& step) {
+  std::size_t next = 0;
+  for (const pending_step::row& row : step.work) {
+    if (!row.sample) continue;
+    kernels::sampled& pick = step.picks[next++];
+    slot& one = slots_[static_cast<std::size_t>(row.slot)];
+    if (one.joined != row.joined || !one.terms) continue;
+    --one.unread;
+    if (!one.ended) apply(row.slot, pick, step.result);  // else it ended in the step before, which the plan did not know
+  }
+}
+
+/// The step was not computed.
+void step_runner::fail_rows(pending_step& step, const error& why) {
+  if (why.code != errc::out_of_memory) step.result.lane_lost = why;
+  for (const pending_step::row& row : step.work) {
+    slot& one = slots_[static_cast<std::size_t>(row.slot)];
+    if (one.joined != row.joined || !one.terms) continue;
+    one.unread -= row.sample ? 1 : 0;
+    if (!one.ended) fail_slot(row.slot, why, step.result);
+  }
+}
+
+bool step_runner::needs_unread(const step_plan& plan) {
+  return std::any_of(plan.work.begin(), plan.work.end(), [this](const slot_work& work) {
+    const slot* one = slot_at(work.slot);
+    return one && one->terms && one->unread > 0 && work.sample && one->sampler.counts_tokens();
+  });
+}
+
+void step_runner::gather(const step_plan& plan, pending_step& step) {
   ids_.clear();
   sequences_.clear();
   sample_rows_.clear();
@@ -74,12 +139,12 @@ void step_runner::gather(const step_plan& plan, step_result& result) {
     if (!one || !one->terms || one->ended) continue;  // ended after the plan was made
     one->blocks.insert(one->blocks.end(), work.new_blocks.begin(), work.new_blocks.end());
     if (const char* fault = fault_of(work, *one)) {
-      fail_slot(work.slot, {errc::internal, fault, {}}, result);
+      fail_slot(work.slot, {errc::internal, fault, {}}, step.result);
       continue;
     }
     const bool decode = one->rows >= static_cast<std::int32_t>(one->known->size());
-    (decode ? result.decode_rows : result.prefill_rows) += work.rows;
-    add_rows(work, *one);
+    (decode ? step.result.decode_rows : step.result.prefill_rows) += work.rows;
+    add_rows(work, *one, step);
   }
 }
 
@@ -89,7 +154,7 @@ const char* step_runner::fault_of(const slot_work& work, const slot& one) const 
   const bool decode = work.position >= known;
   const std::int64_t covered = static_cast<std::int64_t>(one.blocks.size()) * kernels::kv_shape::block_tokens;
   if (work.position != one.rows) return "a step was planned out of order";
-  if (work.rows < 1 || (decode ? work.rows != 1 || one.last < 0 : work.rows > known - work.position))
+  if (work.rows < 1 || (decode ? work.rows != 1 || (one.last < 0 && one.unread == 0) : work.rows > known - work.position))
     return "a step was planned for tokens that are not known";
   if (work.position + work.rows > covered) return "a step was planned without KV blocks";
   if (static_cast<std::int64_t>(ids_.size()) + work.rows > scratch_.max_rows()) return "a step was planned too large";
@@ -98,24 +163,29 @@ const char* step_runner::fault_of(const slot_work& work, const slot& one) const 
   return nullptr;
 }
 
-void step_runner::add_rows(const slot_work& work, slot& one) {
+void step_runner::add_rows(const slot_work& work, slot& one, pending_step& step) {
   sequences_.push_back({static_cast<std::int32_t>(ids_.size()), work.rows, work.position, one.blocks});
   if (work.position >= static_cast<std::int32_t>(one.known->size()))
-    ids_.push_back(one.last);
+    ids_.push_back(one.unread > 0 ? -1 - work.slot : one.last);
   else
     ids_.insert(ids_.end(), one.known->begin() + work.position, one.known->begin() + work.position + work.rows);
   one.rows += work.rows;
+  step.work.push_back({work.slot, one.joined, work.sample});
   if (!work.sample) return;
   sample_rows_.push_back(static_cast<std::int32_t>(ids_.size()) - 1);
   sample_slots_.push_back(work.slot);
   sampling_.push_back(one.sampler.row());
+  sampling_.back().counter += static_cast<std::uint64_t>(one.unread);
+  ++one.unread;
 }
 
-void step_runner::compute() {
-  const models::step_batch batch{ids_, sequences_, sample_rows_};
-  const auto logits = model_->network->forward(*lane_, {0, model_->shape().layers}, batch, scratch_, *kv_);
-  picks_.assign(sample_rows_.size(), {});
-  if (!sample_rows_.empty()) lane_->sample(logits, sampling_, picks_);
+result<kernels::step_ticket> step_runner::compute(pending_step& step) {
+  step.picks.resize(sample_rows_.size());
+  const models::step_batch batch{ids_, sequences_, sample_rows_, sampling_, sample_slots_, step.picks};
+  return lane_->begin_step(steps_.get(), batch, [this](const models::step_batch& b) {
+    const auto logits = model_->network->forward(*lane_, {0, model_->shape().layers}, b, scratch_, *kv_);
+    if (!b.sampling.empty()) lane_->sample(logits, b.sampling, b.picks);
+  });
 }
 
 void step_runner::apply(std::int32_t index, kernels::sampled& pick, step_result& result) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -28,7 +29,13 @@ public:
   static result<std::unique_ptr<step_runner>> create(std::shared_ptr<const models::loaded_model> model,
                                                      kernels::lane& lane, runner_options options);
 
-  step_result run(const step_plan& plan) override;
+  /// A decode row whose token is still on the device is fed there. Rows that need what the host has not read yet
+  /// (penalties count every token) wait for it.
+  begun_step begin(const step_plan& plan) override;
+  void wait(kernels::step_ticket ticket) override { lane_->wait_step(ticket); }
+  step_result finish() override;
+  /// begin, and finish where that is needed.
+  step_result run(const step_plan& plan);
   step_result fail(const step_plan& plan, const error& why) override;
 
 private:
@@ -38,20 +45,37 @@ private:
     std::uint64_t joined = 0;
     std::int32_t rows = 0;  // in the KV cache
     std::int32_t last = -1;  // token sampled last
+    std::int32_t unread = 0;  // samples of steps that are not finished
     bool ended = false;
     std::vector<std::int32_t> blocks;
     sampler_state sampler;
   };
 
+  /// What finish must know of a step begun.
+  struct pending_step {
+    struct row {
+      std::int32_t slot;
+      std::uint64_t joined;
+      bool sample;
+    };
+    step_result result;
+    std::vector<row> work;
+    std::vector<kernels::sampled> picks;  // of the rows with `sample`, in order
+  };
+
   step_runner(std::shared_ptr<const models::loaded_model> model, kernels::lane& lane, models::forward_scratch scratch,
-              std::unique_ptr<kernels::kv_arena> kv, runner_options options);
+              std::unique_ptr<kernels::kv_arena> kv, std::unique_ptr<kernels::step_space> steps, runner_options options);
 
   slot* slot_at(std::int32_t index);
   void change_slots(const step_plan& plan);
-  void gather(const step_plan& plan, step_result& result);
-  void add_rows(const slot_work& work, slot& one);
+  void gather(const step_plan& plan, pending_step& step);
+  void add_rows(const slot_work& work, slot& one, pending_step& step);
+  bool needs_unread(const step_plan& plan);
+  void settle_oldest();
+  void take_picks(pending_step& step);
   const char* fault_of(const slot_work& work, const slot& one) const;
-  void compute();
+  result<kernels::step_ticket> compute(pending_step& step);
+  void fail_rows(pending_step& step, const error& why);
   void apply(std::int32_t index, kernels::sampled& pick, step_result& result);
   void fail_slot(std::int32_t index, const error& why, step_result& result);
 
@@ -59,14 +83,16 @@ private:
   kernels::lane* lane_;
   models::forward_scratch scratch_;
   std::unique_ptr<kernels::kv_arena> kv_;
+  std::unique_ptr<kernels::step_space> steps_;
   std::vector<slot> slots_;
+  std::deque<pending_step> pending_;
+  std::deque<step_result> settled_;  // finished before they were asked for
   // The batch of the step in hand; members so that their memory is kept.
   std::vector<std::int32_t> ids_;
   std::vector<kernels::sequence_rows> sequences_;
   std::vector<std::int32_t> sample_rows_;
   std::vector<std::int32_t> sample_slots_;
   std::vector<kernels::sampling_row> sampling_;
-  std::vector<kernels::sampled> picks_;
 };
 
 }  // namespace troupe::actors

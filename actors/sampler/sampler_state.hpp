@@ -23,6 +23,8 @@ public:
   /// A token was generated. Constant time.
   void add(std::int32_t token);
   std::int32_t generated() const noexcept { return generated_; }
+  /// Does the next row depend on which tokens were added (penalties), and not on their number alone?
+  bool counts_tokens() const noexcept { return penalties_; }
   /// How to sample the next token. Its spans live until the next add.
   kernels::sampling_row row() const;
 

@@ -30,7 +30,7 @@ public:
 
 class scripted_machine final : public step_machine {
 public:
-  step_result run(const step_plan& plan) override {
+  begun_step begin(const step_plan& plan) override {
     if (explode) throw std::runtime_error("as told");
     ++steps;
     step_result result;
@@ -47,7 +47,7 @@ public:
       one.ended = token.end != sequence_end::none;
       result.tokens.push_back(token);
     }
-    return result;
+    return {std::move(result), 0};
   }
   step_result fail(const step_plan& plan, const error& why) override {
     step_result result;

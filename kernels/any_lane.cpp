@@ -1,0 +1,33 @@
+// The one place that knows all back ends.
+#include "kernels/any_lane.hpp"
+
+#include "kernels/cuda/cuda_lane.hpp"
+
+namespace troupe::kernels {
+namespace {
+
+result<any_lane> make_on_cpu(const lane_wish& wish) {
+  const auto options = choose_lane(wish);
+  if (!options) return options.why();
+  auto made = make_cpu_lane(*options);
+  if (!made) return made.why();
+  return any_lane{*std::move(made), "cpu", options->threads, std::string(to_string(options->which))};
+}
+
+}  // namespace
+
+result<any_lane> make_lane(const std::string& device, const lane_wish& on_cpu) {
+  if (device == "cpu") return make_on_cpu(on_cpu);
+  if (device != "cuda" && device != "auto")
+    return error{errc::invalid_argument, "There is no device named '" + device + "'; cpu, cuda and auto are known.", "device"};
+  const auto found = cuda::find_device();
+  if (!found) {
+    if (device == "auto") return make_on_cpu(on_cpu);
+    return found.why();
+  }
+  auto made = cuda::make_cuda_lane();
+  if (!made) return made.why();
+  return any_lane{*std::move(made), "cuda", 0, "sm_" + std::to_string(found->architecture)};
+}
+
+}  // namespace troupe::kernels

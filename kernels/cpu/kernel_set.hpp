@@ -65,7 +65,8 @@ private:
 };
 
 /// out[token][rows] (+)= x[token] . tile rows, for tiles [first, last) of one part and the tokens of some groups.
-/// Each output is one chain of float operations over the k-blocks, in order, whatever the range and the tokens. With the
+/// Each output is one chain of float operations over the k-blocks, in order, whatever the range and the tokens; it begins
+/// at 0, or at what is there if the product adds. With the
 /// block's d and m of tile_layout.hpp and dot = sum of (u - offset) * q:
 ///   acc = fma(float(dot), d * scale, acc); or where the block's halves have a d each
 ///   acc = fma(fma(float(dot1), d1, float(dot0) * d0), scale, acc)

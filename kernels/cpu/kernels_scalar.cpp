@@ -160,10 +160,10 @@ void product(const product_args& args) {
       const token_group group = groups[g];
       float* out = args.out + group.first * args.out_stride + row;
       for (std::int64_t t = 0; t < group.size; ++t)
-        sums[t] = args.add && !is_quantised(args.type) ? out[t * args.out_stride] : 0.0f;
+        sums[t] = args.add ? out[t * args.out_stride] : 0.0f;
       row_product(args, group, tile, row % tile_rows, sums);
       for (std::int64_t t = 0; t < group.size; ++t, out += args.out_stride)
-        *out = args.add && is_quantised(args.type) ? *out + sums[t] : sums[t];
+        *out = sums[t];
     }
   }
 }

@@ -14,6 +14,7 @@ template <memory::dtype Type>
 struct float_tile {
   static constexpr memory::dtype type = Type;
   static constexpr std::int64_t bytes = Type == memory::dtype::f32 ? 4 : 2;             // of one number
+  static constexpr std::int64_t columns_together = 32;  // a cut in the columns falls between these
   static constexpr std::int64_t together = Type == memory::dtype::bf16 ? 2 : 1;         // columns whose numbers alternate
   static constexpr bool halves = Type == memory::dtype::bf16 && vec::has_bf16_dots;     // activations in bf16 too
   static constexpr std::int64_t step_bytes = tile_rows * together * bytes;

@@ -23,22 +23,24 @@ inline void prefetch(const std::byte* data, const prefetching& ahead) {
 /// a group.
 template <class Tile, int Units, int Tokens>
 inline void quantised_group(const product_args& args, std::int64_t unit, const token_group& group, std::int64_t first,
-                            const prefetching& ahead) {
-  const std::int64_t blocks = args.cols / quant_block;
-  const std::int8_t* quants = args.quants + group.first * args.cols + first * quant_block;
-  const activation_block* inputs = args.blocks + group.first * blocks + first;
+                            const columns& part, const prefetching& ahead) {
+  const std::int64_t first_block = part.first / quant_block, last_block = part.last / quant_block;
+  const std::int64_t first_input = group.first * (args.cols / quant_block) + first_block * group.size + first;
+  const std::int8_t* quants = args.quants + first_input * quant_block;
+  const activation_block* inputs = args.blocks + first_input;
   const std::byte* data[Units];
-  int part[Units];  // of the tile
+  int rows[Units];  // which of the tile
   vec::row_floats sums[Units][Tokens];
   TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
-    data[u] = unit_start(args, unit + u, blocks / Tile::layout.blocks * Tile::group_bytes);
-    part[u] = static_cast<int>((unit + u) % units_per_tile);
-    TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) sums[u][t] = vec::zero_rows();
+    data[u] = unit_start(args, unit + u, tile_bytes(Tile::type, args.cols)) + first_block / Tile::layout.blocks * Tile::group_bytes;
+    rows[u] = static_cast<int>((unit + u) % units_per_tile);
+    TROUPE_UNROLL for (int t = 0; t < Tokens; ++t)
+      sums[u][t] = start_rows(args, unit + u, group.first + first + t, args.add || part.first > 0);
   }
-  for (std::int64_t b = 0; b < blocks; b += Tile::layout.blocks) {
+  for (std::int64_t b = first_block; b < last_block; b += Tile::layout.blocks) {
     group_header headers[Units];
     TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
-      headers[u] = load_header<Tile>(data[u], part[u]);
+      headers[u] = load_header<Tile>(data[u], rows[u]);
       data[u] += Tile::header_bytes;
     }
     for (int in_group = 0; in_group < Tile::layout.blocks; ++in_group) {
@@ -46,7 +48,7 @@ inline void quantised_group(const product_args& args, std::int64_t unit, const t
       vec::row_sums dots[Units][Tokens][2];
       TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
         prefetch<Tile::block_bytes + Tile::header_bytes / Tile::layout.blocks>(data[u], ahead);
-        weights[u] = data[u] + part[u] * vec::rows * 4;
+        weights[u] = data[u] + rows[u] * vec::rows * 4;
         TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) {
           dots[u][t][0] = vec::sums_from(start_of<Tile, 0>(inputs[t]));
           if constexpr (Tile::halves == 2) dots[u][t][1] = vec::sums_from(start_of<Tile, 1>(inputs[t]));
@@ -54,7 +56,7 @@ inline void quantised_group(const product_args& args, std::int64_t unit, const t
       }
       add_dots<Tile, Units, Tokens>(weights, quants, dots);
       TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
-        const scales_of_block scales = load_scales<Tile>(headers[u], data[u] + Tile::quant_bytes, part[u]);
+        const scales_of_block scales = load_scales<Tile>(headers[u], data[u] + Tile::quant_bytes, rows[u]);
         TROUPE_UNROLL for (int t = 0; t < Tokens; ++t)
           sums[u][t] = add_block<Tile>(sums[u][t], dots[u][t], scales, inputs[t]);
         data[u] += Tile::block_bytes;
@@ -64,14 +66,14 @@ inline void quantised_group(const product_args& args, std::int64_t unit, const t
     }
   }
   TROUPE_UNROLL for (int u = 0; u < Units; ++u)
-    TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) write_rows(args, unit + u, group.first + first + t, sums[u][t]);
+    TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) store_sums(args, unit + u, group.first + first + t, sums[u][t]);
 }
 
 template <class Tile, int Units, int Tokens>
 inline void tokens_at_once(const product_args& args, std::int64_t unit, const token_group& group, std::int64_t first,
                            const columns& part, const prefetching& ahead) {
   if constexpr (is_quantised(Tile::type))
-    quantised_group<Tile, Units, Tokens>(args, unit, group, first, ahead);
+    quantised_group<Tile, Units, Tokens>(args, unit, group, first, part, ahead);
   else
     float_group<Tile, Units, Tokens>(args, unit, group, first, part, ahead);
 }
@@ -86,14 +88,14 @@ inline void some_tokens(const product_args& args, std::int64_t unit, const token
   }
 }
 
-/// The columns that are gone through for all tokens before the next ones: where many tokens make it worth while, as few
+/// How many columns are gone through for all tokens before the next ones: where many tokens make it worth while, as few
 /// that the weights of the units at hand stay in the L1 cache.
 template <class Tile>
 inline std::int64_t columns_at_once(const product_args& args) {
-  if constexpr (!is_quantised(Tile::type))
-    if (args.tokens > token_groups::largest)
-      return near_weight_bytes / (vec::units_at_once * vec::rows * Tile::bytes) / 32 * 32;
-  return args.cols;
+  if (args.tokens <= token_groups::largest) return args.cols;
+  const std::int64_t bytes = tile_bytes(Tile::type, args.cols) * vec::units_at_once / units_per_tile;
+  const std::int64_t parts = (bytes + near_weight_bytes - 1) / near_weight_bytes;
+  return ((args.cols + parts - 1) / parts + Tile::columns_together - 1) / Tile::columns_together * Tile::columns_together;
 }
 
 template <class Tile, int Units>

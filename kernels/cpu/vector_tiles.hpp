@@ -17,6 +17,7 @@ struct quant_tile {
   static constexpr memory::dtype type = Type;
   static constexpr tile_layout layout = layout_of(Type);
   static constexpr int halves = layout.halves();
+  static constexpr std::int64_t columns_together = layout.blocks * quant_block;  // a cut in the columns falls between these
   static constexpr std::int64_t low_bytes = layout.low_bytes();
   static constexpr std::int64_t quant_bytes = layout.quant_bytes();
   static constexpr std::int64_t header_bytes = layout.header_bytes();

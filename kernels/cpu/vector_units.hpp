@@ -18,18 +18,6 @@ inline const std::byte* unit_start(const product_args& args, std::int64_t unit, 
   return args.tiles + (unit / units_per_tile - args.first) * bytes_per_tile;
 }
 
-inline void write_rows(const product_args& args, std::int64_t unit, std::int64_t token, vec::row_floats value) {
-  const std::int64_t row = unit * vec::rows;
-  float* out = args.out + token * args.out_stride + row;
-  if (row + vec::rows <= args.rows) {
-    vec::store_rows(out, args.add ? vec::add_rows(vec::load_rows(out), value) : value);
-    return;
-  }
-  float all[vec::rows];
-  vec::store_rows(all, value);
-  for (std::int64_t r = 0; row + r < args.rows; ++r) out[r] = args.add ? out[r] + all[r] : all[r];
-}
-
 /// Where the sums of an output begin: at what is there if the product adds, or if earlier columns were summed into it.
 inline vec::row_floats start_rows(const product_args& args, std::int64_t unit, std::int64_t token, bool from_out) {
   if (!from_out) return vec::zero_rows();

@@ -1,0 +1,146 @@
+// Attention on the device: times of its kernels over KV that no cache holds, beside what reading memory takes in the same
+// run. Prints microseconds a layer, GB/s and the share of the read limit. Arguments: none.
+#include <functional>
+
+#include "tests/kernels/cuda/attention_world.hpp"
+
+using namespace troupe::kernels::cuda;
+
+namespace {
+
+__global__ void read_all(const uint4* from, std::size_t size, unsigned* to) {
+  unsigned any = 0;
+  const std::size_t step = std::size_t{gridDim.x} * blockDim.x;
+  std::size_t i = blockIdx.x * std::size_t{blockDim.x} + threadIdx.x;
+  for (; i + 7 * step < size; i += 8 * step) {
+    uint4 v[8];
+#pragma unroll
+    for (int k = 0; k < 8; ++k) v[k] = __ldcs(from + i + k * step);
+#pragma unroll
+    for (int k = 0; k < 8; ++k) any |= v[k].x ^ v[k].y ^ v[k].z ^ v[k].w;
+  }
+  if (any == 0x12345678u) *to = any;
+}
+
+/// Median milliseconds of one replay of a graph of what `body` launches.
+double replay(const std::function<void(cudaStream_t)>& body, int repeats = 15) {
+  cudaStream_t on{};
+  must(cudaStreamCreateWithFlags(&on, cudaStreamNonBlocking), "stream");
+  must(cudaStreamBeginCapture(on, cudaStreamCaptureModeThreadLocal), "capture");
+  body(on);
+  cudaGraph_t graph{};
+  must(cudaStreamEndCapture(on, &graph), "end of capture");
+  cudaGraphExec_t exec{};
+  must(cudaGraphInstantiate(&exec, graph, 0), "instantiate");
+  cudaEvent_t start{}, stop{};
+  must(cudaEventCreate(&start), "event");
+  must(cudaEventCreate(&stop), "event");
+  std::vector<float> times;
+  for (int i = 0; i < repeats + 3; ++i) {
+    must(cudaEventRecord(start, on), "record");
+    must(cudaGraphLaunch(exec, on), "launch");
+    must(cudaEventRecord(stop, on), "record");
+    must(cudaEventSynchronize(stop), "synchronise");
+    float ms = 0;
+    must(cudaEventElapsedTime(&ms, start, stop), "elapsed");
+    if (i >= 3) times.push_back(ms);
+  }
+  must(cudaGetLastError(), "replay");
+  cudaGraphExecDestroy(exec);
+  cudaGraphDestroy(graph);
+  cudaEventDestroy(start);
+  cudaEventDestroy(stop);
+  cudaStreamDestroy(on);
+  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
+  return static_cast<double>(times[times.size() / 2]);
+}
+
+double read_limit() {
+  const std::size_t bytes = std::size_t{4} << 30;
+  device_array<bf16> data(bytes / 2);
+  device_array<unsigned> sink(1);
+  fill_random<<<1024, 256>>>(data.data(), data.size(), 7);
+  double best = 0;
+  for (int blocks : {132 * 4, 132 * 8, 132 * 16}) {
+    const double ms = replay([&](cudaStream_t on) { read_all<<<static_cast<unsigned>(blocks), 256, 0, on>>>(reinterpret_cast<const uint4*>(data.data()), bytes / 16, sink.data()); });
+    best = std::max(best, static_cast<double>(bytes) / ms * 1e-6);
+  }
+  return best;
+}
+
+constexpr head_shape llama_8b{32, 8, 128, true, 128}, qwen_600m{16, 8, 128, false, 128}, smollm{9, 3, 64, true, 64};
+
+double decode_case(const char* name, const head_shape& shape, std::vector<sequence_shape> sequences, double limit) {
+  double tokens = 0;
+  for (const sequence_shape& s : sequences) tokens += s.past + 1;
+  const double bytes = tokens * shape.kv_heads * shape.head_dim * 4;
+  const int layers = std::clamp(static_cast<int>(1.5e9 / bytes), 4, 64);
+  attention_world world(shape, std::move(sequences), 3, layers, contents::random_on_device);
+  const auto attend = [&](cudaStream_t on, bool fused) {
+    world.plan(on);
+    for (int layer = 0; layer < layers; ++layer) {
+      if (!fused) rope_store(world.rope_call(layer), on);
+      attend_decode(world.call(layer, fused), on);
+    }
+  };
+  const double plan = replay([&](cudaStream_t on) { world.plan(on); });
+  const double fused = (replay([&](cudaStream_t on) { attend(on, true); }) - plan) / layers;
+  const double apart = (replay([&](cudaStream_t on) { attend(on, false); }) - plan) / layers;
+  const double rate = bytes / fused * 1e-6;
+  std::printf("%-44s %8.2f us  %6.0f GB/s  %4.2f of reading   (rope apart %8.2f us; plan %5.2f us)\n", name, fused * 1e3, rate, rate / limit, apart * 1e3, plan * 1e3);
+  std::fflush(stdout);
+  return rate;
+}
+
+/// Causal work only: 4 * head_dim operations a head, row and key that the row sees.
+void prefill_case(const char* name, const head_shape& shape, std::vector<sequence_shape> sequences) {
+  double pairs = 0;
+  for (const sequence_shape& s : sequences) pairs += static_cast<double>(s.rows) * s.past + s.rows * (s.rows + 1.0) / 2;
+  const double work = pairs * shape.heads * shape.head_dim * 4;
+  const int layers = 4;
+  attention_world world(shape, std::move(sequences), 3, layers, contents::random_on_device);
+  const double plan = replay([&](cudaStream_t on) { world.plan(on); });
+  const double rope = (replay([&](cudaStream_t on) {
+    world.plan(on);
+    for (int layer = 0; layer < layers; ++layer) rope_store(world.rope_call(layer), on);
+  }) - plan) / layers;
+  const double attend = (replay([&](cudaStream_t on) {
+    world.plan(on);
+    for (int layer = 0; layer < layers; ++layer) attend_prefill(world.call(layer, false), on);
+  }) - plan) / layers;
+  std::printf("%-44s %8.2f us  %6.1f TFLOP/s   (rope %7.2f us; plan %6.2f us)\n", name, attend * 1e3, work / attend * 1e-9, rope * 1e3, plan * 1e3);
+  std::fflush(stdout);
+}
+
+std::vector<sequence_shape> equal(int sequences, int context) { return std::vector<sequence_shape>(static_cast<std::size_t>(sequences), {context - 1, 1}); }
+
+}  // namespace
+
+int main() {
+  const double limit = read_limit();
+  std::printf("reading: %.0f GB/s\n", limit);
+  decode_case("8B heads, 1 x 576", llama_8b, equal(1, 576), limit);
+  decode_case("8B heads, 1 x 2,048", llama_8b, equal(1, 2048), limit);
+  decode_case("8B heads, 1 x 8,192", llama_8b, equal(1, 8192), limit);
+  decode_case("8B heads, 1 x 65,536", llama_8b, equal(1, 65536), limit);
+  decode_case("8B heads, 8 x 576", llama_8b, equal(8, 576), limit);
+  decode_case("8B heads, 32 x 576", llama_8b, equal(32, 576), limit);
+  decode_case("8B heads, 64 x 576", llama_8b, equal(64, 576), limit);
+  decode_case("8B heads, 256 x 1,024", llama_8b, equal(256, 1024), limit);
+  const double uniform = decode_case("8B heads, 16 x 7,936", llama_8b, equal(16, 7936), limit);
+  std::vector<sequence_shape> mixed = equal(15, 4096);
+  mixed.insert(mixed.begin() + 4, {65535, 1});
+  const double one_long = decode_case("8B heads, 1 x 65,536 + 15 x 4,096", llama_8b, mixed, limit);
+  std::printf("mixed / uniform: %.2f\n", one_long / uniform);
+  prefill_case("8B heads, prefill 1 x 2,048", llama_8b, {{0, 2048}});
+  prefill_case("8B heads, prefill 8 x 2,048", llama_8b, std::vector<sequence_shape>(8, {0, 2048}));
+  prefill_case("8B heads, prefill 1 x 16,384", llama_8b, {{0, 16384}});
+  prefill_case("8B heads, 512 rows behind 8,192", llama_8b, {{8192, 512}});
+  prefill_case("8B heads, prefill 64 x 128", llama_8b, std::vector<sequence_shape>(64, {0, 128}));
+  prefill_case("0.6B heads, prefill 8 x 2,048", qwen_600m, std::vector<sequence_shape>(8, {0, 2048}));
+  prefill_case("SmolLM heads, prefill 8 x 2,048", smollm, std::vector<sequence_shape>(8, {0, 2048}));
+  decode_case("0.6B heads, 1 x 576", qwen_600m, equal(1, 576), limit);
+  decode_case("0.6B heads, 64 x 576", qwen_600m, equal(64, 576), limit);
+  decode_case("SmolLM heads, 1 x 576", smollm, equal(1, 576), limit);
+  decode_case("SmolLM heads, 64 x 576", smollm, equal(64, 576), limit);
+}

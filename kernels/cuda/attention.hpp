@@ -1,0 +1,42 @@
+// Causal attention over paged KV: one row of many sequences (decode), many rows of some (prefill). Knows the arena's
+// layout and the step's plan; no model. head_dim 64 or 128; any number of query heads a KV head.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/device.hpp"
+#include "kernels/cuda/kv_layout.hpp"
+#include "kernels/cuda/rope_store.hpp"
+#include "kernels/cuda/step_plan.hpp"
+#include "kernels/cuda/step_tables.hpp"
+
+namespace troupe::kernels::cuda {
+
+struct attention_call {
+  const step_tables* tables = nullptr;
+  step_plan plan;
+  const bf16* qkv = nullptr;  ///< [T, (heads + 2 * kv_heads) * head_dim]
+  std::int32_t heads = 0;
+  float scale = 1.0f;
+  std::int32_t layer = 0;
+  kv_layout kv;
+  /// Decode only. With angles: the rows are as the product left them; attention rotates them and stores K and V itself
+  /// (bit-equal to rope_store), and reads what was cached before its predecessor has ended.
+  rotation rope;
+  bf16* out = nullptr;  ///< [T, heads * head_dim]
+  std::byte* workspace = nullptr;  ///< decode_workspace_bytes; its arrivals are 0 before the first call and after each
+};
+
+/// Partial results of the splits, after one arrival counter for each sequence and group of query heads.
+std::int64_t decode_workspace_bytes(std::int64_t splits, std::int32_t heads, const kv_layout& kv);
+
+/// Rows of the sequences that have one row in this step. Reads their K and V once for each group of up to eight query
+/// heads. A sequence's bits depend on its own length alone.
+void attend_decode(const attention_call& call, cudaStream_t on);
+
+/// Rows of the sequences that have several; their K and V are in the arena, their Q is rotated (rope_store). A row's bits
+/// do not depend on how its prompt is cut into chunks.
+void attend_prefill(const attention_call& call, cudaStream_t on);
+std::int32_t prefill_tile_rows();
+
+}  // namespace troupe::kernels::cuda

@@ -1,0 +1,117 @@
+// Attention and rope on the device against sums in double, on fresh random steps. A plain program: one line a case, exit
+// status 1 if any failed.
+#include <random>
+
+#include "tests/kernels/cuda/attention_world.hpp"
+
+using namespace troupe::kernels::cuda;
+
+namespace {
+
+int failures = 0;
+
+void report(bool passed, const char* name, double figure) {
+  std::printf("%s  %s (%.2e)\n", passed ? "PASS" : "FAIL", name, figure);
+  failures += !passed;
+}
+
+bool same_bits(const std::vector<bf16>& a, const std::vector<bf16>& b) { return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * 2) == 0; }
+
+/// bf16 weights of the values, results rounded to bf16: each 2^-9 of its own size.
+constexpr double tolerance = 6e-3;
+
+/// What this step stored: the worst error of K and V at the step's positions, in units of the largest number.
+double stored_error(const attention_world& world, const head_shape& shape, int layer) {
+  const std::vector<bf16> arena = world.arena();
+  std::vector<double> k(static_cast<std::size_t>(shape.head_dim)), v(k.size());
+  double worst = 0;
+  for (int s = 0; s < static_cast<int>(world.sequences().size()); ++s) {
+    const sequence_shape& q = world.sequences()[static_cast<std::size_t>(s)];
+    for (int position = q.past; position < q.past + q.rows; position += 1 + q.rows / 7)
+      for (int head = 0; head < shape.kv_heads; ++head) {
+        world.key_value(layer, s, head, position, k, v);
+        for (int d = 0; d < shape.head_dim; ++d) {
+          const double got_k = __bfloat162float(arena[world.arena_index(layer, s, 0, head, position, d)]);
+          const double got_v = __bfloat162float(arena[world.arena_index(layer, s, 1, head, position, d)]);
+          if (!std::isfinite(got_k) || !std::isfinite(got_v)) return 1e9;
+          worst = std::max({worst, std::abs(got_k - k[static_cast<std::size_t>(d)]), std::abs(got_v - v[static_cast<std::size_t>(d)])});
+        }
+      }
+  }
+  return worst;
+}
+
+void check_decode(const char* name, const head_shape& shape, const std::vector<sequence_shape>& sequences, unsigned seed) {
+  const int layer = 1;
+  attention_world world(shape, sequences, seed, 2);
+  world.plan();
+  const bool can_fuse = shape.interleaved || shape.rotated == shape.head_dim;
+  attend_decode(world.call(layer, can_fuse), nullptr);
+  must(cudaDeviceSynchronize(), name);
+  const std::vector<bf16> fused = world.out();
+  const double error = world.error(fused, layer, 1);
+  report(error < tolerance, name, error);
+  const double stored = stored_error(world, shape, layer);
+  report(stored < 0.02, "  K and V as stored", stored);
+  const std::vector<bf16> stored_once = world.arena();
+
+  world.reset();
+  world.plan();
+  rope_store(world.rope_call(layer), nullptr);
+  attend_decode(world.call(layer, false), nullptr);
+  must(cudaDeviceSynchronize(), name);
+  report(same_bits(fused, world.out()), "  rotated apart: the same bits", 0);
+  report(same_bits(stored_once, world.arena()), "  stored apart: the same bits", 0);
+  int left = 0;
+  for (int count : world.arrivals()) left += count != 0;
+  report(left == 0, "  no arrival left behind", left);
+}
+
+/// `sequences` may hold single rows too: they go to the decode kernel of the same step.
+void check_prefill(const char* name, const head_shape& shape, const std::vector<sequence_shape>& sequences, unsigned seed) {
+  const int layer = 1;
+  attention_world world(shape, sequences, seed, 2);
+  world.plan();
+  rope_store(world.rope_call(layer), nullptr);
+  attend_prefill(world.call(layer, false), nullptr);
+  attend_decode(world.call(layer, false), nullptr);
+  must(cudaDeviceSynchronize(), name);
+  const double error = world.error(world.out(), layer, 5);
+  report(error < tolerance, name, error);
+  const double stored = stored_error(world, shape, layer);
+  report(stored < 0.02, "  K and V as stored", stored);
+}
+
+}  // namespace
+
+int main() {
+  std::random_device entropy;
+  const unsigned seed = entropy();
+  std::printf("seed %u\n", seed);
+  std::mt19937 random(seed);
+  const auto lengths = [&](int sequences, int longest) {
+    std::vector<sequence_shape> all;
+    for (int s = 0; s < sequences; ++s) all.push_back({static_cast<int>(random() % static_cast<unsigned>(longest)), 1});
+    return all;
+  };
+  const head_shape llama_8b{32, 8, 128, true, 128}, qwen{16, 8, 128, false, 128}, smollm{9, 3, 64, true, 64}, wide{64, 4, 128, false, 128}, part{8, 8, 64, false, 32}, part_interleaved{6, 2, 128, true, 64};
+  check_decode("decode: one token, nothing before it", llama_8b, {{0, 1}}, random());
+  check_decode("decode: one sequence", llama_8b, {{576, 1}}, random());
+  check_decode("decode: the edges of blocks and splits", llama_8b, {{14, 1}, {15, 1}, {16, 1}, {17, 1}, {62, 1}, {63, 1}, {64, 1}, {511, 1}, {512, 1}, {513, 1}, {2047, 1}, {2048, 1}}, random());
+  check_decode("decode: many short, one long", llama_8b, {{3, 1}, {40000, 1}, {100, 1}, {1, 1}, {33000, 1}}, random());
+  check_decode("decode: 64 random lengths", llama_8b, lengths(64, 900), random());
+  check_decode("decode: two heads a group, halves", qwen, lengths(9, 1500), random());
+  check_decode("decode: three heads of 64", smollm, lengths(33, 3000), random());
+  check_decode("decode: sixteen heads a group", wide, lengths(5, 2500), random());
+  check_decode("decode: a part of the dims turns, halves", part, lengths(7, 700), random());
+  check_decode("decode: a part of the dims turns, neighbours", part_interleaved, lengths(7, 700), random());
+  check_prefill("prefill: two rows", llama_8b, {{0, 2}}, random());
+  check_prefill("prefill: one prompt", llama_8b, {{0, 333}}, random());
+  check_prefill("prefill: a chunk behind a cached prefix", llama_8b, {{1234, 200}}, random());
+  check_prefill("prefill: ragged, with decode rows among them", llama_8b, {{0, 5}, {77, 1}, {64, 64}, {0, 130}, {500, 1}, {63, 65}, {0, 128}, {129, 257}}, random());
+  check_prefill("prefill: two heads a group, halves", qwen, {{0, 400}, {100, 31}}, random());
+  check_prefill("prefill: three heads of 64", smollm, {{0, 400}, {700, 131}, {16, 16}}, random());
+  check_prefill("prefill: a part of the dims turns", part, {{0, 100}, {33, 70}}, random());
+  std::printf("%s\n", failures ? "FAILED" : "all passed");
+  return failures != 0;
+}

@@ -1,0 +1,359 @@
+// A step for attention to run on: sequences of given lengths over an arena with blocks in random order, everything that
+// no one wrote poisoned; and what attention should answer, in double. Used by attention_check and bench/cuda_attention.
+#pragma once
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <numeric>
+#include <algorithm>
+#include <random>
+#include <vector>
+
+#include "kernels/cuda/attention.hpp"
+#include "kernels/cuda/rope_store.hpp"
+#include "kernels/cuda/step_plan.hpp"
+
+namespace troupe::kernels::cuda {
+
+inline void must(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  std::printf("FAIL  CUDA: %s: %s\n", what, cudaGetErrorString(status));
+  std::exit(1);
+}
+
+template <class T>
+class device_array {
+public:
+  device_array() = default;
+  explicit device_array(std::size_t size) : size_(size) { must(cudaMalloc(reinterpret_cast<void**>(&data_), std::max<std::size_t>(size, 1) * sizeof(T)), "cudaMalloc"); }
+  explicit device_array(const std::vector<T>& host) : device_array(host.size()) { upload(host); }
+  device_array(device_array&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(other.size_) {}
+  device_array& operator=(device_array&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  ~device_array() { cudaFree(data_); }
+  T* data() const { return data_; }
+  std::size_t size() const { return size_; }
+  void upload(const std::vector<T>& host) { must(cudaMemcpy(data_, host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice), "upload"); }
+  std::vector<T> download() const {
+    std::vector<T> host(size_);
+    must(cudaMemcpy(host.data(), data_, size_ * sizeof(T), cudaMemcpyDeviceToHost), "download");
+    return host;
+  }
+  void fill(int byte) { must(cudaMemset(data_, byte, size_ * sizeof(T)), "fill"); }
+
+private:
+  T* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+/// bf16 between -1 and 1, all different.
+static __global__ void fill_random(bf16* to, std::size_t size, unsigned seed) {
+  for (std::size_t i = blockIdx.x * std::size_t{blockDim.x} + threadIdx.x; i < size; i += std::size_t{gridDim.x} * blockDim.x) {
+    unsigned x = static_cast<unsigned>(i) * 2654435761u ^ seed ^ static_cast<unsigned>(i >> 32) * 40503u;
+    x ^= x >> 15;
+    x *= 0x2c1b3c6du;
+    x ^= x >> 12;
+    x *= 0x297a2d39u;
+    x ^= x >> 15;
+    to[i] = __float2bfloat16(static_cast<float>(x) * 0x1p-31f - 1.0f);
+  }
+}
+
+enum class contents { poisoned_around, random_on_device };
+
+struct head_shape {
+  int heads, kv_heads, head_dim;
+  bool interleaved;
+  int rotated;  ///< dims
+};
+
+struct sequence_shape {
+  int past, rows;
+};
+
+class attention_world {
+public:
+  attention_world(const head_shape& shape, std::vector<sequence_shape> sequences, unsigned seed, int layers = 1, contents how = contents::poisoned_around)
+      : shape_(shape), sequences_(std::move(sequences)), random_(seed), layers_(layers) {
+    make_tables();
+    if (how == contents::poisoned_around) {
+      make_arena();
+      return;
+    }
+    arena_ = device_array<bf16>(static_cast<std::size_t>((blocks_ + 1) * layout().block_bytes() / 2));
+    make_rows();
+    fill_random<<<1024, 256>>>(arena_.data(), arena_.size(), seed);
+    fill_random<<<1024, 256>>>(qkv_.data(), qkv_.size(), seed + 1);
+  }
+
+  int row_width() const { return (shape_.heads + 2 * shape_.kv_heads) * shape_.head_dim; }
+  int rows() const { return rows_; }
+
+  /// Fresh random rows, the arena as it was before the step, the output poisoned.
+  void reset() {
+    qkv_.upload(host_qkv_);
+    arena_.upload(host_arena_);
+    out_.fill(0xff);
+  }
+  void plan(cudaStream_t on = nullptr) {
+    step_planning p;
+    p.tables = &tables_;
+    p.frequencies = frequencies_.data();
+    p.pairs = shape_.rotated / 2;
+    p.tile_rows = prefill_tile_rows();
+    p.plan = plan_;
+    make_step_plan(p, on);
+  }
+  std::int64_t blocks() const { return blocks_; }
+  kv_layout layout() const {
+    kv_layout kv;
+    kv.base = reinterpret_cast<std::byte*>(arena_.data());
+    kv.layers = layers_;
+    kv.kv_heads = shape_.kv_heads;
+    kv.head_dim = shape_.head_dim;
+    return kv;
+  }
+  rope_store_call rope_call(int layer) {
+    rope_store_call call;
+    call.tables = &tables_;
+    call.qkv = qkv_.data();
+    call.heads = shape_.heads;
+    call.layer = layer;
+    call.kv = layout();
+    call.rope = {plan_.angles, shape_.rotated, shape_.interleaved};
+    return call;
+  }
+  attention_call call(int layer, bool fused) {
+    attention_call call;
+    call.tables = &tables_;
+    call.plan = plan_;
+    call.qkv = qkv_.data();
+    call.heads = shape_.heads;
+    call.scale = scale();
+    call.layer = layer;
+    call.kv = layout();
+    call.rope = {fused ? plan_.angles : nullptr, shape_.rotated, shape_.interleaved};
+    call.out = out_.data();
+    call.workspace = workspace_.data();
+    return call;
+  }
+  std::vector<bf16> out() const { return out_.download(); }
+  std::vector<bf16> arena() const { return arena_.download(); }
+  std::vector<int> arrivals() const {
+    std::vector<std::byte> all = workspace_.download();
+    std::vector<int> counters(16);
+    std::memcpy(counters.data(), all.data(), counters.size() * 4);
+    return counters;
+  }
+  int first_row(int s) const { return first_row_[static_cast<std::size_t>(s)]; }
+  const std::vector<sequence_shape>& sequences() const { return sequences_; }
+
+  /// The largest of ||out - reference|| / ||reference|| over (sampled) rows, and how many elements are no numbers.
+  double error(const std::vector<bf16>& out, int layer, int rows_checked_each) const {
+    double worst = 0;
+    for (int s = 0; s < static_cast<int>(sequences_.size()); ++s) {
+      const int rows = sequences_[static_cast<std::size_t>(s)].rows;
+      const int step = std::max(1, rows / rows_checked_each);
+      for (int r = 0; r < rows; r += step) worst = std::max(worst, row_error(out, layer, s, r));
+      worst = std::max(worst, row_error(out, layer, s, rows - 1));
+    }
+    return worst;
+  }
+
+  /// K of `head` at a position of a sequence, rotated where this step brings it.
+  void key_value(int layer, int s, int head, int position, std::vector<double>& k, std::vector<double>& v) const {
+    const int D = shape_.head_dim;
+    const sequence_shape& q = sequences_[static_cast<std::size_t>(s)];
+    if (position < q.past) {
+      for (int d = 0; d < D; ++d) {
+        k[static_cast<std::size_t>(d)] = stored(layer, s, 0, head, position, d);
+        v[static_cast<std::size_t>(d)] = stored(layer, s, 1, head, position, d);
+      }
+      return;
+    }
+    const int row = first_row(s) + position - q.past;
+    k = rotated(row, shape_.heads + head, position);
+    for (int d = 0; d < D; ++d) {
+      k[static_cast<std::size_t>(d)] = __bfloat162float(__float2bfloat16(static_cast<float>(k[static_cast<std::size_t>(d)])));
+      v[static_cast<std::size_t>(d)] = input(row, shape_.heads + shape_.kv_heads + head, d);
+    }
+  }
+  std::size_t arena_index(int layer, int s, int value, int head, int position, int d) const {
+    const kv_layout kv = layout();
+    const int block = host_tables_[static_cast<std::size_t>(s) * static_cast<std::size_t>(tables_.table_stride) + static_cast<std::size_t>(position / 16)];
+    const std::int64_t at = kv.tile(block, layer, head) - kv.base + value * kv.value_offset() + kv_layout::chunk_offset(position % 16, d / 8);
+    return static_cast<std::size_t>(at / 2 + d % 8);
+  }
+
+  step_tables tables_;
+  step_plan plan_;
+
+private:
+  float scale() const { return 1.0f / std::sqrt(static_cast<float>(shape_.head_dim)); }
+  double input(int row, int head, int d) const {
+    return __bfloat162float(host_qkv_[static_cast<std::size_t>(row) * static_cast<std::size_t>(row_width()) + static_cast<std::size_t>(head * shape_.head_dim + d)]);
+  }
+  double stored(int layer, int s, int value, int head, int position, int d) const { return __bfloat162float(host_arena_[arena_index(layer, s, value, head, position, d)]); }
+
+  std::vector<double> rotated(int row, int head, int position) const {
+    const int D = shape_.head_dim;
+    std::vector<double> x(static_cast<std::size_t>(D));
+    for (int d = 0; d < D; ++d) x[static_cast<std::size_t>(d)] = input(row, head, d);
+    for (int i = 0; i < shape_.rotated / 2; ++i) {
+      const double angle = position * host_frequencies_[static_cast<std::size_t>(i)];
+      const auto a = static_cast<std::size_t>(shape_.interleaved ? 2 * i : i), b = static_cast<std::size_t>(shape_.interleaved ? 2 * i + 1 : i + shape_.rotated / 2);
+      const double u = x[a], w = x[b];
+      x[a] = u * std::cos(angle) - w * std::sin(angle);
+      x[b] = u * std::sin(angle) + w * std::cos(angle);
+    }
+    return x;
+  }
+
+  double row_error(const std::vector<bf16>& out, int layer, int s, int r) const {
+    const int D = shape_.head_dim, group = shape_.heads / shape_.kv_heads;
+    const int position = sequences_[static_cast<std::size_t>(s)].past + r;
+    double off = 0, norm = 0;
+    std::vector<double> k(static_cast<std::size_t>(D)), v(static_cast<std::size_t>(D));
+    std::vector<std::vector<double>> keys(static_cast<std::size_t>(position) + 1), values(keys.size());
+    for (int kv_head = 0; kv_head < shape_.kv_heads; ++kv_head) {
+      if (position > 3000 && kv_head != (position + s) % shape_.kv_heads) continue;  // long rows: one KV head of each
+      for (int t = 0; t <= position; ++t) {
+        key_value(layer, s, kv_head, t, k, v);
+        keys[static_cast<std::size_t>(t)] = k;
+        values[static_cast<std::size_t>(t)] = v;
+      }
+      for (int g = 0; g < group; ++g) {
+        const int head = kv_head * group + g;
+        std::vector<double> q = rotated(first_row(s) + r, head, position);
+        for (double& x : q) x = __bfloat162float(__float2bfloat16(static_cast<float>(x)));
+        std::vector<double> weight(keys.size());
+        double best = -1e300, sum = 0;
+        for (std::size_t t = 0; t < keys.size(); ++t) {
+          weight[t] = std::inner_product(q.begin(), q.end(), keys[t].begin(), 0.0) * static_cast<double>(scale());
+          best = std::max(best, weight[t]);
+        }
+        for (double& w : weight) sum += w = std::exp(w - best);
+        for (int d = 0; d < D; ++d) {
+          double expected = 0;
+          for (std::size_t t = 0; t < keys.size(); ++t) expected += weight[t] * values[t][static_cast<std::size_t>(d)];
+          expected /= sum;
+          const double got = __bfloat162float(out[(static_cast<std::size_t>(first_row(s) + r) * static_cast<std::size_t>(shape_.heads) + static_cast<std::size_t>(head)) * static_cast<std::size_t>(D) + static_cast<std::size_t>(d)]);
+          if (!std::isfinite(got)) return 1e9;
+          off += (got - expected) * (got - expected);
+          norm += expected * expected;
+        }
+      }
+    }
+    return std::sqrt(off / norm);
+  }
+
+  void make_tables() {
+    std::vector<int> row_sequence, row_position, count, past;
+    int longest = 0, tiles = 0;
+    blocks_ = 0;
+    for (std::size_t s = 0; s < sequences_.size(); ++s) {
+      const sequence_shape& q = sequences_[s];
+      first_row_.push_back(rows_);
+      count.push_back(q.rows);
+      past.push_back(q.past);
+      for (int r = 0; r < q.rows; ++r) {
+        row_sequence.push_back(static_cast<int>(s));
+        row_position.push_back(q.past + r);
+      }
+      rows_ += q.rows;
+      longest = std::max(longest, q.past + q.rows);
+      blocks_ += (q.past + q.rows + 15) / 16;
+      tiles += q.rows / prefill_tile_rows() + 1;
+    }
+    const int stride = (longest + 15) / 16;
+    std::vector<int> order(static_cast<std::size_t>(blocks_) + 1);
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin() + 1, order.end(), random_);
+    host_tables_.assign(sequences_.size() * static_cast<std::size_t>(stride), 0);
+    std::size_t next = 1;
+    for (std::size_t s = 0; s < sequences_.size(); ++s)
+      for (int b = 0; b < (sequences_[s].past + sequences_[s].rows + 15) / 16; ++b) host_tables_[s * static_cast<std::size_t>(stride) + static_cast<std::size_t>(b)] = order[next++];
+    std::vector<int> all{rows_, static_cast<int>(sequences_.size()), 0, 0};
+    const auto append = [&](const std::vector<int>& part) {
+      const std::size_t at = all.size();
+      all.insert(all.end(), part.begin(), part.end());
+      return at;
+    };
+    const auto at_sequence = append(row_sequence), at_position = append(row_position), at_first = append(first_row_), at_count = append(count), at_past = append(past), at_tables = append(host_tables_);
+    ints_ = device_array<int>(all);
+    tables_.rows = rows_;
+    tables_.sequences = static_cast<int>(sequences_.size());
+    tables_.longest = longest;
+    tables_.counts = ints_.data();
+    tables_.row_sequence = ints_.data() + at_sequence;
+    tables_.row_position = ints_.data() + at_position;
+    tables_.first_row = ints_.data() + at_first;
+    tables_.row_count = ints_.data() + at_count;
+    tables_.past = ints_.data() + at_past;
+    tables_.block_tables = ints_.data() + at_tables;
+    tables_.table_stride = stride;
+
+    host_frequencies_.resize(static_cast<std::size_t>(shape_.rotated / 2));
+    for (std::size_t i = 0; i < host_frequencies_.size(); ++i) host_frequencies_[i] = std::pow(500000.0, -2.0 * static_cast<double>(i) / shape_.rotated);
+    frequencies_ = device_array<double>(host_frequencies_);
+    angles_ = device_array<float2>(static_cast<std::size_t>(rows_ * shape_.rotated / 2));
+    const std::int64_t splits = most_splits(tables_.sequences, std::int64_t{blocks_} * 16);
+    splits_ = device_array<decode_split>(static_cast<std::size_t>(splits));
+    tiles_ = device_array<prefill_tile>(static_cast<std::size_t>(most_tiles(tables_.sequences, rows_, prefill_tile_rows())));
+    counts_ = device_array<int>(2);
+    plan_ = {angles_.data(), splits_.data(), tiles_.data(), counts_.data()};
+    workspace_ = device_array<std::byte>(static_cast<std::size_t>(decode_workspace_bytes(splits, shape_.heads, layout())));
+    workspace_.fill(0);
+  }
+
+  void make_arena() {
+    std::normal_distribution<float> normal;
+    host_qkv_.resize(static_cast<std::size_t>(rows_) * static_cast<std::size_t>(row_width()));
+    for (bf16& x : host_qkv_) x = __float2bfloat16(normal(random_));
+    const kv_layout kv = layout();
+    const std::uint16_t poison = 0x7fff;
+    host_arena_.assign(static_cast<std::size_t>((blocks_ + 1) * kv.block_bytes() / 2), reinterpret_cast<const bf16&>(poison));
+    std::vector<bf16> noise(1 << 16);
+    for (bf16& x : noise) x = __float2bfloat16(normal(random_));
+    for (int layer = 0; layer < layers_; ++layer)
+      for (int s = 0; s < static_cast<int>(sequences_.size()); ++s)
+        for (int value = 0; value < 2; ++value)
+          for (int head = 0; head < shape_.kv_heads; ++head)
+            for (int t = 0; t < sequences_[static_cast<std::size_t>(s)].past; ++t) {
+              std::size_t from = random_() % (noise.size() - 256);
+              for (int d = 0; d < shape_.head_dim; d += 8) {
+                const std::size_t at = arena_index(layer, s, value, head, t, d);
+                for (std::size_t i = 0; i < 8; ++i) host_arena_[at + i] = noise[from++];
+              }
+            }
+    arena_ = device_array<bf16>(host_arena_.size());
+    make_rows();
+    reset();
+  }
+  void make_rows() {
+    qkv_ = device_array<bf16>(static_cast<std::size_t>(rows_) * static_cast<std::size_t>(row_width()));
+    out_ = device_array<bf16>(static_cast<std::size_t>(rows_) * static_cast<std::size_t>(shape_.heads * shape_.head_dim));
+  }
+
+  head_shape shape_;
+  std::vector<sequence_shape> sequences_;
+  std::mt19937 random_;
+  int layers_, rows_ = 0, blocks_ = 0;
+  std::vector<int> first_row_, host_tables_;
+  std::vector<double> host_frequencies_;
+  std::vector<bf16> host_qkv_, host_arena_;
+  device_array<int> ints_, counts_;
+  device_array<double> frequencies_;
+  device_array<float2> angles_;
+  device_array<decode_split> splits_;
+  device_array<prefill_tile> tiles_;
+  device_array<std::byte> workspace_;
+  device_array<bf16> qkv_, arena_, out_;
+};
+
+}  // namespace troupe::kernels::cuda

@@ -1,7 +1,7 @@
 // Attention on the device: times of its kernels over KV that no cache holds, beside what reading memory takes in the same
 // run. Prints microseconds a layer, GB/s and the share of the read limit. Arguments: none.
-#include <functional>
-
+#include "bench/cuda_graph_time.hpp"
+#include "kernels/cuda/attention_prefill.hpp"
 #include "tests/kernels/cuda/attention_world.hpp"
 
 using namespace troupe::kernels::cuda;
@@ -20,39 +20,6 @@ __global__ void read_all(const uint4* from, std::size_t size, unsigned* to) {
     for (int k = 0; k < 8; ++k) any |= v[k].x ^ v[k].y ^ v[k].z ^ v[k].w;
   }
   if (any == 0x12345678u) *to = any;
-}
-
-/// Median milliseconds of one replay of a graph of what `body` launches.
-double replay(const std::function<void(cudaStream_t)>& body, int repeats = 15) {
-  cudaStream_t on{};
-  must(cudaStreamCreateWithFlags(&on, cudaStreamNonBlocking), "stream");
-  must(cudaStreamBeginCapture(on, cudaStreamCaptureModeThreadLocal), "capture");
-  body(on);
-  cudaGraph_t graph{};
-  must(cudaStreamEndCapture(on, &graph), "end of capture");
-  cudaGraphExec_t exec{};
-  must(cudaGraphInstantiate(&exec, graph, 0), "instantiate");
-  cudaEvent_t start{}, stop{};
-  must(cudaEventCreate(&start), "event");
-  must(cudaEventCreate(&stop), "event");
-  std::vector<float> times;
-  for (int i = 0; i < repeats + 3; ++i) {
-    must(cudaEventRecord(start, on), "record");
-    must(cudaGraphLaunch(exec, on), "launch");
-    must(cudaEventRecord(stop, on), "record");
-    must(cudaEventSynchronize(stop), "synchronise");
-    float ms = 0;
-    must(cudaEventElapsedTime(&ms, start, stop), "elapsed");
-    if (i >= 3) times.push_back(ms);
-  }
-  must(cudaGetLastError(), "replay");
-  cudaGraphExecDestroy(exec);
-  cudaGraphDestroy(graph);
-  cudaEventDestroy(start);
-  cudaEventDestroy(stop);
-  cudaStreamDestroy(on);
-  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
-  return static_cast<double>(times[times.size() / 2]);
 }
 
 double read_limit() {
@@ -108,7 +75,11 @@ void prefill_case(const char* name, const head_shape& shape, std::vector<sequenc
     world.plan(on);
     for (int layer = 0; layer < layers; ++layer) attend_prefill(world.call(layer, false), on);
   }) - plan) / layers;
-  std::printf("%-44s %8.2f us  %6.1f TFLOP/s   (rope %7.2f us; plan %6.2f us)\n", name, attend * 1e3, work / attend * 1e-9, rope * 1e3, plan * 1e3);
+  const double by_warps = (replay([&](cudaStream_t on) {
+    world.plan(on);
+    for (int layer = 0; layer < layers; ++layer) attend_prefill_by_warps(world.call(layer, false), on);
+  }) - plan) / layers;
+  std::printf("%-44s %8.2f us  %6.1f TFLOP/s   (by warps %6.1f; rope %7.2f us; plan %6.2f us)\n", name, attend * 1e3, work / attend * 1e-9, work / by_warps * 1e-9, rope * 1e3, plan * 1e3);
   std::fflush(stdout);
 }
 
@@ -117,6 +88,7 @@ std::vector<sequence_shape> equal(int sequences, int context) { return std::vect
 }  // namespace
 
 int main() {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   const double limit = read_limit();
   std::printf("reading: %.0f GB/s\n", limit);
   decode_case("8B heads, 1 x 576", llama_8b, equal(1, 576), limit);
@@ -132,6 +104,10 @@ int main() {
   mixed.insert(mixed.begin() + 4, {65535, 1});
   const double one_long = decode_case("8B heads, 1 x 65,536 + 15 x 4,096", llama_8b, mixed, limit);
   std::printf("mixed / uniform: %.2f\n", one_long / uniform);
+  decode_case("0.6B heads, 1 x 576", qwen_600m, equal(1, 576), limit);
+  decode_case("0.6B heads, 64 x 576", qwen_600m, equal(64, 576), limit);
+  decode_case("SmolLM heads, 1 x 576", smollm, equal(1, 576), limit);
+  decode_case("SmolLM heads, 64 x 576", smollm, equal(64, 576), limit);
   prefill_case("8B heads, prefill 1 x 2,048", llama_8b, {{0, 2048}});
   prefill_case("8B heads, prefill 8 x 2,048", llama_8b, std::vector<sequence_shape>(8, {0, 2048}));
   prefill_case("8B heads, prefill 1 x 16,384", llama_8b, {{0, 16384}});
@@ -139,8 +115,4 @@ int main() {
   prefill_case("8B heads, prefill 64 x 128", llama_8b, std::vector<sequence_shape>(64, {0, 128}));
   prefill_case("0.6B heads, prefill 8 x 2,048", qwen_600m, std::vector<sequence_shape>(8, {0, 2048}));
   prefill_case("SmolLM heads, prefill 8 x 2,048", smollm, std::vector<sequence_shape>(8, {0, 2048}));
-  decode_case("0.6B heads, 1 x 576", qwen_600m, equal(1, 576), limit);
-  decode_case("0.6B heads, 64 x 576", qwen_600m, equal(64, 576), limit);
-  decode_case("SmolLM heads, 1 x 576", smollm, equal(1, 576), limit);
-  decode_case("SmolLM heads, 64 x 576", smollm, equal(64, 576), limit);
 }

@@ -1,7 +1,7 @@
 // Prefill attention on any tensor core since sm_80: eight warps of 16 query rows of one head, key tiles of 64 tokens by
 // cp.async, two ahead; softmax in registers, tile by tile from position 0 (Dao, "FlashAttention-2", 2023). Knows the
 // arena's layout; no model.
-#include "kernels/cuda/attention.hpp"
+#include "kernels/cuda/attention_prefill.hpp"
 #include "kernels/cuda/warp_tiles.hpp"
 
 namespace troupe::kernels::cuda {
@@ -10,6 +10,7 @@ namespace {
 constexpr int warps = 8;
 constexpr int threads = warps * 32;
 constexpr int tile_rows = warps * 16;
+static_assert(tile_rows == prefill_rows_a_tile);
 constexpr int tile_keys = 64;
 constexpr int stages = 2;
 constexpr int block_tokens = kv_layout::block_tokens;
@@ -158,11 +159,20 @@ void launch_prefill(const attention_call& call, cudaStream_t on) {
 
 }  // namespace
 
-std::int32_t prefill_tile_rows() { return tile_rows; }
-
-void attend_prefill(const attention_call& call, cudaStream_t on) {
+void attend_prefill_by_warps(const attention_call& call, cudaStream_t on) {
   if (call.kv.head_dim == 128) return launch_prefill<128>(call, on);
   launch_prefill<64>(call, on);
+}
+
+std::int32_t prefill_tile_rows() { return prefill_rows_a_tile; }
+
+void attend_prefill(const attention_call& call, cudaStream_t on) {
+  int device = 0, major = 0, minor = 0;
+  static_cast<void>(cudaGetDevice(&device));
+  static_cast<void>(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  static_cast<void>(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+  if (major == 9 && minor == 0) return attend_prefill_by_groups(call, on);
+  attend_prefill_by_warps(call, on);
 }
 
 }  // namespace troupe::kernels::cuda

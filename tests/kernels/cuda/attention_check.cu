@@ -2,6 +2,7 @@
 // status 1 if any failed.
 #include <random>
 
+#include "kernels/cuda/attention_prefill.hpp"
 #include "tests/kernels/cuda/attention_world.hpp"
 
 using namespace troupe::kernels::cuda;
@@ -80,11 +81,21 @@ void check_prefill(const char* name, const head_shape& shape, const std::vector<
   report(error < tolerance, name, error);
   const double stored = stored_error(world, shape, layer);
   report(stored < 0.02, "  K and V as stored", stored);
+
+  world.reset();
+  world.plan();
+  rope_store(world.rope_call(layer), nullptr);
+  attend_prefill_by_warps(world.call(layer, false), nullptr);
+  attend_decode(world.call(layer, false), nullptr);
+  must(cudaDeviceSynchronize(), name);
+  const double by_warps = world.error(world.out(), layer, 5);
+  report(by_warps < tolerance, "  by warps", by_warps);
 }
 
 }  // namespace
 
 int main() {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   std::random_device entropy;
   const unsigned seed = entropy();
   std::printf("seed %u\n", seed);
@@ -109,6 +120,7 @@ int main() {
   check_prefill("prefill: one prompt", llama_8b, {{0, 333}}, random());
   check_prefill("prefill: a chunk behind a cached prefix", llama_8b, {{1234, 200}}, random());
   check_prefill("prefill: ragged, with decode rows among them", llama_8b, {{0, 5}, {77, 1}, {64, 64}, {0, 130}, {500, 1}, {63, 65}, {0, 128}, {129, 257}}, random());
+  check_prefill("prefill: a long one", llama_8b, {{0, 1500}, {3000, 700}}, random());
   check_prefill("prefill: two heads a group, halves", qwen, {{0, 400}, {100, 31}}, random());
   check_prefill("prefill: three heads of 64", smollm, {{0, 400}, {700, 131}, {16, 16}}, random());
   check_prefill("prefill: a part of the dims turns", part, {{0, 100}, {33, 70}}, random());

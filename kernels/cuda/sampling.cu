@@ -1,0 +1,554 @@
+// A row of logits to one token by a cluster of eight blocks, each with an eighth of the row in shared memory. Every
+// question ("the k-th best", "where the mass reaches p", "where the draw falls") is one: the first token, best first, whose
+// running count or mass passes a target. A histogram finds the bin, the bin's few tokens are sorted. Masses are whole
+// numbers, so sums do not depend on order. Knows no request.
+#include <cooperative_groups.h>
+
+#include "kernels/cuda/sampling.hpp"
+
+namespace troupe::kernels::cuda {
+namespace {
+
+namespace cg = cooperative_groups;
+using u32 = std::uint32_t;
+using u64 = unsigned long long;
+
+constexpr int blocks = 8;
+constexpr int threads = 512;
+constexpr int bins = 1024;
+constexpr int most_candidates = 1024;
+/// Weights below 2^-42 = e^-29.1 have no mass; the histogram ends a little below.
+constexpr float mass_unit = 4398046511104.0f;
+constexpr float histogram_depth = 29.5f;
+constexpr int part_bits = 14;  ///< a mass is added up in three parts of 14 bits, which no slice overflows
+
+struct sample_room {
+  u32 counts[bins];
+  u32 masses[3][bins];
+  u64 candidates[most_candidates];  // the first block's: of the cluster
+  u64 mass_up_to[bins];             // the first block's, as the next
+  u32 count_up_to[bins];
+  u64 exchanged[2][blocks];
+  u64 warp_values[threads / 32];
+  u64 found[4];
+  u64 shared[4];
+  u32 gathered;
+  alignas(16) float logits[1];  // [slice]
+};
+
+/// e^x for x <= 0 in the CPU's arithmetic, bit for bit: no contraction.
+__device__ float exp_of_negative(float x) {
+  const float clamped = fmaxf(x, -87.0f);
+  const float n = __fadd_rn(__fadd_rn(__fmul_rn(clamped, 1.44269504f), 12582912.0f), -12582912.0f);
+  const float r = __fadd_rn(__fsub_rn(clamped, __fmul_rn(n, 0.693359375f)), __fmul_rn(n, 2.12194440e-4f));
+  float p = 1.9875691500e-4f;
+  p = __fadd_rn(__fmul_rn(p, r), 1.3981999507e-3f);
+  p = __fadd_rn(__fmul_rn(p, r), 8.3334519073e-3f);
+  p = __fadd_rn(__fmul_rn(p, r), 4.1665795894e-2f);
+  p = __fadd_rn(__fmul_rn(p, r), 1.6666665459e-1f);
+  p = __fadd_rn(__fmul_rn(p, r), 5.0000001201e-1f);
+  p = __fadd_rn(__fadd_rn(__fmul_rn(__fmul_rn(p, r), r), r), 1.0f);
+  return x < -87.0f ? 0.0f : __fmul_rn(p, __int_as_float((static_cast<int>(n) + 127) << 23));
+}
+
+/// In [0, 1), 53 bits: Philox 4x32-10.
+__device__ double uniform(u64 key, u64 counter) {
+  u32 c0 = static_cast<u32>(counter), c1 = static_cast<u32>(counter >> 32), c2 = 0, c3 = 0;
+  u32 k0 = static_cast<u32>(key), k1 = static_cast<u32>(key >> 32);
+  for (int round = 0; round < 10; ++round) {
+    const u32 a = __umulhi(0xD2511F53u, c0), a_low = 0xD2511F53u * c0, b = __umulhi(0xCD9E8D57u, c2), b_low = 0xCD9E8D57u * c2;
+    c0 = b ^ c1 ^ k0;
+    c1 = b_low;
+    c2 = a ^ c3 ^ k1;
+    c3 = a_low;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return static_cast<double>((static_cast<u64>(c0) << 21) ^ (c1 >> 11)) * 0x1p-53;
+}
+
+/// Better logits have smaller ranks; equal ones go by id.
+__device__ u64 rank_of(float logit, int id) {
+  const u32 bits = __float_as_uint(logit + 0.0f);  // -0 is 0
+  const u32 rising = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+  return static_cast<u64>(~rising) << 32 | static_cast<u32>(id);
+}
+__device__ float logit_of(u64 rank) {
+  const u32 rising = ~static_cast<u32>(rank >> 32);
+  return __uint_as_float(rising & 0x80000000u ? rising & 0x7fffffffu : ~rising);
+}
+__device__ int id_of(u64 rank) { return static_cast<int>(static_cast<u32>(rank)); }
+
+constexpr u64 no_rank = ~u64{0};  ///< worse than all; as a row's best: the row holds no numbers
+
+struct sum_of {
+  __device__ u64 operator()(u64 a, u64 b) const { return a + b; }
+};
+struct least_of {
+  __device__ u64 operator()(u64 a, u64 b) const { return a < b ? a : b; }
+};
+struct double_sum_of {
+  __device__ u64 operator()(u64 a, u64 b) const { return __double_as_longlong(__longlong_as_double(a) + __longlong_as_double(b)); }
+};
+
+/// Where a running sum passed its target.
+struct passing {
+  u64 rank = no_rank;  ///< no_rank: nowhere
+  u64 mass = 0;        ///< of all tokens up to and with it
+};
+
+class row_sampler {
+public:
+  __device__ row_sampler(sample_room& room, const sample_call& call, const step_tables& tables, const sample_parameters& how, int row)
+      : cluster_(cg::this_cluster()), room_(room), call_(call), tables_(tables), how_(how), row_(row), block_(static_cast<int>(cluster_.block_rank())) {
+    const int slice = (call.vocab + blocks * 4 - 1) / (blocks * 4) * 4;
+    first_ = min(block_ * slice, call.vocab);
+    size_ = min(slice, call.vocab - first_);
+  }
+
+  __device__ void run() {
+    load();
+    const u64 best = find_best();
+    sample_pick& pick = call_.picks[row_];
+    if (best == no_rank) {
+      if (leads()) finish(-1, 0.0f, 0);
+      return;
+    }
+    best_ = logit_of(best);
+    const int id = how_.temperature > 0 ? draw() : id_of(best);
+    if (how_.top_logprobs < 0) {
+      if (leads()) finish(id, 0.0f, 0);
+      return;
+    }
+    const float norm = best_ + static_cast<float>(log(exponential_sum()));
+    const u64 chosen = reduce(id >= first_ && id < first_ + size_ && threadIdx.x == 0 ? __float_as_uint(room_.logits[id - first_]) : 0, sum_of{});
+    const int tops = min(min(how_.top_logprobs, most_top_logprobs), call_.vocab);
+    int found = 0;
+    if (tops > 0) {
+      set_histogram(1.0f);
+      const passing last = locate<true>(tops - 1, true);
+      found = gather(0, last.rank == no_rank ? no_rank - 1 : last.rank);
+      if (block_ == 0) {
+        sort_candidates(found);
+        found = min(found, tops);
+        if (threadIdx.x < found) {
+          pick.top_ids[threadIdx.x] = id_of(room_.candidates[threadIdx.x]);
+          pick.top_logprobs[threadIdx.x] = logit_of(room_.candidates[threadIdx.x]) - norm;
+        }
+      }
+    }
+    if (leads()) finish(id, __uint_as_float(static_cast<u32>(chosen)) - norm, found);
+  }
+
+private:
+  __device__ bool leads() const { return block_ == 0 && threadIdx.x == 0; }
+
+  __device__ void finish(int id, float logprob, int tops) {
+    sample_pick& pick = call_.picks[row_];
+    pick.id = id;
+    pick.logprob = logprob;
+    pick.tops = tops;
+    tables_.last_ids[tables_.sample_slots[row_]] = id;
+    if (id >= 0 && call_.counts && how_.count_row >= 0) {
+      std::uint16_t& count = call_.counts[std::int64_t{how_.count_row} * call_.vocab + id];
+      if ((count & ~in_prompt) < in_prompt - 1) ++count;
+    }
+  }
+
+  // --- the row ------------------------------------------------------------------------------------------------
+  __device__ void load() {
+    const float* from = call_.logits + row_ * call_.stride + first_;
+    if ((reinterpret_cast<std::uintptr_t>(from) & 15) == 0) {
+      for (int i = threadIdx.x; i < size_ / 4; i += threads) reinterpret_cast<float4*>(room_.logits)[i] = __ldcs(reinterpret_cast<const float4*>(from) + i);
+      for (int i = size_ / 4 * 4 + threadIdx.x; i < size_; i += threads) room_.logits[i] = from[i];
+    } else {
+      for (int i = threadIdx.x; i < size_; i += threads) room_.logits[i] = from[i];
+    }
+    __syncthreads();
+    penalise();
+  }
+
+  __device__ void penalise() {
+    for (int i = threadIdx.x; i < how_.biases; i += threads) {
+      const token_bias bias = call_.biases[how_.first_bias + i];
+      if (bias.id >= first_ && bias.id < first_ + size_) atomicAdd(&room_.logits[bias.id - first_], bias.value);
+    }
+    if (how_.biases > 0) __syncthreads();
+    for (int i = threadIdx.x; i < how_.seen; i += threads) {
+      const seen_token token = call_.seen[how_.first_seen + i];
+      if (token.id >= first_ && token.id < first_ + size_) penalise(room_.logits[token.id - first_], token.in_output);
+    }
+    if (call_.counts && how_.count_row >= 0) {
+      const std::uint16_t* counts = call_.counts + std::int64_t{how_.count_row} * call_.vocab + first_;
+      for (int i = threadIdx.x; i < size_; i += threads)
+        if (counts[i] != 0) penalise(room_.logits[i], counts[i] & ~in_prompt);
+    }
+    if (how_.seen > 0 || how_.count_row >= 0) __syncthreads();
+  }
+  __device__ void penalise(float& logit, int in_output) {
+    logit = logit > 0 ? __fdiv_rn(logit, how_.repetition_penalty) : __fmul_rn(logit, how_.repetition_penalty);
+    if (in_output > 0) logit = __fsub_rn(logit, __fadd_rn(how_.presence_penalty, __fmul_rn(how_.frequency_penalty, static_cast<float>(in_output))));
+  }
+
+  __device__ u64 find_best() {
+    float best = -INFINITY;
+    int at = 0;
+    bool bad = false;
+    for (int i = threadIdx.x; i < size_; i += threads) {
+      const float x = room_.logits[i];
+      bad |= !(x < INFINITY);
+      if (x > best) {
+        best = x;
+        at = i;
+      }
+    }
+    const u64 rank = best > -INFINITY ? rank_of(best, first_ + at) : no_rank;
+    const u64 least = reduce(bad ? 0 : rank, least_of{}, no_rank);  // no number has rank 0
+    return least == 0 ? no_rank : least;
+  }
+
+  // --- the cluster --------------------------------------------------------------------------------------------
+  /// All threads of the cluster get the result; the order of operations is fixed.
+  template <class Operation>
+  __device__ u64 reduce(u64 value, Operation op, u64 neutral = 0) {
+    for (int step = 16; step > 0; step /= 2) value = op(value, __shfl_xor_sync(~0u, value, step));
+    __syncthreads();
+    if ((threadIdx.x & 31) == 0) room_.warp_values[threadIdx.x >> 5] = value;
+    __syncthreads();
+    turn_ ^= 1;
+    if (threadIdx.x < blocks) {
+      u64 of_block = neutral;
+      for (int w = 0; w < threads / 32; ++w) of_block = op(of_block, room_.warp_values[w]);
+      cluster_.map_shared_rank(&room_, threadIdx.x)->exchanged[turn_][block_] = of_block;
+    }
+    cluster_.sync();
+    u64 all = neutral;
+    for (int b = 0; b < blocks; ++b) all = op(all, room_.exchanged[turn_][b]);
+    return all;
+  }
+
+  /// What the first block has in `found`, for all. Between two calls lies another synchronisation of the cluster.
+  __device__ void share_found() {
+    if (block_ == 0 && threadIdx.x < blocks)
+      for (int i = 0; i < 4; ++i) cluster_.map_shared_rank(&room_, threadIdx.x)->shared[i] = room_.found[i];
+    cluster_.sync();
+    for (int i = 0; i < 4; ++i) shared_[i] = room_.shared[i];
+  }
+
+  /// Sum of what the threads before this one in the block hold.
+  __device__ u64 exclusive_sum(u64 value, u64& total) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    u64 inclusive = value;
+    for (int step = 1; step < 32; step *= 2) {
+      const u64 left = __shfl_up_sync(~0u, inclusive, step);
+      if (lane >= step) inclusive += left;
+    }
+    __syncthreads();
+    if (lane == 31) room_.warp_values[warp] = inclusive;
+    __syncthreads();
+    u64 before = 0;
+    total = 0;
+    for (int w = 0; w < threads / 32; ++w) {
+      if (w < warp) before += room_.warp_values[w];
+      total += room_.warp_values[w];
+    }
+    return before + inclusive - value;
+  }
+
+  // --- weights ------------------------------------------------------------------------------------------------
+  __device__ float weight(float logit) const { return exp_of_negative(__fmul_rn(__fsub_rn(logit, best_), per_temperature_)); }
+  __device__ u64 mass(float logit) const { return static_cast<u64>(weight(logit) * mass_unit); }
+  __device__ int bin(float logit) const { return static_cast<int>(fminf(__fmul_rn(__fsub_rn(best_, logit), bins_a_unit_), bins - 1)); }
+
+  __device__ double exponential_sum() {
+    per_temperature_ = 1.0f;
+    double sum = 0;
+    for (int i = threadIdx.x; i < size_; i += threads) sum += static_cast<double>(weight(room_.logits[i]));
+    return __longlong_as_double(reduce(__double_as_longlong(sum), double_sum_of{}, __double_as_longlong(0.0)));
+  }
+
+  __device__ int draw() {
+    per_temperature_ = __fdiv_rn(1.0f, how_.temperature);
+    const double u = uniform(how_.seed, how_.counter);
+    const bool nucleus = how_.top_p < 1.0f, floor = how_.min_p > 0.0f;
+    if (how_.top_k <= 0 && !nucleus && !floor) return draw_from_row(u);
+    set_histogram(how_.temperature);
+    u64 kept = total_mass_;
+    if (how_.top_k > 0) {
+      const passing last = locate<true>(static_cast<u64>(how_.top_k) - 1, false);
+      if (last.rank != no_rank) kept = last.mass;
+    }
+    const u64 of_nucleus = nucleus ? locate<false>(reached(static_cast<double>(how_.top_p) * static_cast<double>(kept)), false).mass : kept;
+    const u64 of_floor = floor ? mass_above(how_.min_p) : kept;
+    kept = min(kept, min(of_nucleus, of_floor));
+    return id_of(locate<false>(min(static_cast<u64>(u * static_cast<double>(kept)), kept - 1), false).rank);
+  }
+  /// The largest sum that is still short of `wanted`.
+  __device__ static u64 reached(double wanted) {
+    const auto up = static_cast<u64>(ceil(wanted));
+    return up > 0 ? up - 1 : 0;
+  }
+  __device__ u64 mass_above(float least) {
+    u64 sum = 0;
+    for (int i = threadIdx.x; i < size_; i += threads) {
+      const float w = weight(room_.logits[i]);
+      if (w >= least) sum += static_cast<u64>(w * mass_unit);
+    }
+    return reduce(sum, sum_of{});
+  }
+
+  /// From the whole distribution, in order of ids. Each thread has a stretch of ids; an odd one, for the banks' sake.
+  __device__ int draw_from_row(double u) {
+    const int stretch = (size_ + threads - 1) / threads | 1;
+    const int begin = min(static_cast<int>(threadIdx.x) * stretch, size_), end = min(begin + stretch, size_);
+    u64 own = 0, of_block = 0;
+    for (int i = begin; i < end; ++i) own += mass(room_.logits[i]);
+    u64 before = exclusive_sum(own, of_block);
+    u64 total = reduce(own, sum_of{});
+    for (int b = 0; b < block_; ++b) before += room_.exchanged[turn_][b];
+    u64 left = min(static_cast<u64>(u * static_cast<double>(total)), total - 1);
+    u64 id = 0;
+    if (before <= left && left < before + own) {
+      left -= before;
+      int i = begin;
+      for (u64 m = mass(room_.logits[i]); left >= m; m = mass(room_.logits[i])) {
+        left -= m;
+        ++i;
+      }
+      id = static_cast<u64>(first_ + i);
+    }
+    return static_cast<int>(reduce(id, sum_of{}));
+  }
+
+  // --- selection ----------------------------------------------------------------------------------------------
+  __device__ void set_histogram(float temperature) {
+    bins_a_unit_ = static_cast<float>(bins - 1) / (histogram_depth * temperature);
+    per_temperature_ = __fdiv_rn(1.0f, temperature);
+    count_bins(0, no_rank - 1, 64);
+    total_mass_ = reduce(block_ == 0 && threadIdx.x == 0 ? room_.mass_up_to[bins - 1] : 0, sum_of{});
+    fresh_ = true;
+  }
+
+  /// Histogram of the ranks first .. last by (rank - first) >> shift; shift 64: of all, by bin(). The first block gets
+  /// its running sums.
+  __device__ void count_bins(u64 first, u64 last, int shift) {
+    __syncthreads();
+    for (int i = threadIdx.x; i < bins; i += threads) room_.counts[i] = room_.masses[0][i] = room_.masses[1][i] = room_.masses[2][i] = 0;
+    __syncthreads();
+    for (int i = threadIdx.x; i < size_; i += threads) {
+      const float x = room_.logits[i];
+      if (!(x > -INFINITY)) continue;
+      int to = 0;
+      if (shift == 64) {
+        to = bin(x);
+      } else {
+        const u64 rank = rank_of(x, first_ + i);
+        if (rank < first || rank > last) continue;
+        to = static_cast<int>((rank - first) >> shift);
+      }
+      atomicAdd(&room_.counts[to], 1u);
+      const u64 m = mass(x);
+      for (int part = 0; part < 3; ++part)
+        if (const u32 bits = static_cast<u32>(m >> part * part_bits) & (part < 2 ? (1u << part_bits) - 1 : ~0u)) atomicAdd(&room_.masses[part][to], bits);
+    }
+    cluster_.sync();
+    constexpr int share = bins / blocks;
+    if (threadIdx.x < share) {
+      const int at = block_ * share + static_cast<int>(threadIdx.x);
+      u64 count = 0, mass = 0;
+      for (int b = 0; b < blocks; ++b) {
+        const sample_room* other = cluster_.map_shared_rank(&room_, b);
+        count += other->counts[at];
+        for (int part = 0; part < 3; ++part) mass += static_cast<u64>(other->masses[part][at]) << part * part_bits;
+      }
+      sample_room* leader = cluster_.map_shared_rank(&room_, 0);
+      leader->count_up_to[at] = static_cast<u32>(count);
+      leader->mass_up_to[at] = mass;
+    }
+    cluster_.sync();
+    if (block_ != 0) return;
+    constexpr int each = bins / threads;
+    u64 counts[each], masses[each], total = 0, count = 0, mass = 0;
+    for (int i = 0; i < each; ++i) {
+      counts[i] = count += room_.count_up_to[threadIdx.x * each + i];
+      masses[i] = mass += room_.mass_up_to[threadIdx.x * each + i];
+    }
+    count = exclusive_sum(count, total);
+    mass = exclusive_sum(mass, total);
+    for (int i = 0; i < each; ++i) {
+      room_.count_up_to[threadIdx.x * each + i] = static_cast<u32>(count + counts[i]);
+      room_.mass_up_to[threadIdx.x * each + i] = mass + masses[i];
+    }
+    __syncthreads();
+  }
+
+  /// found = {bin, tokens in it, count before it, mass before it} of the first bin whose running sum passes `target`; bin
+  /// `bins`: none does. To be shared by share_found.
+  template <bool ByCount>
+  __device__ void find_bin(u64 target) {
+    if (block_ == 0) {
+      if (threadIdx.x == 0) room_.found[0] = bins;
+      __syncthreads();
+      for (int i = threadIdx.x; i < bins; i += threads) {
+        const u64 count_before = i > 0 ? room_.count_up_to[i - 1] : 0, mass_before = i > 0 ? room_.mass_up_to[i - 1] : 0;
+        const u64 before = ByCount ? count_before : mass_before, up_to = ByCount ? room_.count_up_to[i] : room_.mass_up_to[i];
+        if (before <= target && target < up_to) {
+          room_.found[0] = static_cast<u64>(i);
+          room_.found[1] = room_.count_up_to[i] - count_before;
+          room_.found[2] = count_before;
+          room_.found[3] = mass_before;
+        }
+      }
+      __syncthreads();
+    }
+    share_found();
+  }
+
+  /// The first token, best first, with which the running count or mass passes `target`. Tokens without mass at the end
+  /// of the row are told apart only where `to_the_end` asks for it. Collective.
+  template <bool ByCount>
+  __device__ passing locate(u64 target, bool to_the_end) {
+    if (!fresh_) count_bins(0, no_rank - 1, 64);
+    fresh_ = true;
+    find_bin<ByCount>(target);
+    int at = static_cast<int>(shared_[0]);
+    if (at == bins || (at == bins - 1 && !to_the_end)) return {};
+    u64 count_before = shared_[2], mass_before = shared_[3];
+    u64 inside = shared_[1];
+    if (inside <= most_candidates) return pass_among<ByCount>(gather_bin(at), count_before, mass_before, target);
+    u64 first = no_rank, last = 0;
+    for (int i = threadIdx.x; i < size_; i += threads)
+      if (const float x = room_.logits[i]; x > -INFINITY && bin(x) == at) {
+        first = min(first, rank_of(x, first_ + i));
+        last = max(last, rank_of(x, first_ + i));
+      }
+    first = reduce(first, least_of{}, no_rank);
+    last = ~reduce(~last, least_of{}, no_rank);
+    fresh_ = false;
+    while (inside > most_candidates) {  // narrows 1,024 times a round; ids tell equal logits apart
+      const int shift = max(0, 64 - __clzll(static_cast<long long>(last - first)) - 10);
+      count_bins(first, last, shift);
+      find_bin<ByCount>(target - (ByCount ? count_before : mass_before));
+      first += shared_[0] << shift;
+      last = min(last, first + ((u64{1} << shift) - 1));
+      inside = shared_[1];
+      count_before += shared_[2];
+      mass_before += shared_[3];
+    }
+    return pass_among<ByCount>(gather(first, last), count_before, mass_before, target);
+  }
+
+  // --- candidates, in the first block -------------------------------------------------------------------------
+  /// Collects those whose rank is in first .. last; returns how many.
+  __device__ int gather(u64 first, u64 last) {
+    return gather_where([&](float x, int id) {
+      const u64 rank = rank_of(x, id);
+      return rank >= first && rank <= last;
+    });
+  }
+  __device__ int gather_bin(int wanted) {
+    return gather_where([&](float x, int) { return bin(x) == wanted; });
+  }
+  template <class Wanted>
+  __device__ int gather_where(Wanted wanted) {
+    if (leads()) room_.gathered = 0;
+    cluster_.sync();
+    sample_room* leader = cluster_.map_shared_rank(&room_, 0);
+    for (int i = threadIdx.x; i < size_; i += threads) {
+      const float x = room_.logits[i];
+      if (!(x > -INFINITY) || !wanted(x, first_ + i)) continue;
+      const u32 at = atomicAdd(&leader->gathered, 1u);
+      if (at < most_candidates) leader->candidates[at] = rank_of(x, first_ + i);
+    }
+    cluster_.sync();
+    return block_ == 0 ? static_cast<int>(min(room_.gathered, u32{most_candidates})) : 0;
+  }
+
+  __device__ void sort_candidates(int count) {
+    int size = 2;
+    while (size < count) size *= 2;
+    for (int i = count + threadIdx.x; i < size; i += threads) room_.candidates[i] = no_rank;
+    for (int run = 2; run <= size; run *= 2)
+      for (int step = run / 2; step > 0; step /= 2) {
+        __syncthreads();
+        for (int i = threadIdx.x; i < size / 2; i += threads) {
+          const int low = (i & ~(step - 1)) * 2 | (i & (step - 1)), high = low | step;
+          const u64 a = room_.candidates[low], b = room_.candidates[high];
+          if ((a > b) == ((low & run) == 0)) {
+            room_.candidates[low] = b;
+            room_.candidates[high] = a;
+          }
+        }
+      }
+    __syncthreads();
+  }
+
+  template <bool ByCount>
+  __device__ passing pass_among(int count, u64 count_before, u64 mass_before, u64 target) {
+    if (block_ == 0) {
+      sort_candidates(count);
+      constexpr int each = most_candidates / threads;
+      u64 masses[each] = {}, own = 0, total = 0;
+      for (int i = 0; i < each; ++i) {
+        const int at = static_cast<int>(threadIdx.x) * each + i;
+        if (at < count) own += masses[i] = mass(logit_of(room_.candidates[at]));
+      }
+      u64 up_to = mass_before + exclusive_sum(own, total);
+      for (int i = 0; i < each; ++i) {
+        const int at = static_cast<int>(threadIdx.x) * each + i;
+        const u64 before = up_to;
+        up_to += masses[i];
+        const bool passes = ByCount ? count_before + static_cast<u64>(at) == target : before <= target && target < up_to;
+        if (at < count && passes) {
+          room_.found[0] = room_.candidates[at];
+          room_.found[1] = up_to;
+        }
+      }
+      __syncthreads();
+    }
+    share_found();
+    return {shared_[0], shared_[1]};
+  }
+
+  cg::cluster_group cluster_;
+  sample_room& room_;
+  const sample_call& call_;
+  const step_tables& tables_;
+  const sample_parameters& how_;
+  int row_, block_, first_ = 0, size_ = 0;
+  int turn_ = 0;
+  u64 total_mass_ = 0;
+  u64 shared_[4] = {};
+  float best_ = 0, per_temperature_ = 1, bins_a_unit_ = 1;
+  bool fresh_ = false;
+};
+
+__global__ void __cluster_dims__(blocks, 1, 1) __launch_bounds__(threads, 2) sample_rows(sample_call call, step_tables tables) {
+  extern __shared__ __align__(16) std::byte shared[];
+  let_successor_start();
+  wait_for_predecessor();
+  const int row = blockIdx.x / blocks;
+  if (row >= tables.counts[2]) return;
+  const sample_parameters how = call.parameters[row];
+  row_sampler(*reinterpret_cast<sample_room*>(shared), call, tables, how, row).run();
+  cg::this_cluster().sync();  // no block leaves while another reads its memory
+}
+
+std::size_t room_bytes(std::int32_t vocab) { return sizeof(sample_room) + static_cast<std::size_t>((vocab + blocks * 4 - 1) / (blocks * 4) * 4) * sizeof(float); }
+
+}  // namespace
+
+std::int32_t most_vocab() {
+  int device = 0, bytes = 0;
+  static_cast<void>(cudaGetDevice(&device));
+  static_cast<void>(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  return static_cast<std::int32_t>((static_cast<std::size_t>(bytes) - sizeof(sample_room)) / sizeof(float) * blocks);
+}
+
+void sample(const sample_call& call, cudaStream_t on) {
+  const std::size_t bytes = room_bytes(call.vocab);
+  static_cast<void>(cudaFuncSetAttribute(sample_rows, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+  launch(sample_rows, dim3(static_cast<unsigned>(call.tables->samples * blocks)), dim3(threads), bytes, on, call, *call.tables);
+}
+
+}  // namespace troupe::kernels::cuda

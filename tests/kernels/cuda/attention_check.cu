@@ -47,6 +47,7 @@ void check_decode(const char* name, const head_shape& shape, const std::vector<s
   attention_world world(shape, sequences, seed, 2);
   world.plan();
   const bool can_fuse = shape.interleaved || shape.rotated == shape.head_dim;
+  if (!can_fuse) rope_store(world.rope_call(layer), nullptr);
   attend_decode(world.call(layer, can_fuse), nullptr);
   must(cudaDeviceSynchronize(), name);
   const std::vector<bf16> fused = world.out();

@@ -2,7 +2,7 @@
 // run. Prints microseconds a layer, GB/s and the share of the read limit. Arguments: none.
 #include "bench/cuda_graph_time.hpp"
 #include "kernels/cuda/attention_prefill.hpp"
-#include "tests/kernels/cuda/attention_world.hpp"
+#include "tests/gpu/attention_world.hpp"
 
 using namespace troupe::kernels::cuda;
 

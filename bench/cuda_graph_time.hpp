@@ -3,7 +3,7 @@
 
 #include <functional>
 
-#include "tests/kernels/cuda/device_array.hpp"
+#include "tests/gpu/device_array.hpp"
 
 namespace troupe::kernels::cuda {
 

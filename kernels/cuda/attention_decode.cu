@@ -34,21 +34,13 @@ struct workspace_view {
 template <int D>
 struct decode_room {
   alignas(128) std::byte tiles[warps][stages][2][block_tokens * D * 2];
+  alignas(16) bf16 queries[2][columns][D + 8];  // of this item and the next; rows 16 bytes apart in the banks
+  alignas(16) bf16 newest[2][2][D];             // K and V of a sequence's last token, where the item ends with it
   float sums[warps][columns][D + 4];
   float2 states[warps][columns];
   std::uint64_t arrived[warps][stages];
   int last;
 };
-
-/// Tokens [first, first + tokens) of a sequence.
-struct stretch {
-  int sequence, first, tokens, length, slot;
-  __device__ int blocks_of(int warp) const { return ((tokens + block_tokens - 1) / block_tokens - warp + warps - 1) / warps; }
-};
-
-__device__ stretch stretch_of(const decode_split& split) {
-  return {split.sequence, split.first_token, min(split_tokens(split.length), split.length - split.first_token), split.length, split.slot};
-}
 
 /// The tiles of one warp, in the order of its items, up to `stages` ahead of their use.
 template <int D>
@@ -63,8 +55,11 @@ public:
     barrier_init_fence();
     __syncwarp();
 #endif
-    ahead_ = split_at(blockIdx.x);
-    enter(blockIdx.x);
+    work_ = static_cast<int>(blockIdx.x) - static_cast<int>(gridDim.x);
+    ahead_ = item_at(blockIdx.x);
+    ahead_blocks_ = blocks_of(ahead_);
+    far_ahead_ = item_at(blockIdx.x + gridDim.x);
+    enter();
     for (int i = 0; i < stages; ++i) fetch();
   }
 
@@ -84,31 +79,32 @@ public:
     __syncwarp();
     fetch();
   }
+  /// How many tiles of an item are this warp's.
+  __device__ static int share(int tokens, int warp) { return ((tokens + block_tokens - 1) / block_tokens - warp + warps - 1) / warps; }
 
 private:
-  __device__ decode_split split_at(int work) const {
-    return work < works_ ? call_.plan.splits[work / heads_.all] : decode_split{};
+  __device__ int2 item_at(int work) const {  // first block, tokens
+    return work < works_ ? *reinterpret_cast<const int2*>(call_.plan.splits + work / heads_.all) : int2{};
   }
-  /// Turns to the first item from `work` on in which this warp has tiles; `ahead_` is its split. Loads what the one
-  /// after it needs.
-  __device__ void enter(int work) {
-    for (; work < works_; work += gridDim.x) {
-      const stretch part = stretch_of(ahead_);
-      ahead_ = split_at(work + gridDim.x);
-      left_ = part.blocks_of(warp_);
-      if (left_ <= 0) continue;
-      next_ = 0;
-      group_ = work % heads_.all;
-      const int* table = tables_.block_tables + std::int64_t{part.sequence} * tables_.table_stride + part.first / block_tokens;
-      blocks_ = lane_ < left_ ? table[warp_ + lane_ * warps] : 0;
-      break;
-    }
-    work_ = work;
+  __device__ int blocks_of(int2 item) const { return lane_ < share(item.y, warp_) ? tables_.block_tables[item.x + warp_ + lane_ * warps] : 0; }
+
+  /// Turns to the next item in which this warp has tiles; asks for what the items after it need, long before they do.
+  __device__ void enter() {
+    do {
+      work_ += gridDim.x;
+      left_ = share(ahead_.y, warp_);
+      blocks_ = ahead_blocks_;
+      ahead_ = far_ahead_;
+      ahead_blocks_ = blocks_of(ahead_);
+      far_ahead_ = item_at(work_ + 2 * gridDim.x);
+    } while (left_ <= 0 && work_ < works_);
+    next_ = 0;
+    kv_head_ = work_ % heads_.all / heads_.groups;
   }
   __device__ void fetch() {
     if (work_ < works_) {
       const int block = __shfl_sync(~0u, blocks_, next_);
-      const std::byte* from = call_.kv.tile(block, call_.layer, group_ / heads_.groups);
+      const std::byte* from = call_.kv.tile(block, call_.layer, kv_head_);
       auto* to = room_.tiles[warp_][fetched_ % stages];
 #if __CUDA_ARCH__ >= 900
       if (lane_ == 0) {
@@ -125,7 +121,7 @@ private:
 #endif
       ++fetched_;
       ++next_;
-      if (--left_ == 0) enter(work_ + gridDim.x);
+      if (--left_ == 0) enter();
     }
 #if __CUDA_ARCH__ < 900
     copies_commit();
@@ -137,39 +133,95 @@ private:
   const head_groups& heads_;
   decode_room<D>& room_;
   int works_, lane_, warp_;
-  decode_split ahead_;
-  int work_ = 0, group_ = 0, left_ = 0, next_ = 0, blocks_ = 0;
+  int2 ahead_, far_ahead_;
+  int ahead_blocks_ = 0, blocks_ = 0;
+  int work_ = 0, kv_head_ = 0, left_ = 0, next_ = 0;
   unsigned fetched_ = 0, used_ = 0;
 };
 
-/// The queries of a group as the B operand of K . Q^T: register 2 * s + h holds dims 16 s + 8 h + 2 (lane % 4) and the
-/// one after it, of head lane / 4.
+/// Which heads of which row an item is about.
+struct item_heads {
+  int group, kv_head, first, own;
+
+  __device__ item_heads(int work, const head_groups& heads)
+      : group(work % heads.all), kv_head(group / heads.groups), first(kv_head * heads.heads + group % heads.groups * columns),
+        own(min(columns, (kv_head + 1) * heads.heads - first)) {}
+};
+
+/// Brings the queries of an item to shared memory, rotated, and K and V of its newest token: asked for one item ahead,
+/// stored when the item before is done. A thread has 16 numbers of one head.
+template <int D>
+class row_loader {
+public:
+  __device__ row_loader(const attention_call& call, decode_room<D>& room) : call_(call), room_(room) {}
+
+  __device__ void ask(const decode_split& split, const item_heads& heads) {
+    constexpr int units = D / 16;
+    const int unit = threadIdx.x % units, head = threadIdx.x / units;
+    const bool ends = split.valid <= split.tokens && call_.rope.angles;
+    kind_ = head < heads.own ? query : head < columns ? nothing : ends && head < columns + 2 ? newest : nothing;
+    at_ = chunks_of(unit, call_.rope);
+    rotates_ = call_.rope.angles && head != columns + 1 && unit < call_.rope.dims / 16;
+    if (kind_ == nothing) return;
+    const int of_row = kind_ == query ? heads.first + head : call_.heads + (head - columns) * call_.kv.kv_heads + heads.kv_head;
+    const auto* from = reinterpret_cast<const chunk*>(call_.qkv + (std::int64_t{split.row} * (call_.heads + 2 * call_.kv.kv_heads) + of_row) * D);
+    low_ = from[at_.x];
+    high_ = from[at_.y];
+    if (!rotates_) return;
+    const float4* angles = reinterpret_cast<const float4*>(call_.rope.angles + std::int64_t{split.row} * (call_.rope.dims / 2) + (call_.rope.interleaved ? 4 : 8) * at_.x);
+    for (int i = 0; i < 4; ++i) angles_[i] = angles[i];
+  }
+
+  __device__ void store(int turn) {
+    constexpr int units = D / 16;
+    const int head = threadIdx.x / units;
+    if (kind_ == nothing) {
+      if (head < columns) {
+        chunk none{};
+        put(room_.queries[turn][head], none, none);
+      }
+      return;
+    }
+    if (rotates_) {
+      const auto* angles = reinterpret_cast<const float2*>(angles_);
+      if (call_.rope.interleaved) {
+        rotate_within(low_, angles);
+        rotate_within(high_, angles + 4);
+      } else {
+        rotate_across(low_, high_, angles);
+      }
+    }
+    put(kind_ == query ? room_.queries[turn][head] : room_.newest[turn][head - columns], low_, high_);
+  }
+
+private:
+  enum role { nothing, query, newest };
+  __device__ void put(bf16* to, const chunk& low, const chunk& high) const {
+    reinterpret_cast<chunk*>(to)[at_.x] = low;
+    reinterpret_cast<chunk*>(to)[at_.y] = high;
+  }
+
+  const attention_call& call_;
+  decode_room<D>& room_;
+  role kind_ = nothing;
+  bool rotates_ = false;
+  int2 at_{};
+  chunk low_, high_;
+  float4 angles_[4];
+};
+
+/// The queries of a group as the B operand of K . Q^T: registers 2 s and 2 s + 1 hold dims 16 s ... of head lane / 4.
 template <int D>
 struct query_columns {
   std::uint32_t pairs[D / 8];
 
-  __device__ void load(const bf16* head, const rotation& rope, const float2* angles) {
+  __device__ void load(const bf16 (&queries)[columns][D + 8]) {
     const int lane = threadIdx.x & 31;
-    for (int c = 0; c < D / 8; ++c) pairs[c] = head ? *reinterpret_cast<const std::uint32_t*>(head + c * 8 + lane % 4 * 2) : 0;
-    if (!rope.angles) return;
-    if (rope.interleaved) {
 #pragma unroll
-      for (int c = 0; c < D / 8; ++c) {
-        if (c * 8 >= rope.dims) break;
-        float2 v = unpack_bf16(pairs[c]);
-        rotate(v.x, v.y, angles[c * 4 + lane % 4]);
-        pairs[c] = pack_bf16(v.x, v.y);
-      }
-      return;
-    }
-#pragma unroll
-    for (int c = 0; c < D / 16; ++c) {
-      float2 low = unpack_bf16(pairs[c]);
-      float2 high = unpack_bf16(pairs[c + D / 16]);
-      rotate(low.x, high.x, angles[c * 8 + lane % 4 * 2]);
-      rotate(low.y, high.y, angles[c * 8 + lane % 4 * 2 + 1]);
-      pairs[c] = pack_bf16(low.x, low.y);
-      pairs[c + D / 16] = pack_bf16(high.x, high.y);
+    for (int c = 0; c < D / 8; c += 4) {
+      std::uint32_t four[4];
+      load_matrices(four, shared_address(&queries[lane & 7][(c + (lane >> 3)) * 8]));
+      for (int i = 0; i < 4; ++i) pairs[c + i] = four[i];
     }
   }
 };
@@ -222,24 +274,16 @@ struct column_state {
   }
 };
 
-/// The sequence's newest token: its K and V go from the row to the tile in shared memory and to the arena.
+/// The sequence's newest token, from shared memory to its place in the tile and in the arena.
 template <int D>
-__device__ void add_newest(std::byte* tile, const attention_call& call, const bf16* row, const float2* angles, std::byte* arena, int kv_head, int token) {
+__device__ void add_newest(std::byte* tile, const bf16 (&newest)[2][D], const kv_layout& kv, std::byte* arena, int token) {
   const int lane = threadIdx.x & 31;
-  if (lane >= D / 8) return;
-  const bool value = lane >= D / 16;
-  const int unit = lane % (D / 16);
-  const int2 at = chunks_of(unit, call.rope);
-  const auto* from = reinterpret_cast<const chunk*>(row + (call.heads + (value ? call.kv.kv_heads : 0) + kv_head) * D);
-  chunk a = from[at.x], b = from[at.y];
-  if (!value && unit < call.rope.dims / 16) rotate_chunks(a, b, at, call.rope, angles);
-  const int first = kv_layout::chunk_offset(token, at.x), second = kv_layout::chunk_offset(token, at.y);
-  std::byte* in_tile = tile + (value ? block_tokens * D * 2 : 0);
-  std::byte* in_arena = arena + (value ? call.kv.value_offset() : 0);
-  *reinterpret_cast<chunk*>(in_tile + first) = a;
-  *reinterpret_cast<chunk*>(in_tile + second) = b;
-  *reinterpret_cast<chunk*>(in_arena + first) = a;
-  *reinterpret_cast<chunk*>(in_arena + second) = b;
+  if (lane >= D / 4) return;
+  const int value = lane / (D / 8), at = lane % (D / 8);
+  const chunk c = reinterpret_cast<const chunk*>(newest[value])[at];
+  const int to = kv_layout::chunk_offset(token, at);
+  *reinterpret_cast<chunk*>(tile + value * (block_tokens * D * 2) + to) = c;
+  *reinterpret_cast<chunk*>(arena + value * kv.value_offset() + to) = c;
 }
 
 /// What lies behind the newest token may be anything, and 0 * NaN is NaN.
@@ -309,83 +353,136 @@ __device__ merged merge_splits(const workspace_view& space, int groups, int firs
   return all;
 }
 
+/// Whose last split was it? Asked after an item, answered an item later, so that nobody waits for the atomic.
+struct arrival {
+  int slot = -1;  ///< -1: nothing to merge
+  int first_slot, splits, group, row, first_head, heads, sequence;
+};
+
 template <int D>
-__global__ void __launch_bounds__(threads, 2) decode_rows(step_tables tables, attention_call call, head_groups heads, workspace_view space) {
-  extern __shared__ __align__(128) std::byte shared[];
-  auto& room = *reinterpret_cast<decode_room<D>*>(shared);
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  let_successor_start();
-  const bool fused = call.rope.angles != nullptr;
-  if (!fused) wait_for_predecessor();
-  const int works = call.plan.counts[0] * heads.all;
-  tile_stream<D> tiles(tables, call, heads, room, works);
-  if (fused) wait_for_predecessor();
+class decode_block {
+public:
+  __device__ decode_block(const step_tables& tables, const attention_call& call, const head_groups& heads, const workspace_view& space, decode_room<D>& room)
+      : tables_(tables), call_(call), heads_(heads), space_(space), room_(room), works_(call.plan.counts[0] * heads.all) {}
 
-  for (int work = blockIdx.x; work < works; work += gridDim.x) {
-    const stretch part = stretch_of(call.plan.splits[work / heads.all]);
-    const int group = work % heads.all;
-    const int kv_head = group / heads.groups;
-    const int first_head = kv_head * heads.heads + group % heads.groups * columns;
-    const int own_heads = min(columns, (kv_head + 1) * heads.heads - first_head);
-    const int row = tables.first_row[part.sequence];
-    const bf16* qkv = call.qkv + std::int64_t{row} * (call.heads + 2 * call.kv.kv_heads) * D;
-    const float2* angles = call.rope.angles + std::int64_t{row} * (call.rope.dims / 2);
+  __device__ void run() {
+    const bool fused = call_.rope.angles != nullptr;
+    if (!fused) wait_for_predecessor();
+    decode_split now = split_at(blockIdx.x), next = split_at(blockIdx.x + gridDim.x);
+    tile_stream<D> tiles(tables_, call_, heads_, room_, works_);
+    if (fused) wait_for_predecessor();
+    if (static_cast<int>(blockIdx.x) >= works_) return;
+    row_loader<D> rows(call_, room_);
+    rows.ask(now, item_heads(blockIdx.x, heads_));
+    rows.store(0);
+    __syncthreads();
 
+    int turn = 0;
+    for (int work = blockIdx.x; work < works_; work += gridDim.x, turn ^= 1) {
+      const decode_split after = split_at(work + 2 * gridDim.x);
+      const item_heads heads(work, heads_);
+      const bool more = work + static_cast<int>(gridDim.x) < works_;
+      if (more) rows.ask(next, item_heads(work + gridDim.x, heads_));
+      attend(tiles, now, heads, turn, fused);
+      if (more) rows.store(turn ^ 1);
+      settle();
+      finish(now, heads);
+      now = next;
+      next = after;
+    }
+    settle();
+    __syncthreads();
+    settle();
+  }
+
+private:
+  __device__ decode_split split_at(int work) const { return work < works_ ? call_.plan.splits[work / heads_.all] : decode_split{}; }
+
+  __device__ void attend(tile_stream<D>& tiles, const decode_split& split, const item_heads& heads, int turn, bool fused) {
+    const int warp = threadIdx.x >> 5;
     query_columns<D> q;
-    q.load(lane / 4 < own_heads ? qkv + (first_head + lane / 4) * D : nullptr, call.rope, angles);
+    q.load(room_.queries[turn]);
     column_state<D> state;
-    for (int i = 0; i < part.blocks_of(warp); ++i) {
+    const int share = tile_stream<D>::share(split.tokens, warp);
+    for (int i = 0; i < share; ++i) {
       const int first = (warp + i * warps) * block_tokens;
-      const int valid = part.length - part.first - first;
+      const int valid = split.valid - first;
       std::byte* tile = tiles.front();
       if (valid <= block_tokens) {
-        const int position = part.length - 1;
-        const int block = tables.block_tables[std::int64_t{part.sequence} * tables.table_stride + position / block_tokens];
-        if (fused) add_newest<D>(tile, call, qkv, angles, call.kv.tile(block, call.layer, kv_head), kv_head, position % block_tokens);
+        const int block = tables_.block_tables[split.first_block + first / block_tokens];
+        if (fused) add_newest<D>(tile, room_.newest[turn], call_.kv, call_.kv.tile(block, call_.layer, heads.kv_head), valid - 1);
         clear_values<D>(tile, valid);
 #if __CUDA_ARCH__ >= 900
         fence_async_proxy();
 #endif
         __syncwarp();
       }
-      state.add(tile, q, valid, call.scale * 1.44269504f);
+      state.add(tile, q, valid, call_.scale * 1.44269504f);
       tiles.pop();
     }
+    write_room(room_, state, heads.own);
+  }
 
-    __syncthreads();  // the item before has been read
-    write_room(room, state, own_heads);
-    __syncthreads();
-    const int splits = split_count(part.length);
-    const std::int64_t at = (std::int64_t{part.slot} * heads.all + group) * columns;
-    bf16* out = call.out + (std::int64_t{row} * call.heads + first_head) * D;
-    for (int i = threadIdx.x; i < own_heads * (D / 4); i += threads) {
+  /// One item's sum over the warps: to its row where it is all of the sequence, else to the workspace.
+  __device__ void finish(const decode_split& split, const item_heads& heads) {
+    const std::int64_t at = (std::int64_t{split.slot} * heads_.all + heads.group) * columns;
+    bf16* out = call_.out + (std::int64_t{split.row} * call_.heads + heads.first) * D;
+    for (int i = threadIdx.x; i < heads.own * (D / 4); i += threads) {
       const int head = i / (D / 4), dim = i % (D / 4) * 4;
       merged all;
       for (int w = 0; w < warps; ++w)
-        all.add(room.states[w][head], *reinterpret_cast<const float4*>(&room.sums[w][head][dim]));
-      if (splits == 1) {
+        all.add(room_.states[w][head], *reinterpret_cast<const float4*>(&room_.sums[w][head][dim]));
+      if (split.splits == 1) {
         all.store(out + head * D + dim);
       } else {
-        float* record = space.records + (at + head) * (D + 4);
+        float* record = space_.records + (at + head) * (D + 4);
         *reinterpret_cast<float4*>(record + dim) = all.out;
         if (dim == 0) *reinterpret_cast<float2*>(record + D) = {all.maximum, all.sum};
       }
     }
-    if (splits == 1) continue;
-    __threadfence();
+    if (split.splits > 1) stored_ = {split.slot, split.first_slot, split.splits, heads.group, split.row, heads.first, heads.own, split.sequence};
+    __syncthreads();  // the sums have been read, the records are written
+  }
+
+  /// Takes the arrivals of earlier items a step further: what was stored is counted, what was counted is merged if it was
+  /// the last. All threads; also makes what they wrote to shared memory visible.
+  __device__ void settle() {
+    if (threadIdx.x == 0) room_.last = counted_.slot >= 0 && before_ == counted_.splits - 1;
     __syncthreads();
-    int* arrivals = space.arrivals + part.sequence * heads.all + group;
-    if (threadIdx.x == 0) room.last = atomicAdd(arrivals, 1) == splits - 1;
-    __syncthreads();
-    if (!room.last) continue;
-    __threadfence();
-    if (threadIdx.x == 0) *arrivals = 0;
-    const int first_slot = part.slot - part.first / split_tokens(part.length);
-    for (int i = threadIdx.x; i < own_heads * (D / 4); i += threads) {
-      const int head = i / (D / 4), dim = i % (D / 4) * 4;
-      merge_splits<D>(space, heads.all, first_slot, group, splits, head, dim).store(out + head * D + dim);
+    if (room_.last) merge(counted_);
+    counted_ = stored_;
+    stored_.slot = -1;
+    if (threadIdx.x == 0 && counted_.slot >= 0) {
+      __threadfence();
+      before_ = atomicAdd(space_.arrivals + counted_.sequence * heads_.all + counted_.group, 1);
     }
   }
+
+  __device__ void merge(const arrival& done) {
+    __threadfence();
+    if (threadIdx.x == 0) space_.arrivals[done.sequence * heads_.all + done.group] = 0;
+    bf16* out = call_.out + (std::int64_t{done.row} * call_.heads + done.first_head) * D;
+    for (int i = threadIdx.x; i < done.heads * (D / 4); i += threads) {
+      const int head = i / (D / 4), dim = i % (D / 4) * 4;
+      merge_splits<D>(space_, heads_.all, done.first_slot, done.group, done.splits, head, dim).store(out + head * D + dim);
+    }
+  }
+
+  const step_tables& tables_;
+  const attention_call& call_;
+  const head_groups& heads_;
+  const workspace_view& space_;
+  decode_room<D>& room_;
+  int works_;
+  arrival stored_, counted_;
+  int before_ = 0;
+};
+
+template <int D>
+__global__ void __launch_bounds__(threads, 2) decode_rows(step_tables tables, attention_call call, head_groups heads, workspace_view space) {
+  extern __shared__ __align__(128) std::byte shared[];
+  let_successor_start();
+  decode_block<D>(tables, call, heads, space, *reinterpret_cast<decode_room<D>*>(shared)).run();
 }
 
 head_groups groups_of(int heads, const kv_layout& kv) {
@@ -402,7 +499,7 @@ void launch_decode(const attention_call& call, const head_groups& heads, const w
   static_cast<void>(cudaGetDevice(&device));
   static_cast<void>(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
   static_cast<void>(cudaFuncSetAttribute(decode_rows<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(decode_room<D>)));
-  const std::int64_t most = std::int64_t{call.tables->sequences} * split_count(call.tables->longest) * heads.all * 2;
+  const std::int64_t most = std::int64_t{call.tables->sequences} * (call.tables->longest / split_tokens(1) + 1) * heads.all;
   const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(2 * processors, most));
   launch(decode_rows<D>, dim3(blocks), dim3(threads), sizeof(decode_room<D>), on, *call.tables, call, heads, space);
 }

@@ -47,6 +47,12 @@ struct list_room {
   int warp_sums[32];
 };
 
+__device__ decode_split split_of(const step_tables& tables, int sequence, int split, int first_slot) {
+  const int length = tables.past[sequence] + 1, whole = split_tokens(length), first = split * whole;
+  return {sequence * tables.table_stride + first / kv_layout::block_tokens, min(whole, length - first), length - first, tables.first_row[sequence],
+          sequence, first_slot + split, first_slot, split_count(length)};
+}
+
 __device__ void list_splits(const step_tables& tables, const step_plan& plan, int sequences, list_room& room) {
   const int s = threadIdx.x;
   const bool decoded = s < sequences && tables.row_count[s] == 1;
@@ -59,13 +65,10 @@ __device__ void list_splits(const step_tables& tables, const step_plan& plan, in
   room.slots[s] = slot;
   room.starts[s] = first_whole;
   __syncthreads();
-  if (length % tokens != 0)
-    plan.splits[whole + first_short] = {s, length - length % tokens, length, slot + length / tokens};
+  if (length % tokens != 0) plan.splits[whole + first_short] = split_of(tables, s, length / tokens, slot);
   for (int i = threadIdx.x; i < whole; i += list_threads) {
     const int owner = owner_of(room.starts, sequences, i);
-    const int of_owner = tables.past[owner] + 1;
-    const int split = i - room.starts[owner];
-    plan.splits[i] = {owner, split * split_tokens(of_owner), of_owner, room.slots[owner] + split};
+    plan.splits[i] = split_of(tables, owner, i - room.starts[owner], room.slots[owner]);
   }
   if (threadIdx.x == 0) plan.counts[0] = all;
 }

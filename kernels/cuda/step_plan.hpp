@@ -10,13 +10,17 @@
 
 namespace troupe::kernels::cuda {
 
-/// A stretch of one sequence's KV that one decode item reads, for every KV head. `slot` numbers the partial results;
-/// those of a sequence are neighbours, in order of `split`.
+/// A stretch of one sequence's KV that one decode item reads, for every KV head, with all that the item needs to know.
+/// `slot` numbers its partial result; those of a sequence are neighbours, in order.
 struct alignas(16) decode_split {
+  std::int32_t first_block;  ///< index into step_tables::block_tables
+  std::int32_t tokens;
+  std::int32_t valid;  ///< the sequence's tokens from this split on, with this step's: those beyond `tokens` are others'
+  std::int32_t row;
   std::int32_t sequence;
-  std::int32_t first_token;
-  std::int32_t length;  ///< of the sequence, with this step's token
   std::int32_t slot;
+  std::int32_t first_slot;  ///< of the sequence
+  std::int32_t splits;      ///< of the sequence
 };
 
 /// `rows` query rows of one sequence, from its row `first` of this step.
@@ -30,7 +34,7 @@ struct alignas(16) prefill_tile {
 /// How long a split of a sequence is: a function of its own length alone, so that a sequence's bits do not depend on
 /// its neighbours.
 TROUPE_HOST_DEVICE inline std::int32_t split_tokens(std::int32_t length) {
-  return length <= 512 ? 64 : length <= 2048 ? 128 : length <= 32768 ? 256 : 512;
+  return length <= 2048 ? 128 : length <= 16384 ? 256 : 512;
 }
 TROUPE_HOST_DEVICE inline std::int32_t split_count(std::int32_t length) {
   const std::int32_t tokens = split_tokens(length);

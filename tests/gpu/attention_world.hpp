@@ -1,5 +1,5 @@
 // A step for attention to run on: sequences of given lengths over an arena with blocks in random order, everything that
-// no one wrote poisoned; and what attention should answer, in double. Used by attention_check and bench/cuda_attention.
+// no one wrote poisoned; and what attention should answer, in double. Used by attention_test and bench/cuda_attention.
 #pragma once
 
 #include <cmath>
@@ -12,7 +12,7 @@
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/rope_store.hpp"
 #include "kernels/cuda/step_plan.hpp"
-#include "tests/kernels/cuda/device_array.hpp"
+#include "tests/gpu/device_array.hpp"
 
 namespace troupe::kernels::cuda {
 
@@ -75,6 +75,16 @@ public:
     make_step_plan(p, on);
   }
   std::int64_t blocks() const { return blocks_; }
+  /// From now on the step is sequence `s` alone, its row where it was.
+  void leave_alone(int s) {
+    alone_ = device_array<int>(std::vector<int>{rows_, 1, 0, 0});
+    tables_.counts = alone_.data();
+    tables_.sequences = 1;
+    tables_.first_row += s;
+    tables_.row_count += s;
+    tables_.past += s;
+    tables_.block_tables += std::int64_t{s} * tables_.table_stride;
+  }
   kv_layout layout() const {
     kv_layout kv;
     kv.base = reinterpret_cast<std::byte*>(arena_.data());
@@ -312,7 +322,7 @@ private:
   std::vector<int> first_row_, host_tables_;
   std::vector<double> host_frequencies_;
   std::vector<bf16> host_qkv_, host_arena_;
-  device_array<int> ints_, counts_;
+  device_array<int> ints_, counts_, alone_;
   device_array<double> frequencies_;
   device_array<float2> angles_;
   device_array<decode_split> splits_;

@@ -8,7 +8,7 @@
 
 #include "kernels/cpu/sample_row.hpp"
 #include "kernels/cuda/sampling.hpp"
-#include "tests/kernels/cuda/device_array.hpp"
+#include "tests/gpu/device_array.hpp"
 
 using namespace troupe::kernels;
 using namespace troupe::kernels::cuda;

@@ -65,7 +65,7 @@ public:
   explicit team_lane(const cpu_lane_options& options)
       : options_(options),
         kernels_(kernels_for(options.which)),
-        team_(options.threads),
+        team_(options.threads, when_late::narrow),
         sampling_(static_cast<std::size_t>(team_.size()), {&kernels_, {}, {}, {}}) {}
 
   const thread_team& team() const noexcept override { return team_; }

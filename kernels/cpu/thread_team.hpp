@@ -1,5 +1,6 @@
 // N threads that run one function together and meet at barriers; the caller is member 0. Knows no op.
-// Waits spin briefly, then sleep in the kernel: an idle team uses no CPU.
+// Waits spin briefly, then sleep in the kernel: an idle team uses no CPU. Where a busy neighbour keeps a member from its
+// core, the team goes on with fewer (team_width.hpp).
 #pragma once
 
 #include <atomic>
@@ -8,6 +9,8 @@
 #include <thread>
 #include <type_traits>
 #include <vector>
+
+#include "kernels/cpu/team_width.hpp"
 
 namespace troupe::kernels {
 
@@ -21,17 +24,23 @@ constexpr share share_of(std::int64_t count, int thread, int threads) noexcept {
   return {count * thread / threads, count * (thread + 1) / threads};
 }
 
+/// What to do about a member that others keep waiting for: a neighbour may have its core.
+enum class when_late { wait, narrow };
+
 /// Driven by one thread at a time. The constructor throws std::system_error if a thread cannot start.
 class thread_team {
 public:
-  explicit thread_team(int threads);
+  explicit thread_team(int threads, when_late policy = when_late::wait);
   ~thread_team();
   thread_team(const thread_team&) = delete;
   thread_team& operator=(const thread_team&) = delete;
 
   int size() const noexcept { return threads_; }
+  /// Members that the last round had.
+  int width() const noexcept { return active_; }
 
-  /// Calls work(thread, threads) on every member and returns when all have returned. `work` must not throw.
+  /// Calls work(thread, threads) on members 0 to threads - 1 and returns when all have returned; `threads` is the size,
+  /// or less while the team is narrowed. `work` must not throw.
   template <class Work>
   void run(Work&& work) {
     using plain = std::remove_reference_t<Work>;
@@ -53,20 +62,35 @@ private:
     std::atomic<std::uint32_t> value{0};
   };
 
+  using time_point = team_width::time_point;
+  using duration = team_width::duration;
+
   void dispatch(entry function, void* object);
+  std::uint32_t start_round(int width) noexcept;
+  void call_back() noexcept;
+  void weigh(std::uint32_t round, duration waited) noexcept;
   void work_loop(int thread);
-  static void wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t old) noexcept;
+  void wait_for_round(std::uint32_t seen) noexcept;
 
   int threads_;
+  when_late policy_;
+  // Set by the caller before a round starts.
   entry function_ = nullptr;
   void* object_ = nullptr;
-  bool ending_ = false;
+  int active_ = 1;  ///< members of this round
+  team_width width_;
   std::uint64_t dispatches_ = 0;
   std::atomic<std::uint64_t> barriers_{0};
-  word started_;   ///< counts dispatches; workers wait for it to change
+  word started_;   ///< number and width of the last round; workers wait for it to change
   word finished_;  ///< workers done, over all dispatches
   word arrived_;   ///< members at the current barrier
   word passed_;    ///< counts barriers
+  word benched_;   ///< counts the times that workers left out are called back
+  // What a member that waited too long leaves for the caller to weigh.
+  std::atomic<std::uint32_t> under_way_{0};  ///< the round that the caller is in; 0: none
+  std::atomic<std::uint32_t> ready_{0};      ///< the round in which a member was done long before the caller
+  std::atomic<std::int64_t> ready_since_{0};  ///< when that was, in the clock's ticks
+  std::atomic<std::int64_t> waited_{0};       ///< the longest wait at a barrier of this round, in nanoseconds
   std::vector<std::thread> workers_;
 };
 

@@ -93,3 +93,51 @@ TEST_CASE("an idle team uses no processor time") {
   const long long others = nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - process - own_used;
   CHECK(others < 20'000'000);
 }
+
+TEST_CASE("a team narrows where a member is always late, and takes it back later") {
+  thread_team team(2, when_late::narrow);
+  const auto late_round = [&] {
+    team.run([](int thread, int) {
+      if (thread == 1) outlast_spinning(2'000'000);
+    });
+  };
+  int rounds = 0;
+  while (team.width() == 2 && rounds < 1000) late_round(), ++rounds;
+  CHECK(team.width() == 1);
+  CHECK(rounds > 2);
+  // Nobody is late any more: the member comes back within the longest absence, and stays.
+  int calls = 0;
+  for (int tries = 0; tries < 100 && team.width() == 1; ++tries) {
+    outlast_spinning(50'000'000);
+    team.run([&](int thread, int) {
+      if (thread == 1) ++calls;
+    });
+  }
+  CHECK(team.width() == 2);
+  CHECK(calls == 1);
+}
+
+TEST_CASE("whoever is late in turn, each round has its members once and its barrier holds") {
+  constexpr int size = 4, rounds = 400;
+  thread_team team(size, when_late::narrow);
+  int narrow_rounds = 0, wrong = 0;
+  for (int round = 0; round < rounds; ++round) {
+    std::vector<int> calls(size, 0), seen(size, 0);
+    const int late = round / 50 % size;
+    team.run([&](int thread, int threads) {
+      if (thread == late) outlast_spinning(400'000);
+      ++calls[static_cast<std::size_t>(thread)];
+      team.barrier();
+      for (int other = 0; other < threads; ++other)
+        seen[static_cast<std::size_t>(thread)] += calls[static_cast<std::size_t>(other)];
+    });
+    const int width = team.width();
+    narrow_rounds += width < size;
+    for (int thread = 0; thread < size; ++thread) {
+      const auto t = static_cast<std::size_t>(thread);
+      wrong += calls[t] != (thread < width ? 1 : 0) || seen[t] != (thread < width ? width : 0);
+    }
+  }
+  CHECK(wrong == 0);
+  CHECK(narrow_rounds > 0);
+}

@@ -49,8 +49,8 @@ void write_ids(base::json_writer& out, std::string_view name, const std::vector<
   out.end_array();
 }
 
-result<std::string> score_line(rig& r, const std::vector<std::int32_t>& ids) {
-  auto scored = r.evaluator->score(ids);
+result<std::string> score_line(rig& r, const std::vector<std::int32_t>& ids, std::int32_t best) {
+  auto scored = r.evaluator->score(ids, best);
   if (!scored) return scored.why();
   std::string line;
   base::json_writer out(line);
@@ -87,7 +87,7 @@ int eval_lines(rig& r, const eval_options& o) {
     if (line.empty()) continue;
     auto ids = read_ids(line);
     if (!ids) return report(ids.why());
-    auto answer = o.mode == "logits" ? score_line(r, *ids) : greedy_line(r, *ids, o.greedy);
+    auto answer = o.mode == "logits" ? score_line(r, *ids, o.best) : greedy_line(r, *ids, o.greedy);
     if (!answer) return report(answer.why());
     std::cout << *answer << std::endl;
   }
@@ -100,7 +100,9 @@ int eval_perplexity(rig& r, const eval_options& o) {
   if (!r.model->tokenizer) return report({errc::unsupported, "this model has no vocabulary, so text cannot be scored", ""});
   auto ids = r.model->tokenizer->encode(text, false);
   if (!ids) return report(ids.why());
-  auto score = r.evaluator->perplexity(*ids, o.window, o.window / 2);
+  const auto& words = *r.model->tokenizer;
+  auto score = o.halves ? r.evaluator->perplexity_of_halves(*ids, o.window, words.add_bos() ? words.bos() : std::nullopt)
+                        : r.evaluator->perplexity(*ids, o.window, o.window / 2);
   if (!score) return report(score.why());
   std::string line;
   base::json_writer(line).begin_object().field("perplexity", score->perplexity).field("nll", score->nll).field("tokens", score->tokens)

@@ -144,7 +144,9 @@ void add_looking(commands& c, all_options& o) {
   auto& perplexity = mode("perplexity", "exp of the mean negative log-likelihood of a text file");
   perplexity.add_option("file", o.eval.file, "Plain text")->required()->check(CLI::ExistingFile);
   option(perplexity, "--window", o.eval.window, "Tokens seen at a time")->check(CLI::Range(16, 1 << 20));
-  mode("logits", "Lines of {\"ids\"} in; adds nll and the ten best at each position");
+  perplexity.add_flag("--halves", o.eval.halves, "Windows side by side, the second half of each scored, as llama.cpp's llama-perplexity does");
+  option(mode("logits", "Lines of {\"ids\"} in; adds nll and the best at each position"), "--best", o.eval.best, "Candidates to tell at each position")
+      ->check(CLI::Range(0, 1000));
   mode("greedy", "Lines of {\"ids\"} in; adds N greedy ids and the margin at each").add_option("n", o.eval.greedy, "Tokens to add")->check(CLI::Range(1, 1 << 20));
 
   auto& bench_app = c.add("bench", "Tokens a second, and the share of this machine's limit",

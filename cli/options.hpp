@@ -63,6 +63,8 @@ struct eval_options {
   std::string file;
   std::int32_t greedy = 48;
   std::int32_t window = 512;
+  bool halves = false;     ///< perplexity: score as llama-perplexity does
+  std::int32_t best = 10;  ///< logits: candidates told at each position
 };
 
 struct bench_options {

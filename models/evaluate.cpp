@@ -37,6 +37,13 @@ std::vector<std::pair<std::int32_t, float>> best_of(logits_row row, std::int32_t
   return best;
 }
 
+/// From the sum of log-likelihoods to their mean.
+perplexity_score averaged(perplexity_score sum) {
+  sum.nll /= static_cast<double>(sum.tokens);
+  sum.perplexity = std::exp(sum.nll);
+  return sum;
+}
+
 }  // namespace
 
 result<evaluator> evaluator::create(std::shared_ptr<const loaded_model> model, kernels::lane& lane, std::int32_t capacity,
@@ -155,6 +162,15 @@ result<greedy_tokens> evaluator::continue_greedily(std::span<const std::int32_t>
   return answer;
 }
 
+result<void> evaluator::add_window(std::span<const std::int32_t> window, std::int64_t first, perplexity_score& score) {
+  return each_position(window, first, [&](std::int64_t position, logits_row row, double total) {
+    const auto predicted = static_cast<std::size_t>(position + 1);
+    if (predicted >= window.size()) return;
+    score.nll += total - row[static_cast<std::size_t>(window[predicted])];
+    ++score.tokens;
+  });
+}
+
 result<perplexity_score> evaluator::perplexity(std::span<const std::int32_t> ids, std::int32_t window, std::int32_t stride) {
   if (window < 2 || window > capacity_ || stride < 1 || stride >= window) {
     return error{errc::invalid_argument, "a window has 2 to " + std::to_string(capacity_) + " tokens and moves by fewer", "stride"};
@@ -162,23 +178,33 @@ result<perplexity_score> evaluator::perplexity(std::span<const std::int32_t> ids
   if (auto fits = check(ids, 1); !fits) return std::move(fits).why();
   if (ids.size() < 2) return error{errc::invalid_argument, "one token has no predecessor to be predicted from", "ids"};
   perplexity_score score;
-  double sum = 0;
   // `next` is the first token not scored yet; the window's row next - 1 - start predicts it.
   for (std::size_t start = 0, next = 1; next < ids.size(); start += static_cast<std::size_t>(stride)) {
     const auto part = ids.subspan(start, std::min(static_cast<std::size_t>(window), ids.size() - start));
-    auto done = each_position(part, static_cast<std::int64_t>(next - 1 - start),
-                              [&](std::int64_t position, logits_row row, double total) {
-      const auto predicted = static_cast<std::size_t>(position + 1);
-      if (predicted >= part.size()) return;
-      sum += total - row[static_cast<std::size_t>(part[predicted])];
-      ++score.tokens;
-    });
-    if (!done) return std::move(done).why();
+    if (auto done = add_window(part, static_cast<std::int64_t>(next - 1 - start), score); !done) return std::move(done).why();
     next = start + part.size();
   }
-  score.nll = sum / static_cast<double>(score.tokens);
-  score.perplexity = std::exp(score.nll);
-  return score;
+  return averaged(score);
+}
+
+result<perplexity_score> evaluator::perplexity_of_halves(std::span<const std::int32_t> ids, std::int32_t window,
+                                                         std::optional<std::int32_t> first) {
+  if (window < 4 || window > capacity_) {
+    return error{errc::invalid_argument, "a window has 4 to " + std::to_string(capacity_) + " tokens", "window"};
+  }
+  if (auto fits = check(ids, 1); !fits) return std::move(fits).why();
+  const auto size = static_cast<std::size_t>(window);
+  if (ids.size() < size) {
+    return error{errc::invalid_argument, std::to_string(ids.size()) + " tokens fill no window of " + std::to_string(window), "ids"};
+  }
+  perplexity_score score;
+  std::vector<std::int32_t> part;
+  for (std::size_t start = 0; start + size <= ids.size(); start += size) {
+    part.assign(ids.begin() + static_cast<std::ptrdiff_t>(start), ids.begin() + static_cast<std::ptrdiff_t>(start + size));
+    if (first) part.front() = *first;
+    if (auto done = add_window(part, window / 2, score); !done) return std::move(done).why();
+  }
+  return averaged(score);
 }
 
 }  // namespace troupe::models

@@ -47,6 +47,10 @@ public:
   /// Over a text of any length in windows of `window` tokens that move by `stride`: each token but the text's first is
   /// scored once, with at least window - stride tokens before it where the text has them.
   result<perplexity_score> perplexity(std::span<const std::int32_t> ids, std::int32_t window, std::int32_t stride);
+  /// Over windows side by side, of which the second half is scored and a last, shorter one is left out; `first` takes the
+  /// place of each window's first token. llama.cpp's llama-perplexity reckons so (bos is its first, where a model wants it).
+  result<perplexity_score> perplexity_of_halves(std::span<const std::int32_t> ids, std::int32_t window,
+                                                std::optional<std::int32_t> first);
 
 private:
   evaluator(std::shared_ptr<const loaded_model> model, kernels::lane& lane, forward_scratch scratch,
@@ -54,6 +58,8 @@ private:
   result<void> check(std::span<const std::int32_t> ids, std::int64_t tokens) const;
   /// Logits of the rows of `ids` at positions past..; only of the last where !all. At most one chunk.
   result<memory::tensor_view> run(std::span<const std::int32_t> ids, std::int32_t past, bool all);
+  /// Adds to score.nll and score.tokens what positions `first`.. of the window say of the tokens after them.
+  result<void> add_window(std::span<const std::int32_t> window, std::int64_t first, perplexity_score& score);
   /// Calls visit(position, logits row) for each position of `ids`, from `first` on.
   template <class Visit>
   result<void> each_position(std::span<const std::int32_t> ids, std::int64_t first, Visit visit);

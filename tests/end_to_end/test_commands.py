@@ -43,6 +43,18 @@ class Commands(unittest.TestCase):
                     self.assertLess(margin, 1.0)
                     break  # another token: from here on the texts differ
 
+    def test_eval_scores_text_and_tells_as_many_candidates_as_wanted(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as text:
+            text.write("The river runs to the sea, and the sea is never full. " * 40)
+            text.flush()
+            windows, halves = (json.loads(troupe("eval", "perplexity", "--window", "64", *more, text.name).stdout) for more in ([], ["--halves"]))
+        self.assertGreater(windows["tokens"], halves["tokens"])
+        for score in (windows, halves):
+            self.assertTrue(1 < score["perplexity"] < 10, score)  # it has read the sentence before
+        ids = {"ids": lines("nll.jsonl")[0]["ids"][:5]}
+        scored = json.loads(troupe("eval", "logits", "--best", "3", stdin=json.dumps(ids) + "\n").stdout)
+        self.assertEqual([len(best) for best in scored["top"]], [3] * 5)
+
     def test_run_prints_the_answer_alone(self):
         done = troupe("run", "--temperature", "0", "-n", "12", "Say hello.")
         self.assertEqual(done.returncode, 0, done.stderr)

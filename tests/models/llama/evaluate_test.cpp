@@ -103,6 +103,29 @@ TEST_CASE("perplexity over one window is the score's, and strides score each tok
   CHECK(strided->nll == Approx(nll));
 }
 
+TEST_CASE("perplexity of halves scores the second half of each whole window") {
+  stage s;
+  auto evaluator = s.evaluator(64, 16);
+  const auto ids = ids_of(60);
+  for (const bool with_first : {false, true}) {
+    const auto halves = evaluator.perplexity_of_halves(ids, 16, with_first ? std::optional<std::int32_t>(2) : std::nullopt);
+    REQUIRE(halves.ok());
+    CHECK(halves->tokens == 3 * 7);  // the twelve tokens after the third window fill none; row 15 predicts nothing
+    double nll = 0;
+    for (std::size_t start = 0; start < 48; start += 16) {
+      std::vector<std::int32_t> part(ids.begin() + static_cast<std::ptrdiff_t>(start), ids.begin() + static_cast<std::ptrdiff_t>(start + 16));
+      if (with_first) part[0] = 2;
+      test::step_driver driver(*s.model, *s.lane, 1, 64);
+      const auto logits = driver.run({{0, part}});
+      for (std::size_t t = 8; t < 15; ++t) nll -= log_probability(logits[t], part[t + 1]) / 21;
+    }
+    CHECK(halves->nll == Approx(nll));
+    CHECK(halves->perplexity == Approx(std::exp(nll)));
+  }
+  CHECK(evaluator.perplexity_of_halves(ids, 64, {}).why().code == errc::invalid_argument);
+  CHECK(evaluator.perplexity_of_halves(ids, 3, {}).why().param == "window");
+}
+
 TEST_CASE("the evaluator refuses what does not fit") {
   stage s;
   auto evaluator = s.evaluator(32, 8);

@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <functional>
 
+#include "base/log.hpp"
+
 namespace troupe::cli {
 namespace {
 
@@ -70,6 +72,7 @@ struct commands {
   CLI::App& add(const std::string& name, const std::string& what, const std::string& examples, std::function<int()> run) {
     auto& sub = *app.add_subcommand(name, what);
     sub.footer("Examples:\n" + examples);
+    sub.fallthrough();  // options of every command may stand behind its name
     if (run) sub.callback([this, run = std::move(run)] { chosen = run; });
     return sub;
   }
@@ -192,6 +195,9 @@ int main(int argc, char** argv) {
   app.footer("Start here:\n  troupe serve          a chat page and an OpenAI-style API on http://127.0.0.1:8080\n"
              "  troupe chat           the same in this terminal\n  troupe COMMAND --help options and examples\n"
              "Most options are also read from TROUPE_* variables (--max-sequences from TROUPE_MAX_SEQUENCES).");
+  std::string log_level = "info";
+  option(app, "--log-level", log_level, "Least that is logged to stderr: debug, info, warning, error or off")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}));
   all_options options;
   commands list{app, {}};
   add_talking(list, options);
@@ -202,6 +208,7 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return app.exit(e);
   }
+  base::set_log_level(*base::log_level_of(log_level));
   return list.chosen();
 }
 

@@ -4,9 +4,8 @@
 #include <future>
 #include <utility>
 
-#include "models/chat_template/chat_template.hpp"
 #include "models/gguf/gguf_file.hpp"
-#include "models/gguf/gguf_vocabulary.hpp"
+#include "models/language.hpp"
 #include "models/llama/llama_load.hpp"
 #include "models/tokenizer/tokenizer.hpp"
 
@@ -30,36 +29,6 @@ result<const architecture*> find_architecture(const gguf_file& file) {
   return error{errc::unsupported,
                file.name() + ": architecture \"" + std::string(*name) + "\" is not known (known: " + known_architectures() + ")",
                {}};
-}
-
-/// What a model says and hears, apart from its weights.
-struct language {
-  std::shared_ptr<const models::tokenizer> tokenizer;
-  std::shared_ptr<const models::chat_template> chat_template;
-  std::string bos_text;
-  std::string eos_text;
-};
-
-std::string token_text(const tokenizer& tokens, std::optional<std::int32_t> id) {
-  return id ? std::string(tokens.token_bytes(*id)) : std::string();
-}
-
-result<language> read_language(const gguf_file& file) {
-  language language;
-  if (lacks_vocabulary(file)) return language;
-  auto vocabulary = read_vocabulary(file);
-  if (!vocabulary) return std::move(vocabulary).why();
-  auto tokens = tokenizer::create(*std::move(vocabulary));
-  if (!tokens) return error{tokens.why().code, file.name() + ": " + tokens.why().text, {}};
-  auto source = read_chat_template(file);
-  if (!source) return std::move(source).why();
-  auto parsed = source->empty() ? result<chat_template>(chat_template::chatml()) : chat_template::parse(*source, file.name());
-  if (!parsed) return std::move(parsed).why();
-  language.tokenizer = std::make_shared<const models::tokenizer>(*std::move(tokens));
-  language.chat_template = std::make_shared<const models::chat_template>(*std::move(parsed));
-  language.bos_text = token_text(*language.tokenizer, language.tokenizer->bos());
-  language.eos_text = token_text(*language.tokenizer, language.tokenizer->eos());
-  return language;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -99,6 +100,14 @@ int on_progress(void* user, curl_off_t total, curl_off_t now, curl_off_t, curl_o
   return 0;
 }
 
+/// The certificates that the environment names, by the variables that curl and OpenSSL's programs know; null: the system's.
+/// libcurl itself looks at neither.
+const char* certificates() {
+  for (const char* name : {"CURL_CA_BUNDLE", "SSL_CERT_FILE"})
+    if (const char* path = std::getenv(name); path != nullptr && *path != '\0') return path;
+  return nullptr;
+}
+
 void set_up(CURL* curl, attempt& self, char* message) {
   const char* transports = self.what.any_transport ? "https,http,file" : "https";
   curl_easy_setopt(curl, CURLOPT_URL, self.what.url.c_str());
@@ -112,6 +121,7 @@ void set_up(CURL* curl, attempt& self, char* message) {
   curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
   curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, static_cast<long>(self.what.stall_timeout.count()));
   curl_easy_setopt(curl, CURLOPT_USERAGENT, "troupe");
+  if (const char* path = certificates()) curl_easy_setopt(curl, CURLOPT_CAINFO, path);
   curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, message);
   curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
   curl_easy_setopt(curl, CURLOPT_HEADERDATA, &self);

@@ -121,6 +121,18 @@ class Commands(unittest.TestCase):
         self.assertIn("smollm2-135m-instruct", done.stdout)
         self.assertRegex(troupe("models").stdout, r"smollm2-135m-instruct .* cached")
 
+    def test_the_log_says_as_much_as_it_is_told_to(self):
+        for place in (["--log-level", "{}", "serve"], ["serve", "--log-level", "{}"]):
+            for level, expected in (("info", True), ("error", False)):
+                server = subprocess.Popen([BINARY, *[word.format(level) for word in place], "--port", "0"], stdout=subprocess.PIPE,
+                                          stderr=subprocess.PIPE, text=True)
+                url = next(word for line in server.stdout for word in line.split() if word.startswith("http://127.0.0.1:"))
+                urllib.request.urlopen(url.rstrip("/") + "/health", timeout=30).read()
+                server.terminate()
+                _, log = server.communicate(timeout=60)
+                self.assertEqual("http: GET /health 200" in log, expected, log)
+        self.assertEqual(troupe("--log-level", "loud", "models").returncode, 105)
+
     def test_help_has_examples_everywhere(self):
         for command in ("serve", "chat", "run", "tokenize", "render", "eval", "bench", "models", "pull", "doctor"):
             self.assertIn("Examples:", troupe(command, "--help").stdout, command)

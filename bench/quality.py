@@ -8,7 +8,8 @@ quality.py [--formats q4_1,q8_0,...] [--kv f16,...] [--text FILE] [--peers DIR] 
   perplexity              of a text, beside llama.cpp's llama-perplexity on the same file, text and windows: Troupe's arithmetic
                           alone. Within 0.3 % is well
 The files are the default model, written anew in each format by llama-quantize; its weights are of 4 bits, so wider formats
-lose nothing; the embedding stays in Q8_0. Formats of blocks of 256 fit only its `ffn_down` (1536 wide); llama-quantize puts others in their place elsewhere.
+lose nothing; the embedding stays in Q8_0. Formats of blocks of 256 fit only its `ffn_down` (1536 wide): llama-quantize puts
+others in their place elsewhere.
 The text is the help of this Python's own language reference; its hash is printed, since it differs between versions of Python.
 What the peer said is kept beside the files, so that only our side runs again.
 """

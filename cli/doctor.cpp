@@ -38,9 +38,6 @@ void show_processor(const base::machine& m, std::vector<std::string>& advice) {
   std::vector<std::string> paths;
   for (const auto isa : kernels::available_isas()) paths.emplace_back(to_string(isa));
   line("kernels", joined(paths) + " (the last is used)");
-  std::vector<std::string> units;
-  for (const auto unit : kernels::available_units()) units.emplace_back(to_string(unit));
-  line("units", joined(units));
   std::string cores = text("%d of %d usable", m.cpu.usable, m.cpu.online);
   if (m.cpu.quota > 0) cores += text(", cgroup grants %.1f", m.cpu.quota);
   line("cores", cores);

@@ -22,6 +22,7 @@ constexpr std::int64_t lone_elements = 16 * 1024;
 constexpr std::int64_t lone_weight_bytes = 32 * 1024;
 constexpr std::int64_t rows_prepared_by_all = 2;          // each thread for itself: no barrier before the product
 constexpr std::int64_t input_bytes_at_once = 512 * 1024;  // quantised rows that stay in L2 while tiles stream by
+constexpr std::size_t read_past = 512;                    // a group of few tokens is read as if it were a full one
 constexpr std::int64_t panel_tiles = 8;                   // filled at once when weights are not repacked
 
 /// A part's tiles [first, last) that fall into one thread's share.
@@ -34,9 +35,6 @@ tile_range within(const packed_part& part, const share& mine) noexcept {
   return {std::clamp<std::int64_t>(mine.first - part.first_tile, 0, tiles),
           std::clamp<std::int64_t>(mine.last - part.first_tile, 0, tiles)};
 }
-
-/// Pairs of bf16 columns need an even number of them.
-constexpr std::int64_t even(std::int64_t cols) noexcept { return (cols + 1) / 2 * 2; }
 
 /// The rows of x made ready for a product: normed or gated if wanted, and quantised or rounded if a part needs it.
 struct prepared_rows {
@@ -104,6 +102,10 @@ private:
   const float* as_f32(const tensor_view& weight);
   bool fill_tiles(cpu_matrix& w);
   void product(const product_call& call);
+  /// bf16 numbers of a row of `cols` columns.
+  std::int64_t halves_of(std::int64_t cols) const noexcept {
+    return (cols + kernels_.bf16_together - 1) / kernels_.bf16_together * kernels_.bf16_together;
+  }
   bool bf16_products(const cpu_matrix& w) const noexcept { return w.any_bf16 && kernels_.to_bf16 != nullptr; }
   bool reads_floats(const cpu_matrix& w) const noexcept {
     return w.any_float || (w.any_bf16 && kernels_.to_bf16 == nullptr);
@@ -214,12 +216,12 @@ const float* team_lane::as_f32(const tensor_view& weight) {
 void team_lane::reserve_rows(const product_call& call, std::int64_t copies) {
   const std::int64_t cols = call.w->cols;
   const auto elements = static_cast<std::size_t>(copies * call.x.rows * cols);
-  const auto halves = static_cast<std::size_t>(copies * call.x.rows * even(cols));
+  const auto halves = static_cast<std::size_t>(copies * call.x.rows * halves_of(cols));
   const auto made = reads_floats(*call.w) ? elements : static_cast<std::size_t>(team_.size() * cols);
   if (call.makes_rows() && made_.size() < made) made_.resize(made);
-  if (bf16_products(*call.w) && halves_.size() < halves) halves_.resize(halves);
+  if (bf16_products(*call.w) && halves_.size() < halves + read_past) halves_.resize(halves + read_past);
   if (!call.w->any_quantised) return;
-  if (quants_.size() < elements) quants_.resize(elements);
+  if (quants_.size() < elements + read_past) quants_.resize(elements + read_past);
   if (blocks_.size() < elements / quant_block) blocks_.resize(elements / quant_block);
 }
 
@@ -235,7 +237,7 @@ prepared_rows team_lane::rows_for(const product_call& call, std::int64_t copy, i
     rows.x = rows.made;
     rows.x_stride = kept ? cols : 0;
   }
-  if (bf16_products(*call.w)) rows.halves = halves_.data() + copy * call.x.rows * even(cols);
+  if (bf16_products(*call.w)) rows.halves = halves_.data() + copy * call.x.rows * halves_of(cols);
   if (call.w->any_quantised) rows.quants = quants_.data() + elements;
   if (call.w->any_quantised) rows.blocks = blocks_.data() + elements / quant_block;
   return rows;
@@ -244,7 +246,7 @@ prepared_rows team_lane::rows_for(const product_call& call, std::int64_t copy, i
 void team_lane::prepare(const product_call& call, const prepared_rows& rows, std::int64_t first,
                         std::int64_t last) const {
   const std::int64_t cols = call.w->cols;
-  const token_groups groups(call.x.rows);
+  const token_groups groups(call.x.rows, kernels_.grouping);
   for (std::int64_t row = first; row < last; ++row) {
     const std::int64_t offset = row * rows.x_stride;
     const float* x = rows.x + offset;
@@ -253,7 +255,7 @@ void team_lane::prepare(const product_call& call, const prepared_rows& rows, std
     if (call.gated) kernels_.silu_mul(call.x.f32(row), call.x.f32(row) + cols, cols, rows.made + offset);
     const token_group group = groups.of(row);
     const std::int64_t within = row - group.first;
-    if (rows.halves != nullptr) kernels_.to_bf16(x, cols, group.size, rows.halves + group.first * even(cols) + within * 2);
+    if (rows.halves != nullptr) kernels_.to_bf16(x, cols, group.size, rows.halves + group.first * halves_of(cols) + within * kernels_.bf16_together);
     if (rows.quants == nullptr) continue;
     const std::int64_t at = group.first * cols + within * quant_block;
     kernels_.quantise(x, cols, group.size, rows.quants + at, rows.blocks + at / quant_block);
@@ -264,8 +266,8 @@ void team_lane::multiply_part(const packed_part& part, product_args args, tile_r
                               int thread) {
   const std::int64_t bytes = tile_bytes(part.source.type, args.cols);
   const std::int64_t row_bytes = is_quantised(part.source.type) ? args.cols * 3 / 2 : args.cols * 4;
-  const std::int64_t groups = token_groups(args.tokens).count();
-  const std::int64_t at_once = std::max<std::int64_t>(4, input_bytes_at_once / row_bytes / 6);
+  const std::int64_t groups = token_groups(args.tokens, kernels_.grouping).count();
+  const std::int64_t at_once = std::max<std::int64_t>(4, input_bytes_at_once / row_bytes / kernels_.grouping.usual);
   std::byte* panel =
       part.tiles == nullptr ? panels_.data() + thread * panel_tiles * tile_rows * args.cols * 4 : nullptr;
   const std::int64_t step = part.tiles == nullptr ? panel_tiles : tiles.last - tiles.first;

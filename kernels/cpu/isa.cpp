@@ -14,8 +14,7 @@
 namespace troupe::kernels {
 namespace {
 
-constexpr std::array all_isas{isa::scalar, isa::avx2, isa::avx_vnni, isa::avx512vnni, isa::avx512bf16};
-constexpr std::array all_units{unit::amx_int8, unit::amx_bf16};
+constexpr std::array all_isas{isa::scalar, isa::avx2, isa::avx_vnni, isa::avx512vnni, isa::avx512bf16, isa::amx};
 
 bool masked(isa which) noexcept {
   const char* best = std::getenv("TROUPE_ISA");
@@ -28,8 +27,7 @@ struct cpu_bits {
   bool avx_vnni = false;
   bool avx512vnni = false;
   bool avx512bf16 = false;
-  bool amx_int8 = false;
-  bool amx_bf16 = false;
+  bool amx = false;
 };
 
 #if defined(__x86_64__)
@@ -45,9 +43,10 @@ std::uint64_t saved_state() noexcept {
   return std::uint64_t{high} << 32 | low;
 }
 
-bool kernel_offers_tiles() noexcept {
+bool kernel_grants_tiles() noexcept {
   std::uint64_t offered = 0;
-  return ::syscall(SYS_arch_prctl, arch_get_supported, &offered) == 0 && (offered >> tile_data & 1) != 0;
+  return ::syscall(SYS_arch_prctl, arch_get_supported, &offered) == 0 && (offered >> tile_data & 1) != 0 &&
+         ::syscall(SYS_arch_prctl, arch_request, tile_data) == 0;
 }
 
 constexpr bool bit(std::uint32_t word, int index) noexcept { return (word >> index & 1) != 0; }
@@ -67,17 +66,16 @@ cpu_bits read_cpu() noexcept {
   bits.avx2 = ymm && fma_f16c && bit(b, 5);
   const bool avx512_base = bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);  // F, DQ, BW, VL
   bits.avx512vnni = zmm && bits.avx2 && avx512_base && bit(c, 11);
-  if (bits.avx512vnni && tiles && bit(d, 24) && kernel_offers_tiles()) {
-    bits.amx_bf16 = bit(d, 22);
-    bits.amx_int8 = bit(d, 25);
-  }
+  bits.amx = tiles && bit(d, 22) && bit(d, 24) && bit(d, 25);
   if (leaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) {
     bits.avx_vnni = bits.avx2 && bit(a, 4);
     bits.avx512bf16 = bits.avx512vnni && bit(a, 5);
   }
+  bits.amx = bits.amx && bits.avx512bf16;
   return bits;
 }
 #else
+bool kernel_grants_tiles() noexcept { return false; }
 cpu_bits read_cpu() noexcept { return {}; }
 #endif
 
@@ -95,16 +93,8 @@ std::string_view to_string(isa which) noexcept {
       return "avx512vnni";
     case isa::avx512bf16:
       return "avx512bf16";
-  }
-  return "?";
-}
-
-std::string_view to_string(unit which) noexcept {
-  switch (which) {
-    case unit::amx_int8:
-      return "amx_int8";
-    case unit::amx_bf16:
-      return "amx_bf16";
+    case isa::amx:
+      return "amx";
   }
   return "?";
 }
@@ -130,18 +120,8 @@ bool machine_has(isa which) noexcept {
       return bits.avx512vnni;
     case isa::avx512bf16:
       return bits.avx512bf16;
-  }
-  return false;
-}
-
-bool machine_has(unit which) noexcept {
-  if (masked(isa::avx512bf16)) return false;
-  const cpu_bits bits = read_cpu();
-  switch (which) {
-    case unit::amx_int8:
-      return bits.amx_int8;
-    case unit::amx_bf16:
-      return bits.amx_bf16;
+    case isa::amx:
+      return bits.amx && kernel_grants_tiles();
   }
   return false;
 }
@@ -153,27 +133,11 @@ std::vector<isa> available_isas() {
   return found;
 }
 
-std::vector<unit> available_units() {
-  std::vector<unit> found;
-  for (const unit which : all_units)
-    if (machine_has(which)) found.push_back(which);
-  return found;
-}
-
 isa best_isa() noexcept {
   isa best = isa::scalar;
   for (const isa which : all_isas)
     if (machine_has(which)) best = which;
   return best;
-}
-
-bool request_tiles() noexcept {
-#if defined(__x86_64__)
-  return (machine_has(unit::amx_int8) || machine_has(unit::amx_bf16)) &&
-         ::syscall(SYS_arch_prctl, arch_request, tile_data) == 0;
-#else
-  return false;
-#endif
 }
 
 }  // namespace troupe::kernels

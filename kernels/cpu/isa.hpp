@@ -12,15 +12,17 @@
 namespace troupe::kernels {
 
 /// From plain to best. A machine that has one has, for our purposes, all of those before it, except that
-/// the AVX-512 ones do not imply avx_vnni. avx512bf16 is avx512vnni with the bf16 dot product.
-enum class isa { scalar, avx2, avx_vnni, avx512vnni, avx512bf16 };
+/// the AVX-512 ones do not imply avx_vnni. avx512bf16 is avx512vnni with the bf16 dot product; amx is avx512bf16 with
+/// tiles of int8 and bf16.
+enum class isa { scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx };
 
 std::string_view to_string(isa which) noexcept;
 
 /// The inverse of to_string; nothing for any other word.
 std::optional<isa> parse_isa(std::string_view name) noexcept;
 
-/// Asks the processor, the operating system (which register state it saves) and the mask.
+/// Asks the processor, the operating system (which register state it saves) and the mask. For amx it also asks the
+/// kernel for the tiles' 8 KiB of register state, for all threads of this process: without it they would be illegal.
 bool machine_has(isa which) noexcept;
 
 /// Every isa that machine_has, plain to best.
@@ -28,24 +30,5 @@ std::vector<isa> available_isas();
 
 /// The last of available_isas().
 isa best_isa() noexcept;
-
-/// Units beside a full set of kernels: a path for one op may use them where they are there. Masked as the sets are: all
-/// of these need avx512bf16 unmasked.
-enum class unit {
-  amx_int8,  ///< tiles of 8-bit integers
-  amx_bf16,  ///< tiles of bf16
-};
-
-std::string_view to_string(unit which) noexcept;
-
-/// Whether the processor and the kernel have it. A process must then ask for tiles once: request_tiles.
-bool machine_has(unit which) noexcept;
-
-/// Every unit that machine_has.
-std::vector<unit> available_units();
-
-/// Asks the kernel for the tiles' 8 KiB of register state, for all threads of this process, those to come included.
-/// False: not granted; a tile instruction would be an illegal one. Cheap once granted. Without tiles: false.
-bool request_tiles() noexcept;
 
 }  // namespace troupe::kernels

@@ -32,36 +32,42 @@ inline activation_block block_of(float scale, std::int32_t first, std::int32_t s
 
 /// Tokens are multiplied a few at once, so the quantised inputs of a few lie together: group after group, in a group
 /// block after block of 32 columns, in a block token after token. How tokens fall into groups depends on their number
-/// alone. Six fill the registers of AVX-512 best; the last ones are shared out so that no small group is left over.
+/// and on what the set of kernels likes; the last ones are shared out so that no small group is left over.
+struct token_grouping {
+  std::int64_t usual = 6;  ///< fill the registers of AVX-512 best
+  std::int64_t largest = 8;
+};
 struct token_group {
   std::int64_t first = 0;
   std::int64_t size = 0;
 };
 class token_groups {
 public:
-  static constexpr std::int64_t largest = 8;
-  explicit constexpr token_groups(std::int64_t tokens) noexcept
-      : tokens_(tokens), sixes_(tokens <= 2 * largest ? 0 : (tokens - 2 * largest + 5) / 6) {}
+  constexpr token_groups(std::int64_t tokens, token_grouping how) noexcept
+      : how_(how),
+        tokens_(tokens),
+        full_(tokens <= 2 * how.largest ? 0 : (tokens - 2 * how.largest + how.usual - 1) / how.usual) {}
   constexpr std::int64_t count() const noexcept {
-    const std::int64_t rest = tokens_ - 6 * sixes_;
-    return sixes_ + (rest > largest ? 2 : rest > 0 ? 1 : 0);
+    const std::int64_t rest = tokens_ - how_.usual * full_;
+    return full_ + (rest > how_.largest ? 2 : rest > 0 ? 1 : 0);
   }
   constexpr token_group operator[](std::int64_t i) const noexcept {
-    if (i < sixes_) return {6 * i, 6};
-    const std::int64_t first = 6 * sixes_, rest = tokens_ - first;
-    if (rest <= largest) return {first, rest};
+    if (i < full_) return {how_.usual * i, how_.usual};
+    const std::int64_t first = how_.usual * full_, rest = tokens_ - first;
+    if (rest <= how_.largest) return {first, rest};
     const std::int64_t half = (rest + 1) / 2;
-    return i == sixes_ ? token_group{first, half} : token_group{first + half, rest - half};
+    return i == full_ ? token_group{first, half} : token_group{first + half, rest - half};
   }
   constexpr token_group of(std::int64_t token) const noexcept {
-    if (token < 6 * sixes_) return {token / 6 * 6, 6};
-    const token_group one = (*this)[sixes_];
-    return token < one.first + one.size ? one : (*this)[sixes_ + 1];
+    if (token < how_.usual * full_) return {token / how_.usual * how_.usual, how_.usual};
+    const token_group one = (*this)[full_];
+    return token < one.first + one.size ? one : (*this)[full_ + 1];
   }
 
 private:
+  token_grouping how_;
   std::int64_t tokens_;
-  std::int64_t sixes_;  ///< groups of six
+  std::int64_t full_;  ///< groups of the usual size
 };
 
 /// out[token][rows] (+)= x[token] . tile rows, for tiles [first, last) of one part and the tokens of some groups.
@@ -86,7 +92,7 @@ struct product_args {
   const activation_block* blocks = nullptr;  ///< of token 0, in groups: cols / 32 a token
   const float* x = nullptr;                  ///< of token 0, for float weights
   std::int64_t x_stride = 0;
-  const std::uint16_t* halves = nullptr;     ///< bf16, of token 0, in groups: an even number of cols a token; for BF16 weights
+  const std::uint16_t* halves = nullptr;     ///< bf16, of token 0, in groups: cols filled up; for BF16 weights
   float* out = nullptr;  ///< token 0, row 0 of the part
   std::int64_t out_stride = 0;
   bool add = false;
@@ -111,9 +117,12 @@ struct attend_args {
 struct kernel_set {
   isa which;
   std::int32_t max_vectors;  ///< query vectors that `attend` takes at once
+  token_grouping grouping;
+  std::int64_t bf16_together;  ///< columns that lie together in a token's bf16
   /// Quantises x[n] of one token of a group of `group` tokens: its blocks are `group` blocks apart.
   void (*quantise)(const float* x, std::int64_t n, std::int64_t group, std::int8_t* quants, activation_block* blocks);
-  /// bf16 of x[n] of one token of a group, in pairs that are `group` pairs apart; null: BF16 weights take x as it is.
+  /// bf16 of x[n] of one token of a group, `bf16_together` columns after as many, `group` times as far apart, the last
+  /// ones filled up with zero; null: BF16 weights take x as it is.
   void (*to_bf16)(const float* x, std::int64_t n, std::int64_t group, std::uint16_t* out);
   void (*rms_norm)(const float* x, const float* weight, std::int64_t n, float eps, float* out);
   void (*silu_mul)(const float* gate, const float* up, std::int64_t n, float* out);
@@ -140,6 +149,7 @@ const kernel_set& avx2_kernels() noexcept;
 const kernel_set& avx_vnni_kernels() noexcept;
 const kernel_set& avx512vnni_kernels() noexcept;
 const kernel_set& avx512bf16_kernels() noexcept;
+const kernel_set& amx_kernels() noexcept;
 #endif
 
 }  // namespace troupe::kernels

@@ -152,8 +152,8 @@ void row_product(const product_args& args, const token_group& group, const std::
 
 void product(const product_args& args) {
   const std::int64_t bytes = tile_bytes(args.type, args.cols);
-  const token_groups groups(args.tokens);
-  float sums[token_groups::largest];
+  const token_groups groups(args.tokens, token_grouping{});
+  float sums[token_grouping{}.largest];
   for (std::int64_t row = args.first * tile_rows; row < std::min(args.last * tile_rows, args.rows); ++row) {
     const std::byte* tile = args.tiles + (row / tile_rows - args.first) * bytes;
     for (std::int64_t g = args.first_group; g < args.last_group; ++g) {
@@ -221,7 +221,20 @@ void store_f16(const float* x, std::int64_t n, std::uint16_t* out, std::int64_t 
 }  // namespace
 
 const kernel_set& scalar_kernels() noexcept {
-  static constexpr kernel_set set{isa::scalar, 8, quantise, nullptr, rms_norm, silu_mul, block_best, exponential_sums, product, attend, merge, store_f16};
+  static constexpr kernel_set set{.which = isa::scalar,
+                                  .max_vectors = 8,
+                                  .grouping = {},
+                                  .bf16_together = 1,
+                                  .quantise = quantise,
+                                  .to_bf16 = nullptr,
+                                  .rms_norm = rms_norm,
+                                  .silu_mul = silu_mul,
+                                  .block_best = block_best,
+                                  .exponential_sums = exponential_sums,
+                                  .product = product,
+                                  .attend = attend,
+                                  .merge = merge,
+                                  .store_f16 = store_f16};
   return set;
 }
 
@@ -238,6 +251,8 @@ const kernel_set& kernels_for(isa which) noexcept {
       return avx512vnni_kernels();
     case isa::avx512bf16:
       return avx512bf16_kernels();
+    case isa::amx:
+      return amx_kernels();
   }
 #endif
   return scalar_kernels();

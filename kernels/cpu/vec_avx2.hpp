@@ -21,6 +21,8 @@ struct vec {
 #endif
   static constexpr int rows = 8;
   static constexpr int units_at_once = 1;
+  static constexpr token_grouping grouping{};
+  static constexpr bool has_tiles = false;
   static constexpr int tokens_at_once = 4;  // 16 registers: 4 integer and 4 float sums, weights, masks
   static constexpr int vectors_at_once = 4;
 
@@ -125,6 +127,7 @@ struct vec {
     return _mm256_mul_ps(_mm256_castsi256_ps(normal), _mm256_set1_ps(0.5f));
   }
   static constexpr bool has_bf16_dots = false;
+  static constexpr std::int64_t bf16_together = 1;
   /// The k-th of the columns whose numbers alternate at `from`: pairs of BF16, else one column.
   template <memory::dtype Type>
   static row_floats load_weights(const std::byte* from, int k) {
@@ -147,6 +150,7 @@ struct vec {
 
   // 32 bytes: 4 columns of 8 rows
   using row_bytes = __m256i;
+  static void store_bytes(std::byte* to, row_bytes x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), x); }
   static row_bytes load_bytes(const std::byte* from) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
   }

@@ -14,13 +14,82 @@ namespace troupe::kernels {
 namespace {
 
 struct vec {
-#if defined(TROUPE_AVX512_BF16)
+#if defined(TROUPE_AMX)
+  static constexpr isa which = isa::amx;
+#elif defined(TROUPE_AVX512_BF16)
   static constexpr isa which = isa::avx512bf16;
 #else
   static constexpr isa which = isa::avx512vnni;
 #endif
   static constexpr int rows = 16;
   static constexpr int units_at_once = 2;
+#if defined(TROUPE_AMX)
+  static constexpr bool has_tiles = true;
+  static constexpr token_grouping grouping{16, 16};  // the rows of a tile
+  static constexpr std::int64_t bf16_together = 32;  // the width of one
+
+  /// Tiles 0 to 3 are sums, 16 rows of 16; 4 and 5 are activations, a token a row; 6 and 7 are weights, row r holding
+  /// columns 4r to 4r+3 (int8) or 2r and 2r+1 (bf16) of 16 rows.
+  static void begin_tiles(int activation_bytes) {
+    struct alignas(64) {
+      std::uint8_t palette = 1, start = 0, zero[14] = {};
+      std::uint16_t row_bytes[16] = {};
+      std::uint8_t rows[16] = {};
+    } shape;
+    for (int tile = 0; tile < 8; ++tile) {
+      shape.row_bytes[tile] = static_cast<std::uint16_t>(tile == 4 || tile == 5 ? activation_bytes : 64);
+      shape.rows[tile] = static_cast<std::uint8_t>(tile < 6 ? 16 : activation_bytes / 4);
+    }
+    _tile_loadconfig(&shape);
+  }
+  static void end_tiles() { _tile_release(); }
+  /// dots[token][row] = quants . weights; tokens are 32 quants apart.
+  static void tile_dots(const std::int8_t* quants, const std::byte* weights, std::int32_t* dots) {
+    asm volatile("" ::: "memory");  // the compiler does not see that tiles are read
+    _tile_zero(0);
+    _tile_loadd(4, quants, 32);
+    _tile_loadd(6, weights, 64);
+    _tile_dpbsud(0, 4, 6);
+    _tile_stored(0, dots, 64);
+    asm volatile("" ::: "memory");
+  }
+  static __m512i sums_of(const std::int32_t* dots, __m512i start) {
+    return _mm512_add_epi32(_mm512_load_si512(dots), start);
+  }
+  /// The same for bf16, for Units x Groups tiles of sums[unit][group][token][row], over `steps` times 32 columns, whose
+  /// activations are `next` apart.
+  template <int Units, int Groups>
+  static void tile_sums(const std::uint16_t* const (&x)[Groups], const std::int64_t (&next)[Groups],
+                        const std::byte* const (&weights)[Units], std::int64_t steps, float (*sums)[256]) {
+    asm volatile("" ::: "memory");
+    _tile_loadd(0, sums[0], 64);
+    if constexpr (Groups > 1) _tile_loadd(1, sums[1], 64);
+    if constexpr (Units > 1) _tile_loadd(2, sums[Groups], 64);
+    if constexpr (Units > 1 && Groups > 1) _tile_loadd(3, sums[Groups + 1], 64);
+    for (std::int64_t step = 0; step < steps; ++step) {
+      _tile_loadd(4, x[0] + step * next[0], 64);
+      _tile_loadd(6, weights[0] + step * 1024, 64);
+      _tile_dpbf16ps(0, 4, 6);
+      if constexpr (Groups > 1) {
+        _tile_loadd(5, x[1] + step * next[1], 64);
+        _tile_dpbf16ps(1, 5, 6);
+      }
+      if constexpr (Units > 1) {
+        _tile_loadd(7, weights[1] + step * 1024, 64);
+        _tile_dpbf16ps(2, 4, 7);
+        if constexpr (Groups > 1) _tile_dpbf16ps(3, 5, 7);
+      }
+    }
+    _tile_stored(0, sums[0], 64);
+    if constexpr (Groups > 1) _tile_stored(1, sums[1], 64);
+    if constexpr (Units > 1) _tile_stored(2, sums[Groups], 64);
+    if constexpr (Units > 1 && Groups > 1) _tile_stored(3, sums[Groups + 1], 64);
+    asm volatile("" ::: "memory");
+  }
+#else
+  static constexpr bool has_tiles = false;
+  static constexpr token_grouping grouping{};
+#endif
   static constexpr int tokens_at_once = 8;  // six are 12 integer and 12 float sums, 4 weights, 4 to spare; eight spill a few
   static constexpr int vectors_at_once = 12;
 
@@ -104,6 +173,9 @@ struct vec {
   }
 #if defined(TROUPE_AVX512_BF16)
   static constexpr bool has_bf16_dots = true;
+#if !defined(TROUPE_AMX)
+  static constexpr std::int64_t bf16_together = 2;
+#endif
   /// sums[row] += w[row][0] * x[0] + w[row][1] * x[1]
   static row_floats bf16_dots(row_floats sums, const std::byte* w, const std::uint16_t* x) {
     std::int32_t pair;
@@ -115,6 +187,7 @@ struct vec {
   }
 #else
   static constexpr bool has_bf16_dots = false;
+  static constexpr std::int64_t bf16_together = 1;
 #endif
 
   static __m512i four_columns(const std::int8_t* quants) {
@@ -125,6 +198,7 @@ struct vec {
 
   // 64 bytes: 4 columns of 16 rows
   using row_bytes = __m512i;
+  static void store_bytes(std::byte* to, row_bytes x) { _mm512_storeu_si512(to, x); }
   static row_bytes load_bytes(const std::byte* from) { return _mm512_loadu_si512(from); }
   static row_bytes shifted(row_bytes x, int right) {
     return right >= 0 ? reinterpret_cast<__m512i>(reinterpret_cast<__v32hu>(x) >> right)

@@ -16,9 +16,14 @@ struct float_tile {
   static constexpr std::int64_t bytes = Type == memory::dtype::f32 ? 4 : 2;             // of one number
   static constexpr std::int64_t columns_together = 32;  // a cut in the columns falls between these
   static constexpr std::int64_t together = Type == memory::dtype::bf16 ? 2 : 1;         // columns whose numbers alternate
-  static constexpr bool halves = Type == memory::dtype::bf16 && vec::has_bf16_dots;     // activations in bf16 too
+  static constexpr bool halves = Type == memory::dtype::bf16 && vec::has_bf16_dots && !vec::has_tiles;     // activations in bf16 too
   static constexpr std::int64_t step_bytes = tile_rows * together * bytes;
 };
+
+/// bf16 numbers of a token of `cols` columns.
+constexpr std::int64_t halves_of(std::int64_t cols) {
+  return (cols + vec::bf16_together - 1) / vec::bf16_together * vec::bf16_together;
+}
 
 constexpr int lone_float_units = vec::units_at_once * 2;  // chains enough to hide the latency of a sum
 
@@ -31,7 +36,7 @@ inline void float_group(const product_args& args, std::int64_t unit, const token
   const std::int64_t last_step = (part.last + Tile::together - 1) / Tile::together;
   const float* x = args.x + token * args.x_stride;
   const std::uint16_t* pairs = nullptr;
-  if constexpr (Tile::halves) pairs = args.halves + group.first * ((args.cols + 1) / 2 * 2) + (first_step * group.size + first) * 2;
+  if constexpr (Tile::halves) pairs = args.halves + group.first * halves_of(args.cols) + (first_step * group.size + first) * 2;
   const std::byte* data[Units];
   vec::row_floats sums[Units][Tokens];
   TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
@@ -60,14 +65,16 @@ inline void float_group(const product_args& args, std::int64_t unit, const token
     TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) store_sums(args, unit + u, token + t, sums[u][t]);
 }
 
-/// Rounded to the nearest, the last pair filled up with zero.
+/// Rounded to the nearest.
 template <class Vec>
 void to_bf16(const float* x, std::int64_t n, std::int64_t group, std::uint16_t* out) {
+  constexpr std::int64_t together = Vec::bf16_together, step = together < width ? together : width;
   std::uint16_t halves[width];
-  for (std::int64_t i = 0; i < n; i += width) {
+  for (std::int64_t i = 0; i < halves_of(n); i += width) {
     const std::int64_t count = n - i < width ? n - i : width;
-    Vec::store_bf16(halves, count == width ? vec::load(x + i) : load_tail(x + i, count));
-    for (std::int64_t k = 0; k < count; k += 2, out += 2 * group) __builtin_memcpy(out, halves + k, 4);
+    Vec::store_bf16(halves, count == width ? vec::load(x + i) : load_tail(x + i, count < 0 ? 0 : count));
+    for (std::int64_t k = 0; k < width && i + k < halves_of(n); k += step)
+      __builtin_memcpy(out + (i + k) / together * together * group + (i + k) % together, halves + k, step * 2);
   }
 }
 

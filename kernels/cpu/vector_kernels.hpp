@@ -35,8 +35,20 @@ constexpr std::int64_t width = 16;
 namespace troupe::kernels {
 namespace {
 
-constexpr kernel_set vector_set{vec::which, vec::vectors_at_once, quantise, bf16_conversion<vec>(), rms_norm, silu_mul, block_best,
-                                exponential_sums, product, attend, merge, store_f16};
+constexpr kernel_set vector_set{.which = vec::which,
+                                .max_vectors = vec::vectors_at_once,
+                                .grouping = vec::grouping,
+                                .bf16_together = vec::bf16_together,
+                                .quantise = quantise,
+                                .to_bf16 = bf16_conversion<vec>(),
+                                .rms_norm = rms_norm,
+                                .silu_mul = silu_mul,
+                                .block_best = block_best,
+                                .exponential_sums = exponential_sums,
+                                .product = product,
+                                .attend = attend,
+                                .merge = merge,
+                                .store_f16 = store_f16};
 
 }  // namespace
 }  // namespace troupe::kernels

@@ -4,6 +4,7 @@
 #include "kernels/cpu/kernel_set.hpp"
 #include "kernels/cpu/packed_tiles.hpp"
 #include "kernels/cpu/vector_float_products.hpp"
+#include "kernels/cpu/vector_tile_unit.hpp"
 #include "kernels/cpu/vector_tiles.hpp"
 #include "kernels/cpu/vector_units.hpp"
 
@@ -92,7 +93,7 @@ inline void some_tokens(const product_args& args, std::int64_t unit, const token
 /// that the weights of the units at hand stay in the L1 cache.
 template <class Tile>
 inline std::int64_t columns_at_once(const product_args& args) {
-  if (args.tokens <= token_groups::largest) return args.cols;
+  if (args.tokens <= vec::grouping.largest) return args.cols;
   const std::int64_t bytes = tile_bytes(Tile::type, args.cols) * vec::units_at_once / units_per_tile;
   const std::int64_t parts = (bytes + near_weight_bytes - 1) / near_weight_bytes;
   return ((args.cols + parts - 1) / parts + Tile::columns_together - 1) / Tile::columns_together * Tile::columns_together;
@@ -119,7 +120,9 @@ inline void units_by_groups(const product_args& args, const token_groups& groups
 
 template <class Tile>
 void product_of(const product_args& args) {
-  const token_groups groups(args.tokens);
+  if constexpr (vec::has_tiles && (is_quantised(Tile::type) || Tile::type == memory::dtype::bf16))
+    if (tile_unit_pays<Tile>(args)) return product_on_tiles<Tile>(args);
+  const token_groups groups(args.tokens, vec::grouping);
   const std::int64_t bytes = tile_bytes(args.type, args.cols);
   const std::byte* weights_end = args.tiles + (args.last - args.first) * bytes;
   const std::int64_t end = args.last * units_per_tile;

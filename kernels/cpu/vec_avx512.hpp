@@ -90,7 +90,11 @@ struct vec {
   static constexpr bool has_tiles = false;
   static constexpr token_grouping grouping{};
 #endif
+#if defined(TROUPE_AMX)
+  static constexpr int tokens_at_once = 4;  // more of them are left to the tiles
+#else
   static constexpr int tokens_at_once = 8;  // six are 12 integer and 12 float sums, 4 weights, 4 to spare; eight spill a few
+#endif
   static constexpr int vectors_at_once = 12;
 
   // 16 floats

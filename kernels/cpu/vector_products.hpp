@@ -79,11 +79,20 @@ inline void tokens_at_once(const product_args& args, std::int64_t unit, const to
     float_group<Tile, Units, Tokens>(args, unit, group, first, part, ahead);
 }
 
+/// How many tokens Units meet at once. Few variants: each is compiled for every type. Groups of the usual kind have four
+/// tokens or more where more than lone_stream_tokens are multiplied.
+template <int Units>
+struct token_range {
+  static constexpr bool wide = Units == vec::units_at_once;
+  static constexpr int most = wide ? vec::tokens_at_once : lone_stream_tokens;
+  static constexpr int least = wide && Units > 1 && most >= vec::grouping.largest ? lone_stream_tokens + 1 : 1;
+};
+
 /// `count` tokens of a group, at most Tokens.
 template <class Tile, int Units, int Tokens>
 inline void some_tokens(const product_args& args, std::int64_t unit, const token_group& group, std::int64_t first,
                         std::int64_t count, const columns& part, const prefetching& ahead) {
-  if constexpr (Tokens > 0) {
+  if constexpr (Tokens >= token_range<Units>::least) {
     if (count == Tokens) return tokens_at_once<Tile, Units, Tokens>(args, unit, group, first, part, ahead);
     some_tokens<Tile, Units, Tokens - 1>(args, unit, group, first, count, part, ahead);
   }
@@ -101,7 +110,7 @@ inline std::int64_t columns_at_once(const product_args& args) {
 
 template <class Tile, int Units>
 inline void units_by_groups(const product_args& args, const token_groups& groups, std::int64_t unit, prefetching ahead) {
-  constexpr int most = vec::tokens_at_once;
+  constexpr int most = token_range<Units>::most;
   const std::int64_t step = columns_at_once<Tile>(args);
   for (columns part{0, 0}; part.first < args.cols; part.first = part.last) {
     part.last = part.first + step < args.cols ? part.first + step : args.cols;

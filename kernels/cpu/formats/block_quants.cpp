@@ -7,27 +7,27 @@ namespace {
 
 using memory::dtype;
 
-/// The scales at the block's front. Returns where the quants begin.
 template <dtype Type>
-const std::byte* write_scales(const std::byte* from, tile_writer<Type> to, bool& finite) noexcept {
-  finite = to.d(from);
-  if constexpr (!layout_of(Type).has_min) return from + 2;
-  finite &= to.m(from + 2);
-  return from + 4;
+bool write_scales(const block_rows& from, tile_writer<Type> to) noexcept {
+  if constexpr (layout_of(Type).has_min)
+    return to.d_and_m(from, 0);
+  else
+    return to.d(from, 0);
 }
+template <dtype Type>
+constexpr int first_quant = layout_of(Type).has_min ? 4 : 2;
 
 /// Bytes that hold columns i and 16 + i lie in the tile as in the file.
 template <dtype Type>
-bool write_nibbles(const std::byte* from, tile_writer<Type> to) noexcept {
-  bool finite = true;
-  const auto words = load_words<4>(write_scales(from, to, finite));
+bool write_nibbles(const block_rows& from, tile_writer<Type> to) noexcept {
+  const auto words = load_words<4>(from, first_quant<Type>);
   for (int v = 0; v < 4; ++v) to.quants(0, v, words[v]);
-  return finite;
+  return write_scales(from, to);
 }
 
 /// Exchanges the bits of x whose positions have bit Low set and bit High clear with those that have the reverse.
 template <int High, int Low>
-constexpr std::uint32_t swap_index_bits(std::uint32_t x) noexcept {
+row_words swap_index_bits(const row_words& x) noexcept {
   constexpr int distance = (1 << High) - (1 << Low);
   constexpr std::uint32_t moved = [] {
     std::uint32_t mask = 0;
@@ -35,30 +35,28 @@ constexpr std::uint32_t swap_index_bits(std::uint32_t x) noexcept {
       if ((i >> Low & 1) == 1 && (i >> High & 1) == 0) mask |= 1u << i;
     return mask;
   }();
-  const std::uint32_t differ = (x >> distance ^ x) & moved;
+  const row_words differ = (x >> distance ^ x) & moved;
   return x ^ differ ^ differ << distance;
 }
 
 /// Bit 4v + j goes to bit 8j + v: the position's five bits turn by two places, in four exchanges.
-constexpr std::uint32_t fifth_bits(std::uint32_t file) noexcept {
+row_words fifth_bits(const row_words& file) noexcept {
   return swap_index_bits<1, 0>(swap_index_bits<2, 1>(swap_index_bits<3, 0>(swap_index_bits<4, 1>(file))));
 }
-static_assert(fifth_bits(1u << 4) == 1u << 1 && fifth_bits(1u << 31) == 1u << 31 && fifth_bits(1u << 2) == 1u << 16);
 
 template <dtype Type>
-bool write_five_bits(const std::byte* from, tile_writer<Type> to) noexcept {
-  bool finite = true;
-  const auto words = load_words<5>(write_scales(from, to, finite));
-  for (int v = 0; v < 4; ++v) to.quants(0, v, words[v + 1]);
-  to.quants(0, 4, fifth_bits(words[0]));
-  return finite;
+bool write_five_bits(const block_rows& from, tile_writer<Type> to) noexcept {
+  const auto high = load_words<1>(from, first_quant<Type>);
+  const auto low = load_words<4>(from, first_quant<Type> + 4);
+  for (int v = 0; v < 4; ++v) to.quants(0, v, low[v]);
+  to.quants(0, 4, fifth_bits(high[0]));
+  return write_scales(from, to);
 }
 
-bool write_bytes(const std::byte* from, tile_writer<dtype::q8_0> to) noexcept {
-  bool finite = true;
-  const auto words = load_words<8>(write_scales(from, to, finite));
+bool write_bytes(const block_rows& from, tile_writer<dtype::q8_0> to) noexcept {
+  const auto words = load_words<8>(from, first_quant<dtype::q8_0>);
   for (int v = 0; v < 8; ++v) to.quants(0, v, words[v] ^ 0x80808080u);  // signed to offset 128
-  return finite;
+  return write_scales(from, to);
 }
 
 }  // namespace

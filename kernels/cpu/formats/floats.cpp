@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstring>
 
+#include "kernels/cpu/formats/row_words.hpp"
 #include "kernels/cpu/formats/tile_format.hpp"
 #include "kernels/cpu/half.hpp"
 #include "kernels/cpu/packed_tiles.hpp"
@@ -16,15 +17,37 @@ constexpr std::int64_t place_of(std::int64_t column, std::int64_t row) noexcept 
   return (column / Together * tile_rows + row) * Together + column % Together;
 }
 
+/// One word of each row, which holds one column or two, at `out`.
+template <class Element, std::int64_t Together>
+void put_word(const row_words& words, std::byte* out) noexcept {
+  if constexpr (sizeof(Element) * Together == 4) {
+    std::memcpy(out, words.of, sizeof words.of);
+  } else {
+    Element columns[2][tile_rows];
+    for (int r = 0; r < tile_rows; ++r) columns[0][r] = static_cast<Element>(words.of[r]);
+    for (int r = 0; r < tile_rows; ++r) columns[1][r] = static_cast<Element>(words.of[r] >> 16);
+    std::memcpy(out, columns, sizeof columns);
+  }
+}
+
 template <class Element, std::int64_t Together>
 bool pack_floats(const tensor_view& source, std::int64_t first, std::int64_t rows, std::byte* out) noexcept {
+  constexpr std::int64_t size = sizeof(Element), four_words = 16 / size;
+  static constexpr std::byte no_row[16] = {};
+  block_rows at;
+  for (int r = 0; r < tile_rows; ++r) at[r] = r < rows ? source.row_bytes(first + r) : no_row;
+  std::int64_t column = 0;
+  for (; column + four_words <= source.cols; column += four_words) {
+    const auto words = load_words<4>(at, 0);
+    for (int w = 0; w < 4; ++w)
+      put_word<Element, Together>(words[w], out + place_of<Together>(column + w * four_words / 4, 0) * size);
+    for (int r = 0; r < rows; ++r) at[r] += 16;
+  }
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::byte* from = source.row_bytes(first + r);
-    for (std::int64_t c = 0; c < source.cols; ++c)
-      std::memcpy(out + place_of<Together>(c, r) * static_cast<std::int64_t>(sizeof(Element)),
-                  from + c * static_cast<std::int64_t>(sizeof(Element)), sizeof(Element));
-    for (std::int64_t c = source.cols; c % Together != 0; ++c)
-      std::memset(out + place_of<Together>(c, r) * static_cast<std::int64_t>(sizeof(Element)), 0, sizeof(Element));
+    for (std::int64_t c = column; c < source.cols; ++c)
+      std::memcpy(out + place_of<Together>(c, r) * size, from + c * size, size);
+    for (std::int64_t c = source.cols; c % Together != 0; ++c) std::memset(out + place_of<Together>(c, r) * size, 0, size);
   }
   return true;
 }

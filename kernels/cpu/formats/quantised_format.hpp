@@ -1,69 +1,77 @@
-// Rows of quantised types into a tile and back, one row's group at a time: a family says what a group's numbers are, this
-// where they go (tile_layout.hpp). Knows no file layout.
+// Quantised rows into a tile, a group of columns at a time, and back: a family says what a group's numbers are, this where
+// they go (tile_layout.hpp). Knows no file layout.
 #pragma once
 
 #include <cstring>
 
+#include "kernels/cpu/formats/row_words.hpp"
 #include "kernels/cpu/formats/tile_format.hpp"
 #include "kernels/cpu/tile_reading.hpp"
 
 namespace troupe::kernels {
 
-/// One row of one group of a tile.
+/// One group of a tile, of 16 rows.
 template <memory::dtype Type>
 class tile_writer {
 public:
   static constexpr tile_layout layout = layout_of(Type);
 
-  tile_writer(std::byte* group, std::int64_t row) : group_(group), row_(row) {}
+  explicit tile_writer(std::byte* group) : group_(group) {}
 
-  /// These copy a number of the file. False: it is NaN or infinite.
-  bool d(const std::byte* half) const noexcept { return put_half(half, 0); }
-  bool m(const std::byte* half) const noexcept { return put_half(half, 32); }
-  bool exponent(std::byte e) const noexcept {
-    group_[row_] = e;
-    return e != std::byte{255};
+  /// These copy numbers of the file, always all of them. False: one is NaN or infinite.
+  bool d(const block_rows& from, std::int64_t offset) const noexcept { return put_halves(from, offset, 0); }
+  bool d_and_m(const block_rows& from, std::int64_t offset) const noexcept {
+    const bool finite = d(from, offset);
+    return put_halves(from, offset + 2, 32) && finite;
   }
-  /// Four bytes of the block's vector `vector`.
-  void quants(std::int64_t block, std::int64_t vector, std::uint32_t four) const noexcept {
-    std::memcpy(block_start(block) + vector * 64 + row_ * 4, &four, 4);
+  bool exponent(const block_rows& from, std::int64_t offset) const noexcept {
+    bool finite = true;
+    for (int r = 0; r < tile_rows; ++r) {
+      group_[r] = from[r][offset];
+      finite &= from[r][offset] != std::byte{255};
+    }
+    return finite;
   }
-  void scale(std::int64_t block, std::int64_t at, std::uint8_t number) const noexcept {
-    block_start(block)[layout.quant_bytes() + at * tile_rows + row_] = std::byte{number};
+  /// The block's vector `vector`.
+  void quants(std::int64_t block, std::int64_t vector, const row_words& fours) const noexcept {
+    std::memcpy(block_start(block) + vector * 64, fours.of, 64);
+  }
+  /// The low bytes of `numbers`.
+  void scale(std::int64_t block, std::int64_t at, const row_words& numbers) const noexcept {
+    std::uint8_t bytes[tile_rows];
+    for (int r = 0; r < tile_rows; ++r) bytes[r] = static_cast<std::uint8_t>(numbers.of[r]);
+    std::memcpy(block_start(block) + layout.quant_bytes() + at * tile_rows, bytes, sizeof bytes);
   }
 
 private:
   std::byte* block_start(std::int64_t block) const noexcept {
     return group_ + layout.header_bytes() + block * layout.block_bytes();
   }
-  bool put_half(const std::byte* from, std::int64_t at) const noexcept {
-    std::uint16_t number;
-    std::memcpy(&number, from, 2);
-    std::memcpy(group_ + at + row_ * 2, &number, 2);
-    return f16_is_finite(number);
+  bool put_halves(const block_rows& from, std::int64_t offset, std::int64_t at) const noexcept {
+    std::uint16_t numbers[tile_rows];
+    for (int r = 0; r < tile_rows; ++r) std::memcpy(&numbers[r], from[r] + offset, 2);
+    std::memcpy(group_ + at, numbers, sizeof numbers);
+    bool finite = true;
+    for (int r = 0; r < tile_rows; ++r) finite &= f16_is_finite(numbers[r]);
+    return finite;
   }
 
   std::byte* group_;
-  std::int64_t row_;
 };
-
-/// `words` words of 32 bits from unaligned bytes.
-template <int Words>
-std::array<std::uint32_t, Words> load_words(const std::byte* from) noexcept {
-  std::array<std::uint32_t, Words> words;
-  std::memcpy(words.data(), from, sizeof words);
-  return words;
-}
 
 template <memory::dtype Type, auto Write>
 bool pack_quantised(const memory::tensor_view& source, std::int64_t first, std::int64_t rows, std::byte* out) noexcept {
   constexpr tile_layout layout = layout_of(Type);
   constexpr memory::dtype_info file = memory::info(Type);
   static_assert(file.block == layout.blocks * quant_block);
+  static constexpr std::byte no_row[file.block_bytes] = {};
+  block_rows at;
+  for (int r = 0; r < tile_rows; ++r) at[r] = r < rows ? source.row_bytes(first + r) : no_row;
   bool finite = true;
-  for (std::int64_t group = 0; group < source.cols / file.block; ++group, out += layout.group_bytes())
-    for (std::int64_t r = 0; r < rows; ++r)
-      finite &= Write(source.row_bytes(first + r) + group * file.block_bytes, tile_writer<Type>(out, r));
+  for (std::int64_t group = 0; group < source.cols / file.block; ++group, out += layout.group_bytes()) {
+    finite &= Write(at, tile_writer<Type>(out));
+    for (int r = 0; r < rows; ++r) at[r] += file.block_bytes;
+  }
   return finite;
 }
 
@@ -84,7 +92,7 @@ void read_quantised(const std::byte* tile, std::int64_t row, std::int64_t cols, 
   }
 }
 
-/// The format whose groups `Write` writes: bool(const std::byte* of the file's block, tile_writer), false as pack's.
+/// The format whose groups `Write` writes: bool(const block_rows&, tile_writer<Type>), false as pack's.
 template <memory::dtype Type, auto Write>
 inline constexpr tile_format quantised_format{pack_quantised<Type, Write>, read_quantised<Type>};
 

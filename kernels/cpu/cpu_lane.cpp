@@ -191,12 +191,11 @@ void team_lane::embed(const packed_matrix& table, std::span<const std::int32_t> 
       while (id >= part->first_row + part->source.rows) ++part;
       const std::int64_t row = id - part->first_row;
       const std::int64_t bytes = tile_bytes(part->source.type, w.cols);
-      const std::byte* tile = part->tiles + row / tile_rows * bytes;
       if (part->tiles == nullptr) {
         panel.resize(static_cast<std::size_t>(bytes));
         pack_tile(part->source, row / tile_rows * tile_rows, panel.data());
-        tile = panel.data();
       }
+      const std::byte* tile = part->tiles == nullptr ? panel.data() : part->tiles + row / tile_rows * bytes;
       read_tile_row(part->source.type, tile, row % tile_rows, w.cols, out.f32(i));
     }
   });

@@ -55,35 +55,80 @@ __device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.al
 template <int Newest>
 __device__ inline void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Newest) : "memory"); }
 
-#define TROUPE_D4(d, i) "+f"((d)[i]), "+f"((d)[(i) + 1]), "+f"((d)[(i) + 2]), "+f"((d)[(i) + 3])
-#define TROUPE_D16(d, i) TROUPE_D4(d, i), TROUPE_D4(d, (i) + 4), TROUPE_D4(d, (i) + 8), TROUPE_D4(d, (i) + 12)
+#define TROUPE_D4(i) "+f"(d[i]), "+f"(d[(i) + 1]), "+f"(d[(i) + 2]), "+f"(d[(i) + 3])
+#define TROUPE_D8(i) TROUPE_D4(i), TROUPE_D4((i) + 4)
+#define TROUPE_D16(i) TROUPE_D8(i), TROUPE_D8((i) + 8)
+#define TROUPE_D32(i) TROUPE_D16(i), TROUPE_D16((i) + 16)
 
-/// d[64 x N] += a[64 x 16] . b[N x 16]^T, bf16; a as four registers a lane. d[j * 4 ...]: tokens 8j + 2t, +1 of row g,
-/// then of row g + 8, of each warp's 16 rows.
+/// d[64 x N] += a[64 x 16] . b[N x 16]^T, bf16. d[4j ...]: tokens 8j + 2t, +1 of row g, then of row g + 8, of each
+/// warp's 16 rows. a: four registers a lane, as of mma.m16n8k16, or an operand in shared memory as b is.
 template <int N>
-__device__ inline void wgmma_registers(float (&d)[N / 2], const unsigned (&a)[4], std::uint64_t b) {
+__device__ inline void wgmma(float (&d)[N / 2], const unsigned (&a)[4], std::uint64_t b) {
   static_assert(N == 16 || N == 32 || N == 64 || N == 128);
   if constexpr (N == 16) {
-    asm volatile("{.reg .pred on; setp.eq.u32 on, 0, 0; wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7}, {%8,%9,%10,%11}, %12, on, 1, 1, 0;}"
-                 : TROUPE_D4(d, 0), TROUPE_D4(d, 4) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+    asm volatile("{.reg .pred on; setp.eq.u32 on, 0,"
+                 " 0; wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7}, {%8,"
+                 "%9,%10,%11}, %12, on, 1, 1, 0;}"
+                 : TROUPE_D8(0)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
   } else if constexpr (N == 32) {
-    asm volatile("{.reg .pred on; setp.eq.u32 on, 0, 0; wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, "
-                 "{%16,%17,%18,%19}, %20, on, 1, 1, 0;}"
-                 : TROUPE_D16(d, 0) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+    asm volatile("{.reg .pred on; setp.eq.u32 on, 0,"
+                 " 0; wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,"
+                 "%10,%11,%12,%13,%14,%15}, {%16,%17,%18,%19}, %20, on, 1, 1, 0;}"
+                 : TROUPE_D16(0)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
   } else if constexpr (N == 64) {
-    asm volatile("{.reg .pred on; setp.eq.u32 on, 0, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
-                 "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, {%32,%33,%34,%35}, %36, on, 1, 1, 0;}"
-                 : TROUPE_D16(d, 0), TROUPE_D16(d, 16) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+    asm volatile("{.reg .pred on; setp.eq.u32 on, 0,"
+                 " 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,"
+                 "%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,"
+                 "%31}, {%32,%33,%34,%35}, %36, on, 1, 1, 0;}"
+                 : TROUPE_D32(0)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
   } else {
-    asm volatile("{.reg .pred on; setp.eq.u32 on, 0, 0; wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
-                 "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,"
-                 "%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, {%64,%65,%66,%67}, %68, "
-                 "on, 1, 1, 0;}"
-                 : TROUPE_D16(d, 0), TROUPE_D16(d, 16), TROUPE_D16(d, 32), TROUPE_D16(d, 48)
+    asm volatile("{.reg .pred on; setp.eq.u32 on, 0,"
+                 " 0; wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,"
+                 "%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,"
+                 "%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,"
+                 "%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, {%64,%65,%66,%67}, %68, on, 1, 1, 0;}"
+                 : TROUPE_D32(0), TROUPE_D32(32)
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
   }
 }
+template <int N>
+__device__ inline void wgmma(float (&d)[N / 2], std::uint64_t a, std::uint64_t b) {
+  static_assert(N == 16 || N == 32 || N == 64 || N == 128);
+  if constexpr (N == 16) {
+    asm volatile("{.reg .pred on; setp.eq.u32 on, 0,"
+                 " 0; wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7}, %8,"
+                 " %9, on, 1, 1, 0, 0;}"
+                 : TROUPE_D8(0)
+                 : "l"(a), "l"(b));
+  } else if constexpr (N == 32) {
+    asm volatile("{.reg .pred on; setp.eq.u32 on, 0,"
+                 " 0; wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,"
+                 "%10,%11,%12,%13,%14,%15}, %16, %17, on, 1, 1, 0, 0;}"
+                 : TROUPE_D16(0)
+                 : "l"(a), "l"(b));
+  } else if constexpr (N == 64) {
+    asm volatile("{.reg .pred on; setp.eq.u32 on, 0,"
+                 " 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,"
+                 "%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,"
+                 "%31}, %32, %33, on, 1, 1, 0, 0;}"
+                 : TROUPE_D32(0)
+                 : "l"(a), "l"(b));
+  } else {
+    asm volatile("{.reg .pred on; setp.eq.u32 on, 0,"
+                 " 0; wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,"
+                 "%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,"
+                 "%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,"
+                 "%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, %64, %65, on, 1, 1, 0, 0;}"
+                 : TROUPE_D32(0), TROUPE_D32(32)
+                 : "l"(a), "l"(b));
+  }
+}
+#undef TROUPE_D32
 #undef TROUPE_D16
+#undef TROUPE_D8
 #undef TROUPE_D4
 
 }  // namespace troupe::kernels::cuda::hopper

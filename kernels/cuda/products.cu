@@ -83,6 +83,8 @@ result<void> grow(device_buffer& buffer, std::int64_t bytes) {
   return {};
 }
 
+constexpr std::int32_t wide_rows = 64;  // to here the wgmma kernel outruns the library
+
 bool dense_type(weight_type t) { return t == weight_type::bf16 || t == weight_type::f16 || t == weight_type::fp8; }
 
 }  // namespace
@@ -90,6 +92,10 @@ bool dense_type(weight_type t) { return t == weight_type::bf16 || t == weight_ty
 result<std::unique_ptr<products>> products::make() {
   auto made = std::make_unique<products>();
   if (auto library = load_cublas_lt()) made->library_ = std::move(*library);
+  if (auto done = grow(made->shares_, wide_workspace::shares_bytes); !done) return done.why();
+  if (auto done = grow(made->arrived_, wide_workspace::arrived_bytes); !done) return done.why();
+  if (auto done = check(cudaMemset(made->arrived_.data(), 0, wide_workspace::arrived_bytes), "clearing counters"); !done)
+    return done.why();
   return result<std::unique_ptr<products>>(std::move(made));
 }
 
@@ -103,16 +109,17 @@ result<void> products::reserve(std::int32_t rows, const device_matrix& w) {
 
 result<void> products::linear(const product& p, cudaStream_t on) {
   const std::int32_t most = small_product_rows(*p.w);
-  if (p.rows > most && library_ && dense_type(p.w->type)) return dense(p, on);
-  if (p.rows > most && !dense_type(p.w->type)) {
-    product packed = p;
+  if (p.rows > wide_rows && library_ && dense_type(p.w->type)) return dense(p, on);
+  if (p.rows > most) {
+    product given = p;
     if (!p.x) {
       const int k = static_cast<int>(p.w->cols);
       launch(prepare_x, dim3(p.rows), dim3(256), 0, on, p, k, k, prepared_.data(), static_cast<float*>(nullptr), form::bf16);
-      packed.x = prepared_.as<const bf16>();
-      packed.x_stride = k;
+      given.x = prepared_.as<const bf16>();
+      given.x_stride = k;
     }
-    if (wide_product(packed, on)) return {};
+    if (wide_product(given, space(), on)) return {};
+    if (library_ && dense_type(p.w->type)) return dense(p, on);
   }
   product some = p;
   const std::int64_t out_bytes = p.output == product_output::f32 || p.output == product_output::add_f32 ? 4 : 2;

@@ -36,9 +36,16 @@ std::int32_t small_product_rows(const device_matrix& w);
 /// sum depends on the matrix alone.
 void small_product(const product& p, cudaStream_t on);
 
-/// Many rows (x in bf16, given) with q4_0, q4_1 or q8_0 weights, on Hopper. False: not this product or not this device;
-/// nothing was launched. The order of each sum depends on the matrix alone.
-bool wide_product(const product& p, cudaStream_t on);
+/// Where the blocks of a wgmma product that share a tile leave their shares; one per stream.
+struct wide_workspace {
+  static constexpr std::int64_t shares_bytes = 2L * 160 * 64 * 128 * 4, arrived_bytes = 64 << 10;
+  float* shares = nullptr;
+  int* arrived = nullptr;  ///< zero between launches
+};
+
+/// More rows (x in bf16, given) by wgmma, on Hopper. False: not this product or not this device; nothing was launched.
+/// The order of each sum depends on the matrix and on whether rows are more than 64.
+bool wide_product(const product& p, const wide_workspace& space, cudaStream_t on);
 
 /// Chooses the kernel for each product. One thread at a time; products of one object share its workspace, so all go to
 /// one stream.
@@ -52,11 +59,13 @@ public:
 
 private:
   result<void> dense(const product& p, cudaStream_t on);
+  wide_workspace space() const noexcept { return {shares_.as<float>(), arrived_.as<int>()}; }
 
   std::unique_ptr<cublas_lt> library_;  // null: not on this machine
   device_buffer prepared_;              // x normed or quantised
   device_buffer scales_;                // of fp8 rows
   device_buffer wide_;                  // gate|up before silu
+  device_buffer shares_, arrived_;      // wide_workspace
 };
 
 }  // namespace troupe::kernels::cuda

@@ -212,14 +212,16 @@ void run_case(const given& c, file_matrix& file, const device_matrix& w, product
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
   auto stream = make_stream().value_or_throw();
   auto engine = products::make().value_or_throw();
   const struct { weight_type type; dtype file; } types[] = {
       {weight_type::bf16, dtype::bf16}, {weight_type::bf16, dtype::f32}, {weight_type::f16, dtype::f16}, {weight_type::fp8, dtype::bf16},
       {weight_type::q8_0, dtype::q8_0}, {weight_type::q4_0, dtype::q4_0}, {weight_type::q4_1, dtype::q4_1}};
   const struct { int n, k; } shapes[] = {{3072, 4096}, {1536, 14336}, {1024, 2048}, {6144, 1024}, {1024, 3072}, {960, 576}, {176, 32}, {4096, 576}, {104, 1536}};
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   for (auto [type, file_type] : types) {
+    if (argc > 1 && std::string(argv[1]) != name_of(type)) continue;
     for (auto [n, k] : shapes) {
       auto file = random_file(file_type, n, k);
       const int cut = n / 3 / 8 * 8;  // three parts, as Q|K|V are stacked

@@ -127,15 +127,33 @@ product layer_product(const model_shape& m, const weights& w, activations& a, in
 
 double peak = 4.63;
 
-void chain(const model_shape& m, const char* type, const char* shape, const weights& w, int rows, launcher use,
-           launcher head, int blocks, cudaStream_t on) {
+struct tried_shape {
+  const char* name;
+  launcher use;
+  int blocks;  // an SM
+  int (*bytes)(int k_padded, int rows);
+  bool fits(int k_padded, int rows) const { return bytes(k_padded, rows) <= 227 * 1024; }
+};
+template <class F, int Warps, int Depth>
+tried_shape shape_of(const char* name, int blocks = 1) {
+  return {name, launch_small<F, Warps, Depth>, blocks, small_shape<F, Warps, Depth>::bytes};
+}
+
+void chain(const model_shape& m, const char* type, const tried_shape& shape, const weights& w, int rows, int sms, cudaStream_t on) {
+  if (!shape.fits(static_cast<int>(w.layer[3][0]->k_padded), rows)) return;
+  const launcher use = shape.use, head = shape.use;
+  const int blocks = sms * shape.blocks;
   auto a = make_activations(m, rows);
   const double whole = time_graph(on, 15, [&] {
     for (int l = 0; l < m.layers; ++l)
       for (int op = 0; op < 4; ++op) use(layer_product(m, w, a, rows, l, op), blocks, on);
     head(layer_product(m, w, a, rows, 0, 4), blocks, on);
   });
-  std::printf("%-9s %-5s %-12s rows %d chain %8.1f us %5.2f TB/s share %.3f |", m.name, type, shape, rows, whole,
+  if (rows == 8) {
+    std::printf("%-9s %-5s %-12s rows %d chain %8.1f us share %.3f\n", m.name, type, shape.name, rows, whole, w.bytes / whole / 1e6 / peak);
+    return;
+  }
+  std::printf("%-9s %-5s %-12s rows %d chain %8.1f us %5.2f TB/s share %.3f |", m.name, type, shape.name, rows, whole,
               w.bytes / whole / 1e6, w.bytes / whole / 1e6 / peak);
   for (int op = 0; op < 5; ++op) {  // alone, back to back over all layers' matrices
     double bytes = 0.0;
@@ -190,51 +208,33 @@ int main(int argc, char** argv) {
   }
   const std::string what = argc > 1 ? argv[1] : "small";
   if (what == "wide") {
+    const std::string only = argc > 2 ? argv[2] : "";
     auto engine = must(products::make());
     for (const model_shape& m : {llama_8b, qwen_06b})
       for (auto [type, name] : {std::pair{weight_type::q4_0, "q4_0"}, {weight_type::q8_0, "q8_0"}, {weight_type::bf16, "bf16"}, {weight_type::fp8, "fp8"}}) {
+        if (!only.empty() && only != name) continue;
         auto w = make_weights(m, type, type, on);
         engine_rows(m, name, w, *engine, {9, 16, 32, 64, 128, 512, 2048, 8192}, on);
       }
     return 0;
   }
-  const int rows_list[] = {1, 4};
-  for (const model_shape& m : {llama_8b, qwen_06b}) {
-    {
-      auto w = make_weights(m, weight_type::bf16, weight_type::bf16, on);
-      for (int rows : rows_list) {
-        chain(m, "bf16", "16x5", w, rows, launch_small<bf16_format, 16, 5>, launch_small<bf16_format, 16, 5>, sms, on);
-        chain(m, "bf16", "16x4", w, rows, launch_small<bf16_format, 16, 4>, launch_small<bf16_format, 16, 4>, sms, on);
-        if (rows == 1) chain(m, "bf16", "16x8", w, rows, launch_small<bf16_format, 16, 8>, launch_small<bf16_format, 16, 8>, sms, on);
-        chain(m, "bf16", "8x5,2/SM", w, rows, launch_small<bf16_format, 8, 5>, launch_small<bf16_format, 8, 5>, 2 * sms, on);
-        chain(m, "bf16", "8x10", w, rows, launch_small<bf16_format, 8, 10>, launch_small<bf16_format, 8, 10>, sms, on);
-      }
+  // few rows: launch shapes of one weight type against each other
+  const std::string only = argc > 2 ? argv[2] : "";
+  const auto shapes = [&](const char* name, weight_type type, auto... tried) {
+    if (!only.empty() && only != name) return;
+    for (const model_shape& m : {llama_8b, qwen_06b}) {
+      auto w = make_weights(m, type, type, on);
+      int i = 0;
+      (([&] {
+         for (int rows : {1, 2, 4, 8})
+           if (rows == 1 || i == 0) chain(m, name, tried, w, rows, sms, on);
+         ++i;
+       }()), ...);
     }
-    {
-      auto w = make_weights(m, weight_type::fp8, weight_type::fp8, on);
-      for (int rows : rows_list) {
-        chain(m, "fp8", "16x5", w, rows, launch_small<fp8_format, 16, 5>, launch_small<fp8_format, 16, 5>, sms, on);
-        chain(m, "fp8", "16x3", w, rows, launch_small<fp8_format, 16, 3>, launch_small<fp8_format, 16, 3>, sms, on);
-        chain(m, "fp8", "8x5,2/SM", w, rows, launch_small<fp8_format, 8, 5>, launch_small<fp8_format, 8, 5>, 2 * sms, on);
-      }
-    }
-    {
-      auto w = make_weights(m, weight_type::q8_0, weight_type::q8_0, on);
-      for (int rows : rows_list) {
-        chain(m, "q8_0", "16x2", w, rows, launch_small<q8_0_format, 16, 2>, launch_small<q8_0_format, 16, 2>, sms, on);
-        chain(m, "q8_0", "8x2,2/SM", w, rows, launch_small<q8_0_format, 8, 2>, launch_small<q8_0_format, 8, 2>, 2 * sms, on);
-        chain(m, "q8_0", "8x4", w, rows, launch_small<q8_0_format, 8, 4>, launch_small<q8_0_format, 8, 4>, sms, on);
-      }
-    }
-    {
-      auto w = make_weights(m, weight_type::q4_0, weight_type::q4_0, on);
-      for (int rows : rows_list) {
-        chain(m, "q4_0", "16x3", w, rows, launch_small<q4_0_format, 16, 3>, launch_small<q4_0_format, 16, 3>, sms, on);
-        chain(m, "q4_0", "8x3,2/SM", w, rows, launch_small<q4_0_format, 8, 3>, launch_small<q4_0_format, 8, 3>, 2 * sms, on);
-        chain(m, "q4_0", "8x6", w, rows, launch_small<q4_0_format, 8, 6>, launch_small<q4_0_format, 8, 6>, sms, on);
-        chain(m, "q4_0", "16x2", w, rows, launch_small<q4_0_format, 16, 2>, launch_small<q4_0_format, 16, 2>, sms, on);
-      }
-    }
-  }
+  };
+  shapes("q4_0", weight_type::q4_0, shape_of<q4_0_format, 16, 3>("16x3"), shape_of<q4_0_format, 16, 2>("16x2"), shape_of<q4_0_format, 8, 6>("8x6"), shape_of<q4_0_format, 8, 3>("8x3,2/SM", 2));
+  shapes("q8_0", weight_type::q8_0, shape_of<q8_0_format, 16, 2>("16x2"), shape_of<q8_0_format, 8, 4>("8x4"), shape_of<q8_0_format, 8, 2>("8x2,2/SM", 2));
+  shapes("fp8", weight_type::fp8, shape_of<fp8_format, 16, 5>("16x5"), shape_of<fp8_format, 16, 4>("16x4"), shape_of<fp8_format, 16, 8>("16x8"), shape_of<fp8_format, 8, 10>("8x10"), shape_of<fp8_format, 8, 5>("8x5,2/SM", 2));
+  shapes("bf16", weight_type::bf16, shape_of<bf16_format, 16, 5>("16x5"), shape_of<bf16_format, 16, 4>("16x4"), shape_of<bf16_format, 16, 8>("16x8"), shape_of<bf16_format, 8, 10>("8x10"), shape_of<bf16_format, 8, 5>("8x5,2/SM", 2));
   return 0;
 }

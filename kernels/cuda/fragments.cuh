@@ -61,7 +61,7 @@ struct bf16_format {
   static __device__ const std::uint8_t* at(const weight_source& w, int r8, int group, int lane) {
     return w.data + (r8 * 8L + (lane >> 2)) * w.row_bytes + group * 64 + (lane & 3) * 16;
   }
-  static constexpr int quad_step = 64;
+  static constexpr int quad_step = 64, group_step = 64;
   /// x of this lane's token at the group's first column
   static __device__ void multiply(float (&acc)[4], const uint4* lo, const uint4* hi, const char*, const char*,
                                   const std::uint8_t* x, const float*, int lane) {
@@ -85,7 +85,7 @@ struct fp8_format {
   static constexpr bool half_x = true, row_scale = true, fragment_order = true;
   static constexpr int columns = 64, quads = 1, scale_bytes = 0, sums = 0;
   static constexpr float upper_x = 1.0f;
-  static constexpr int quad_step = 64;
+  static constexpr int quad_step = 64, group_step = 64;
   static __device__ const std::uint8_t* at(const weight_source& w, int r8, int group, int lane) {
     return w.data + (r8 * 8L + (lane >> 2)) * w.row_bytes + group * 64 + (lane & 3) * 16;
   }
@@ -117,7 +117,7 @@ __device__ inline float scale_of(const __half2* d, int block) {
 struct q8_0_format : block_format {
   static constexpr int quads = 2;
   static constexpr float upper_x = 1.0f, offset = 1152.0f, upper_offset = offset;  // 0x6400 | u reads 1024 + u, u = value + 128
-  static constexpr int quad_step = 512;
+  static constexpr int quad_step = 512, group_step = 8 * 1024;
   static __device__ const std::uint8_t* at(const weight_source& w, int r8, int group, int lane) {
     return w.data + unit_at(w, r8, group) * 1024 + lane * 16;
   }
@@ -152,7 +152,7 @@ struct q8_0_format : block_format {
 struct nibbles_format : block_format {
   static constexpr int quads = 1;
   static constexpr float upper_x = 0.0625f;  // upper nibbles are used where they lie, 16 times too large
-  static constexpr int quad_step = 512;
+  static constexpr int quad_step = 512, group_step = 8 * 512;
   static __device__ const std::uint8_t* at(const weight_source& w, int r8, int group, int lane) {
     return w.data + unit_at(w, r8, group) * 512 + lane * 16;
   }

@@ -26,36 +26,84 @@ __device__ float block_reduced(float v, bool largest, float* scratch) {
   return all;
 }
 
-/// A block a row: norm if asked for, then the element type that the product wants; fp8 with a scale a row.
-__global__ void prepare_x(product p, int k, int k_out, void* out, float* scales, form into) {
+/// A block a row: norm if asked for, then the element type that the product wants; fp8 with a scale a row. The row waits
+/// in shared memory between its passes, each value with the thread that brought it.
+__global__ void __launch_bounds__(512) prepare_x(product p, int k, int k_out, void* out, float* scales, form into) {
+  extern __shared__ float values[];
   __shared__ float scratch[32];
+  let_successor_start();
+  wait_for_predecessor();
+  const int row = blockIdx.x;
+  float squares = 0.0f, largest = 0.0f;
+  for (int c = threadIdx.x * 8; c < k_out; c += blockDim.x * 8) {
+    float v[8] = {};
+    if (c < k && p.x) {
+      const uint4 raw = *reinterpret_cast<const uint4*>(p.x + row * p.x_stride + c);
+      const unsigned words[4] = {raw.x, raw.y, raw.z, raw.w};
+#pragma unroll
+      for (int i = 0; i < 8; ++i) v[i] = __uint_as_float(i & 1 ? words[i / 2] & 0xffff0000u : words[i / 2] << 16);
+    } else if (c < k) {
+#pragma unroll
+      for (int i = 0; i < 8; i += 4) {
+        const float4 h = *reinterpret_cast<const float4*>(p.hidden + row * p.x_stride + c + i);
+        const float4 g = *reinterpret_cast<const float4*>(p.gain + c + i);
+        squares += h.x * h.x + h.y * h.y + h.z * h.z + h.w * h.w;
+        v[i] = h.x * g.x, v[i + 1] = h.y * g.y, v[i + 2] = h.z * g.z, v[i + 3] = h.w * g.w;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 8; i += 4) {
+      *reinterpret_cast<float4*>(values + c + i) = {v[i], v[i + 1], v[i + 2], v[i + 3]};
+      largest = fmaxf(largest, fmaxf(fmaxf(fabsf(v[i]), fabsf(v[i + 1])), fmaxf(fabsf(v[i + 2]), fabsf(v[i + 3]))));
+    }
+  }
+  float factor = 1.0f;
+  if (!p.x) factor = rsqrtf(block_reduced(squares, false, scratch) / static_cast<float>(k) + p.eps);
+  if (into == form::fp8) {
+    largest = block_reduced(largest, true, scratch) * factor;
+    const float scale = largest > 0.0f ? 448.0f / largest : 1.0f;
+    if (threadIdx.x == 0) scales[row] = 1.0f / scale;
+    factor *= scale;
+  }
+  for (int c = threadIdx.x * 8; c < k_out; c += blockDim.x * 8) {
+    const long at = static_cast<long>(row) * k_out;
+    unsigned words[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float2 v = *reinterpret_cast<const float2*>(values + c + 2 * i);
+      if (into == form::bf16) {
+        const __nv_bfloat162 two = __floats2bfloat162_rn(v.x * factor, v.y * factor);
+        words[i] = *reinterpret_cast<const unsigned*>(&two);
+      } else if (into == form::f16) {
+        const __half2 two = __floats2half2_rn(v.x * factor, v.y * factor);
+        words[i] = *reinterpret_cast<const unsigned*>(&two);
+      } else {
+        *reinterpret_cast<std::uint16_t*>(static_cast<std::uint8_t*>(out) + at + fp8_place(c + 2 * i)) =
+            __nv_cvt_float2_to_fp8x2({v.x * factor, v.y * factor}, __NV_SATFINITE, __NV_E4M3);
+      }
+    }
+    if (into != form::fp8) *reinterpret_cast<uint4*>(static_cast<std::uint16_t*>(out) + at + c) = {words[0], words[1], words[2], words[3]};
+  }
+}
+
+void launch_prepare(const product& p, int k, int k_out, void* out, float* scales, form into, cudaStream_t on) {
+  static const cudaError_t raised = [] {
+    cudaFuncSetAttribute(prepare_x, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+    return cudaFuncSetAttribute(prepare_x, cudaFuncAttributeMaxDynamicSharedMemorySize, 220 * 1024);
+  }();
+  static_cast<void>(raised);
+  launch(prepare_x, dim3(p.rows), dim3(512), k_out * sizeof(float), on, p, k, k_out, out, scales, into);
+}
+
+/// What the library cannot write itself: bf16 or silu of f32 sums (its f16 products have no bf16 output).
+__global__ void finish_f32(const float* sums, bf16* out, int n, int n_out, long out_stride) {
   wait_for_predecessor();
   let_successor_start();
-  const int row = blockIdx.x;
-  const float* const h = p.hidden + row * p.x_stride;
-  float inverse = 1.0f, scale = 1.0f;
-  if (!p.x) {
-    float squares = 0.0f;
-    for (int c = threadIdx.x; c < k; c += blockDim.x) squares += h[c] * h[c];
-    inverse = rsqrtf(block_reduced(squares, false, scratch) / static_cast<float>(k) + p.eps);
-  }
-  const auto value = [&](int c) {
-    return p.x ? __bfloat162float(p.x[row * p.x_stride + c]) : h[c] * inverse * p.gain[c];
-  };
-  if (into == form::fp8) {
-    float largest = 0.0f;
-    for (int c = threadIdx.x; c < k; c += blockDim.x) largest = fmaxf(largest, fabsf(value(c)));
-    largest = block_reduced(largest, true, scratch);
-    if (largest > 0.0f) scale = 448.0f / largest;
-    if (threadIdx.x == 0) scales[row] = 1.0f / scale;
-  }
-  for (int c = threadIdx.x; c < k_out; c += blockDim.x) {
-    const long at = static_cast<long>(row) * k_out;
-    const float v = c < k ? value(c) : 0.0f;
-    if (into == form::fp8) static_cast<std::uint8_t*>(out)[at + fp8_place(c)] = __nv_cvt_float_to_fp8(v * scale, __NV_SATFINITE, __NV_E4M3);
-    else if (into == form::f16) static_cast<__half*>(out)[at + c] = __float2half(v);
-    else static_cast<bf16*>(out)[at + c] = __float2bfloat16(v);
-  }
+  const float* const row = sums + static_cast<long>(blockIdx.y) * n;
+  const int c = blockIdx.x * blockDim.x + threadIdx.x;
+  if (c >= n_out) return;
+  const float v = row[c];
+  out[blockIdx.y * out_stride + c] = __float2bfloat16(n == n_out ? v : v / (1.0f + __expf(-v)) * row[n_out + c]);
 }
 
 __global__ void silu_halves(const bf16* gate_up, bf16* out, int n, long out_stride) {
@@ -104,7 +152,7 @@ result<void> products::reserve(std::int32_t rows, const device_matrix& w) {
   if (auto done = grow(prepared_, rows * w.k_padded * 2); !done) return done;
   if (!dense_type(w.type)) return {};
   if (auto done = grow(scales_, rows * 4L); !done) return done;
-  return grow(wide_, rows * w.rows * 2);
+  return grow(wide_, rows * w.rows * (w.type == weight_type::f16 ? 4 : 2));
 }
 
 result<void> products::linear(const product& p, cudaStream_t on) {
@@ -114,7 +162,7 @@ result<void> products::linear(const product& p, cudaStream_t on) {
     product given = p;
     if (!p.x) {
       const int k = static_cast<int>(p.w->cols);
-      launch(prepare_x, dim3(p.rows), dim3(256), 0, on, p, k, k, prepared_.data(), static_cast<float*>(nullptr), form::bf16);
+      launch_prepare(p, k, k, prepared_.data(), nullptr, form::bf16, on);
       given.x = prepared_.as<const bf16>();
       given.x_stride = k;
     }
@@ -151,8 +199,11 @@ result<void> products::dense(const product& p, cudaStream_t on) {
     d.x = p.x;
     d.x_stride = p.x_stride;
   } else {
-    launch(prepare_x, dim3(p.rows), dim3(256), 0, on, p, k, k_padded, prepared_.data(), scales_.as<float>(),
-           w.type == weight_type::fp8 ? form::fp8 : w.type == weight_type::f16 ? form::f16 : form::bf16);
+    launch_prepare(p, k, k_padded, prepared_.data(), scales_.as<float>(),
+                   w.type == weight_type::fp8   ? form::fp8
+                   : w.type == weight_type::f16 ? form::f16
+                                                : form::bf16,
+                   on);
     d.x = prepared_.data();
     d.x_stride = k_padded;
     d.x_scale = scales_.as<const float>();
@@ -160,9 +211,17 @@ result<void> products::dense(const product& p, cudaStream_t on) {
   d.f32_out = p.output == product_output::f32 || p.output == product_output::add_f32;
   d.add = p.output == product_output::add_f32;
   const bool silu = p.output == product_output::silu_bf16;
-  d.out = silu ? wide_.data() : p.out;
-  d.out_stride = silu ? w.rows : p.out_stride;
+  const bool finish = w.type == weight_type::f16 && !d.f32_out;
+  if (finish) d.f32_out = true;
+  d.out = silu || finish ? wide_.data() : p.out;
+  d.out_stride = silu || finish ? w.rows : p.out_stride;
   if (auto done = library_->multiply(d, on); !done) return done;
+  if (finish) {
+    const int n_out = silu ? d.n / 2 : d.n;
+    launch(finish_f32, dim3((n_out + 255) / 256, p.rows), dim3(256), 0, on, wide_.as<const float>(), static_cast<bf16*>(p.out),
+           d.n, n_out, static_cast<long>(p.out_stride));
+    return {};
+  }
   if (silu) {
     const int n = d.n / 2;
     launch(silu_halves, dim3((n / 8 + 127) / 128, p.rows), dim3(128), 0, on, static_cast<const bf16*>(wide_.data()),

@@ -79,7 +79,9 @@ void launch_wide(const product& p, const wide_workspace& space, const hopper_dev
   a.output = p.output;
   static const cudaError_t raised =
       cudaFuncSetAttribute(wide_product_kernel<F, N, Groups>, cudaFuncAttributeMaxDynamicSharedMemorySize, shape::bytes);
-  static_cast<void>(raised);  // a failure shows at the launch
+  static const cudaError_t split = cudaFuncSetAttribute(
+      wide_product_kernel<F, N, Groups>, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+  static_cast<void>(raised), static_cast<void>(split);  // a failure shows at the launch
   launch(wide_product_kernel<F, N, Groups>, dim3(blocks), dim3(shape::threads), shape::bytes, on, a, x_map, w_map);
 }
 

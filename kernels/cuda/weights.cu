@@ -99,6 +99,32 @@ __global__ void pack_q4(file_rows f, std::uint32_t* out, __half* scales, int gro
   }
 }
 
+// Q4_K (256 elements: d, dmin, eight 6-bit scales and minima, nibbles of two blocks of 32 a byte) as q4_1: a block of 32
+// has one scale and one offset, whose products round to f16 here.
+__global__ void pack_q4_k(file_rows f, std::uint32_t* out, __half* scales, int groups) {
+  const int blocks = f.cols / 32, i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= f.rows * blocks) return;
+  const int row = i / blocks, block = i % blocks, n = f.first_row + row, g = n % 8, j = block % 8;
+  const std::uint8_t* from = f.data + row * f.stride + block / 8 * 144L;
+  const std::uint8_t* six = from + 4;
+  const int scale = j < 4 ? six[j] & 63 : (six[j + 4] & 15) | six[j - 4] >> 6 << 4;
+  const int least = j < 4 ? six[j + 4] & 63 : six[j + 4] >> 4 | six[j] >> 6 << 4;
+  const long unit = unit_of(n, block, groups);
+  __half* const to = scales + ((unit * 8 + g) * 4 + block % 4) * 2;
+  to[0] = __float2half(__half2float(reinterpret_cast<const __half*>(from)[0]) * static_cast<float>(scale));
+  to[1] = __float2half(-__half2float(reinterpret_cast<const __half*>(from)[1]) * static_cast<float>(least));
+  const std::uint8_t* bytes = from + 16 + j / 2 * 32;
+  const auto nibble = [&](int e) { return static_cast<std::uint32_t>(j % 2 ? bytes[e] >> 4 : bytes[e] & 15); };
+  for (int t = 0; t < 4; ++t) {
+    std::uint32_t word = 0;
+    for (int k = 0; k < 4; ++k) {
+      const int e = 8 * (k & 1) + 2 * t + (k >> 1);
+      word |= (nibble(e) | nibble(e + 16) << 4) << 8 * k;
+    }
+    out[unit * 128 + (g * 4 + t) * 4 + block % 4] = word;
+  }
+}
+
 __device__ std::uint32_t mixed(std::uint64_t seed, std::uint64_t i) {  // splitmix64's finaliser
   std::uint64_t z = seed + i * 0x9e3779b97f4a7c15ull;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
@@ -173,6 +199,10 @@ result<void> repack(const file_rows& f, device_matrix& m, cudaStream_t on) {
       break;
     case weight_type::q4_0:
     case weight_type::q4_1:
+      if (f.type == dtype::q4_k) {
+        pack_q4_k<<<(blocks + 255) / 256, 256, 0, on>>>(f, m.data.as<std::uint32_t>(), m.scales.as<__half>(), k / 128);
+        break;
+      }
       pack_q4<<<(blocks + 255) / 256, 256, 0, on>>>(f, m.data.as<std::uint32_t>(), m.scales.as<__half>(), k / 128,
                                                     m.type == weight_type::q4_1 ? 2 : 1);
       break;
@@ -206,7 +236,7 @@ result<std::unique_ptr<device_matrix>> pack_matrix(std::span<const tensor_view> 
     const bool wanted = is_float(part.type) ? type == weight_type::bf16 || type == weight_type::f16 || type == weight_type::fp8
                         : part.type == dtype::q8_0 ? type == weight_type::q8_0
                         : part.type == dtype::q4_0 ? type == weight_type::q4_0
-                                                   : part.type == dtype::q4_1 && type == weight_type::q4_1;
+                                                   : (part.type == dtype::q4_1 || part.type == dtype::q4_k) && type == weight_type::q4_1;
     if (!wanted || part.cols % 32 != 0 || part.cols != parts.front().cols)
       return error{errc::unsupported, "a weight of type " + std::string(info(part.type).name) + " and " +
                                           std::to_string(part.cols) + " columns cannot go to the device in this form", {}};

@@ -71,6 +71,21 @@ file_matrix random_file(dtype type, int rows, int cols) {
     }
     return m;
   }
+  if (type == dtype::q4_k) {
+    for (std::size_t b = 0; b < m.values.size() / 256; ++b, to += 144) {
+      for (int i = 4; i < 144; ++i) to[i] = static_cast<std::uint8_t>(random_bits());
+      const std::uint16_t two[2] = {half_bits(spread * 0.01f * (1.0f + std::abs(uniform()))), half_bits(spread * 0.07f * (1.0f + std::abs(uniform())))};
+      std::memcpy(to, two, 4);
+      for (int i = 0; i < 256; ++i) {
+        const int j = i / 32;
+        const int scale = j < 4 ? to[4 + j] & 63 : (to[8 + j] & 15) + (to[j] >> 6) * 16;
+        const int least = j < 4 ? to[8 + j] & 63 : (to[8 + j] >> 4) + (to[4 + j] >> 6) * 16;
+        const int byte = to[16 + j / 2 * 32 + i % 32], q = j % 2 ? byte >> 4 : byte & 15;
+        m.values[b * 256 + i] = half_value(two[0]) * static_cast<float>(scale * q) - half_value(two[1]) * static_cast<float>(least);
+      }
+    }
+    return m;
+  }
   for (std::size_t b = 0; b < m.values.size() / 32; ++b) {
     const auto d = half_bits(spread * (0.1f + 0.05f * std::abs(uniform())) * (type == dtype::q8_0 ? 0.1f : 1.0f)), low = half_bits(-spread * std::abs(uniform()));
     std::memcpy(to, &d, 2), to += 2;
@@ -202,8 +217,9 @@ void run_case(const given& c, file_matrix& file, const device_matrix& w, product
     }
     worst = std::max(worst, std::sqrt(error / norm));
   }
-  // Many rows of fp8 have their x rounded to fp8 too: 3 bits, about 0.026 a value.
-  const double allowed = c.type == weight_type::fp8 && c.rows > small_product_rows(w) ? 0.06 : 5e-3;
+  // bf16 rounds x, packed weights and what silu magnifies; many rows of fp8 have x in 3 bits too: 0.026 a value.
+  const bool many = c.rows > small_product_rows(w);
+  const double allowed = c.type == weight_type::fp8 && c.rows > 64 ? 0.1 : silu ? 2.5e-2 : many ? 1e-2 : 5e-3;
   const bool pass = written && worst < allowed;
   failures += !pass;
   std::printf("%s %-5s %6dx%-6d rows %3d output %d norm %d error %.2e%s\n", pass ? "PASS" : "FAIL", name_of(c.type), c.n, c.k,
@@ -217,12 +233,13 @@ int main(int argc, char** argv) {
   auto engine = products::make().value_or_throw();
   const struct { weight_type type; dtype file; } types[] = {
       {weight_type::bf16, dtype::bf16}, {weight_type::bf16, dtype::f32}, {weight_type::f16, dtype::f16}, {weight_type::fp8, dtype::bf16},
-      {weight_type::q8_0, dtype::q8_0}, {weight_type::q4_0, dtype::q4_0}, {weight_type::q4_1, dtype::q4_1}};
-  const struct { int n, k; } shapes[] = {{3072, 4096}, {1536, 14336}, {1024, 2048}, {6144, 1024}, {1024, 3072}, {960, 576}, {176, 32}, {4096, 576}, {104, 1536}};
+      {weight_type::q8_0, dtype::q8_0}, {weight_type::q4_0, dtype::q4_0}, {weight_type::q4_1, dtype::q4_1}, {weight_type::q4_1, dtype::q4_k}};
+  const struct { int n, k; } shapes[] = {{3072, 4096}, {1536, 14336}, {1024, 2048}, {6144, 1024}, {1024, 3072}, {960, 576}, {176, 32}, {4096, 576}, {112, 1536}};
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   for (auto [type, file_type] : types) {
     if (argc > 1 && std::string(argv[1]) != name_of(type)) continue;
     for (auto [n, k] : shapes) {
+      if (k % troupe::memory::info(file_type).block != 0) continue;
       auto file = random_file(file_type, n, k);
       const int cut = n / 3 / 8 * 8;  // three parts, as Q|K|V are stacked
       auto whole = file.view();

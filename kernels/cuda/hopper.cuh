@@ -42,6 +42,25 @@ __device__ inline void more_registers() { asm volatile("setmaxnreg.inc.sync.alig
 template <int Count>
 __device__ inline void fewer_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Count)); }
 
+__device__ inline unsigned cluster_rank() {
+  unsigned rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+/// All threads of all blocks of the cluster; what they wrote to each other's shared memory before can be read after.
+__device__ inline void cluster_sync() {
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
+/// Where `address` of this block's shared memory lies in that of the cluster's block `rank`.
+__device__ inline unsigned in_block(unsigned address, unsigned rank) {
+  unsigned there;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+  return there;
+}
+__device__ inline void store_cluster(unsigned address, float v) {
+  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(address), "f"(v) : "memory");
+}
+
 __device__ inline void group_sync(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
 
 /// K-major operand in shared memory, rows of 128 bytes, 128-byte swizzle; the address is of a panel (1024-byte aligned)
@@ -59,73 +78,72 @@ __device__ inline void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligne
 #define TROUPE_D8(i) TROUPE_D4(i), TROUPE_D4((i) + 4)
 #define TROUPE_D16(i) TROUPE_D8(i), TROUPE_D8((i) + 8)
 #define TROUPE_D32(i) TROUPE_D16(i), TROUPE_D16((i) + 16)
+// The sums of m64nNk16 (k32 for bytes) as register lists, and the instruction around them.
+#define TROUPE_R8 "%0,%1,%2,%3,%4,%5,%6,%7"
+#define TROUPE_R16 TROUPE_R8 ",%8,%9,%10,%11,%12,%13,%14,%15"
+#define TROUPE_R32 TROUPE_R16 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define TROUPE_R64 \
+  TROUPE_R32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47," \
+  "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define TROUPE_WGMMA(shape, regs, a, b, add, rest) \
+  "{.reg .pred add; setp.ne.b32 add, " add ", 0; wgmma.mma_async.sync.aligned." shape " {" regs "}, " a ", " b ", add, " rest ";}"
 
 /// d[64 x N] += a[64 x 16] . b[N x 16]^T, bf16. d[4j ...]: tokens 8j + 2t, +1 of row g, then of row g + 8, of each
-/// warp's 16 rows. a: four registers a lane, as of mma.m16n8k16, or an operand in shared memory as b is.
+/// warp's 16 rows. a: four registers a lane, as of mma.m16n8k16.
 template <int N>
 __device__ inline void wgmma(float (&d)[N / 2], const unsigned (&a)[4], std::uint64_t b) {
   static_assert(N == 16 || N == 32 || N == 64 || N == 128);
   if constexpr (N == 16) {
-    asm volatile("{.reg .pred on; setp.eq.u32 on, 0,"
-                 " 0; wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7}, {%8,"
-                 "%9,%10,%11}, %12, on, 1, 1, 0;}"
-                 : TROUPE_D8(0)
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+    asm volatile(TROUPE_WGMMA("m64n16k16.f32.bf16.bf16", TROUPE_R8, "{%8,%9,%10,%11}", "%12", "1", "1, 1, 0")
+                 : TROUPE_D8(0) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
   } else if constexpr (N == 32) {
-    asm volatile("{.reg .pred on; setp.eq.u32 on, 0,"
-                 " 0; wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,"
-                 "%10,%11,%12,%13,%14,%15}, {%16,%17,%18,%19}, %20, on, 1, 1, 0;}"
-                 : TROUPE_D16(0)
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+    asm volatile(TROUPE_WGMMA("m64n32k16.f32.bf16.bf16", TROUPE_R16, "{%16,%17,%18,%19}", "%20", "1", "1, 1, 0")
+                 : TROUPE_D16(0) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
   } else if constexpr (N == 64) {
-    asm volatile("{.reg .pred on; setp.eq.u32 on, 0,"
-                 " 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,"
-                 "%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,"
-                 "%31}, {%32,%33,%34,%35}, %36, on, 1, 1, 0;}"
-                 : TROUPE_D32(0)
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+    asm volatile(TROUPE_WGMMA("m64n64k16.f32.bf16.bf16", TROUPE_R32, "{%32,%33,%34,%35}", "%36", "1", "1, 1, 0")
+                 : TROUPE_D32(0) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
   } else {
-    asm volatile("{.reg .pred on; setp.eq.u32 on, 0,"
-                 " 0; wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,"
-                 "%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,"
-                 "%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,"
-                 "%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, {%64,%65,%66,%67}, %68, on, 1, 1, 0;}"
-                 : TROUPE_D32(0), TROUPE_D32(32)
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+    asm volatile(TROUPE_WGMMA("m64n128k16.f32.bf16.bf16", TROUPE_R64, "{%64,%65,%66,%67}", "%68", "1", "1, 1, 0")
+                 : TROUPE_D32(0), TROUPE_D32(32) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
   }
 }
+
+/// The same with a in shared memory, as b is; `add` 0: d is overwritten.
 template <int N>
-__device__ inline void wgmma(float (&d)[N / 2], std::uint64_t a, std::uint64_t b) {
-  static_assert(N == 16 || N == 32 || N == 64 || N == 128);
+__device__ inline void wgmma_bf16(float (&d)[N / 2], std::uint64_t a, std::uint64_t b, int add) {
+  static_assert(N == 16 || N == 32 || N == 64);
   if constexpr (N == 16) {
-    asm volatile("{.reg .pred on; setp.eq.u32 on, 0,"
-                 " 0; wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7}, %8,"
-                 " %9, on, 1, 1, 0, 0;}"
-                 : TROUPE_D8(0)
-                 : "l"(a), "l"(b));
+    asm volatile(TROUPE_WGMMA("m64n16k16.f32.bf16.bf16", TROUPE_R8, "%8", "%9", "%10", "1, 1, 0, 0")
+                 : TROUPE_D8(0) : "l"(a), "l"(b), "r"(add));
   } else if constexpr (N == 32) {
-    asm volatile("{.reg .pred on; setp.eq.u32 on, 0,"
-                 " 0; wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,"
-                 "%10,%11,%12,%13,%14,%15}, %16, %17, on, 1, 1, 0, 0;}"
-                 : TROUPE_D16(0)
-                 : "l"(a), "l"(b));
-  } else if constexpr (N == 64) {
-    asm volatile("{.reg .pred on; setp.eq.u32 on, 0,"
-                 " 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,"
-                 "%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,"
-                 "%31}, %32, %33, on, 1, 1, 0, 0;}"
-                 : TROUPE_D32(0)
-                 : "l"(a), "l"(b));
+    asm volatile(TROUPE_WGMMA("m64n32k16.f32.bf16.bf16", TROUPE_R16, "%16", "%17", "%18", "1, 1, 0, 0")
+                 : TROUPE_D16(0) : "l"(a), "l"(b), "r"(add));
   } else {
-    asm volatile("{.reg .pred on; setp.eq.u32 on, 0,"
-                 " 0; wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,"
-                 "%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,"
-                 "%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,"
-                 "%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, %64, %65, on, 1, 1, 0, 0;}"
-                 : TROUPE_D32(0), TROUPE_D32(32)
-                 : "l"(a), "l"(b));
+    asm volatile(TROUPE_WGMMA("m64n64k16.f32.bf16.bf16", TROUPE_R32, "%32", "%33", "%34", "1, 1, 0, 0")
+                 : TROUPE_D32(0) : "l"(a), "l"(b), "r"(add));
   }
 }
+
+/// e4m3, 32 columns a step. The unit keeps about 14 bits of a sum: add short runs up outside.
+template <int N>
+__device__ inline void wgmma_fp8(float (&d)[N / 2], std::uint64_t a, std::uint64_t b, int add) {
+  static_assert(N == 16 || N == 32 || N == 64);
+  if constexpr (N == 16) {
+    asm volatile(TROUPE_WGMMA("m64n16k32.f32.e4m3.e4m3", TROUPE_R8, "%8", "%9", "%10", "1, 1")
+                 : TROUPE_D8(0) : "l"(a), "l"(b), "r"(add));
+  } else if constexpr (N == 32) {
+    asm volatile(TROUPE_WGMMA("m64n32k32.f32.e4m3.e4m3", TROUPE_R16, "%16", "%17", "%18", "1, 1")
+                 : TROUPE_D16(0) : "l"(a), "l"(b), "r"(add));
+  } else {
+    asm volatile(TROUPE_WGMMA("m64n64k32.f32.e4m3.e4m3", TROUPE_R32, "%32", "%33", "%34", "1, 1")
+                 : TROUPE_D32(0) : "l"(a), "l"(b), "r"(add));
+  }
+}
+#undef TROUPE_WGMMA
+#undef TROUPE_R64
+#undef TROUPE_R32
+#undef TROUPE_R16
+#undef TROUPE_R8
 #undef TROUPE_D32
 #undef TROUPE_D16
 #undef TROUPE_D8

@@ -140,10 +140,6 @@ bool dense_type(weight_type t) { return t == weight_type::bf16 || t == weight_ty
 result<std::unique_ptr<products>> products::make() {
   auto made = std::make_unique<products>();
   if (auto library = load_cublas_lt()) made->library_ = std::move(*library);
-  if (auto done = grow(made->shares_, wide_workspace::shares_bytes); !done) return done.why();
-  if (auto done = grow(made->arrived_, wide_workspace::arrived_bytes); !done) return done.why();
-  if (auto done = check(cudaMemset(made->arrived_.data(), 0, wide_workspace::arrived_bytes), "clearing counters"); !done)
-    return done.why();
   return result<std::unique_ptr<products>>(std::move(made));
 }
 
@@ -158,17 +154,19 @@ result<void> products::reserve(std::int32_t rows, const device_matrix& w) {
 result<void> products::linear(const product& p, cudaStream_t on) {
   const std::int32_t most = small_product_rows(*p.w);
   if (p.rows > wide_rows && library_ && dense_type(p.w->type)) return dense(p, on);
-  if (p.rows > most) {
-    product given = p;
-    if (!p.x) {
-      const int k = static_cast<int>(p.w->cols);
+  if (p.rows > most && p.w->type != weight_type::f16) {
+    const int k = static_cast<int>(p.w->cols), k_padded = static_cast<int>(p.w->k_padded);
+    wide_input x{p.x, p.x_stride, nullptr};
+    if (p.w->type == weight_type::fp8) {
+      x = {prepared_.data(), k_padded, scales_.as<const float>()};
+      launch_prepare(p, k, k_padded, prepared_.data(), scales_.as<float>(), form::fp8, on);
+    } else if (!p.x) {
+      x = {prepared_.data(), k, nullptr};
       launch_prepare(p, k, k, prepared_.data(), nullptr, form::bf16, on);
-      given.x = prepared_.as<const bf16>();
-      given.x_stride = k;
     }
-    if (wide_product(given, space(), on)) return {};
-    if (library_ && dense_type(p.w->type)) return dense(p, on);
+    if (wide_product(p, x, on)) return {};
   }
+  if (p.rows > most && library_ && dense_type(p.w->type)) return dense(p, on);
   product some = p;
   const std::int64_t out_bytes = p.output == product_output::f32 || p.output == product_output::add_f32 ? 4 : 2;
   for (std::int32_t first = 0; first < p.rows; first += most) {

@@ -36,16 +36,18 @@ std::int32_t small_product_rows(const device_matrix& w);
 /// sum depends on the matrix alone.
 void small_product(const product& p, cudaStream_t on);
 
-/// Where the blocks of a wgmma product that share a tile leave their shares; one per stream.
-struct wide_workspace {
-  static constexpr std::int64_t shares_bytes = 2L * 160 * 64 * 128 * 4, arrived_bytes = 64 << 10;
-  float* shares = nullptr;
-  int* arrived = nullptr;  ///< zero between launches
+/// x as the wgmma kernel takes it: bf16 [T, cols], or for fp8 weights e4m3 [T, k_padded] in their column order, with a
+/// scale a row.
+struct wide_input {
+  const void* data = nullptr;
+  std::int64_t stride = 0;  ///< elements, a multiple of 16
+  const float* scales = nullptr;
 };
 
-/// More rows (x in bf16, given) by wgmma, on Hopper. False: not this product or not this device; nothing was launched.
-/// The order of each sum depends on the matrix and on whether rows are more than 64.
-bool wide_product(const product& p, const wide_workspace& space, cudaStream_t on);
+/// More rows by wgmma, on Hopper: bf16 and fp8 up to 64 rows, packed types any number. Ignores p.x, p.hidden. False: not
+/// this product or not this device; nothing was launched. The order of each sum depends on the matrix, and on whether
+/// rows are more than 64.
+bool wide_product(const product& p, const wide_input& x, cudaStream_t on);
 
 /// Chooses the kernel for each product. One thread at a time; products of one object share its workspace, so all go to
 /// one stream.
@@ -59,13 +61,11 @@ public:
 
 private:
   result<void> dense(const product& p, cudaStream_t on);
-  wide_workspace space() const noexcept { return {shares_.as<float>(), arrived_.as<int>()}; }
 
   std::unique_ptr<cublas_lt> library_;  // null: not on this machine
   device_buffer prepared_;              // x normed or quantised
   device_buffer scales_;                // of fp8 rows
   device_buffer wide_;                  // gate|up before silu
-  device_buffer shares_, arrived_;      // wide_workspace
 };
 
 }  // namespace troupe::kernels::cuda

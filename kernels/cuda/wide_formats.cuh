@@ -19,41 +19,20 @@ __device__ inline unsigned scaled(unsigned raised, __nv_bfloat162 offset, __nv_b
   return as_word(__hmul2(__hadd2(as_bf16(raised), offset), d));
 }
 
-/// One stage's tile of 64 rows: `columns` columns in chunk_bytes, then scale_chunk_bytes; a lane's rows are g and g + 8.
-enum class source : std::uint8_t { matrix, columns_64, units };  ///< bf16 rows by tensor map; fp8 by tensor map; packed
-
+/// One stage's tile of 64 rows: `columns` columns in chunk_bytes, then scale_chunk_bytes.
+/// Rows of 128 bytes by tensor map, swizzled: operands as they are.
 struct bf16_rows {
-  static constexpr source from = source::matrix;  // an operand as it is
-  static constexpr int columns = 64, chunk_bytes = 64 * 128, scale_bytes = 0, quads = 1;
+  static constexpr bool in_place = true, bytes = false;
+  static constexpr int columns = 64, chunk_bytes = 64 * 128, scale_bytes = 0;
 };
-
 struct fp8_rows {
-  static constexpr source from = source::columns_64;
-  static constexpr int columns = 128, chunk_bytes = 64 * 128, scale_bytes = 0, quads = 2;
-  static constexpr int row_bytes = 64, quad_bytes = 64 * 64;  // two panels of 64 columns
-  /// e4m3 moved to bf16's exponent reads 2^-120 of it; the product is exact.
-  static __device__ unsigned value(unsigned word, unsigned select) {
-    const unsigned high = __byte_perm(word, 0, select);
-    return as_word(__hmul2(as_bf16((high & 0x80008000u) | (high >> 4 & 0x07f007f0u)), as_bf16(0x7b807b80u)));
-  }
-  static __device__ void operands(const uint4* lo, const uint4* hi, const uint4&, const uint4&, int b,
-                                  unsigned (&first)[4], unsigned (&second)[4]) {
-    const unsigned* l = &lo[b >> 1].x + (b & 1) * 2;
-    const unsigned* h = &hi[b >> 1].x + (b & 1) * 2;
-    constexpr unsigned early = 0x1404, late = 0x3424;
-    first[0] = value(l[0], early);
-    first[1] = value(h[0], early);
-    first[2] = value(l[0], late);
-    first[3] = value(h[0], late);
-    second[0] = value(l[1], early);
-    second[1] = value(h[1], early);
-    second[2] = value(l[1], late);
-    second[3] = value(h[1], late);
-  }
+  static constexpr bool in_place = true, bytes = true;  // x too
+  static constexpr int columns = 128, chunk_bytes = 64 * 128, scale_bytes = 0;
 };
 
+/// Packed: units of 8 rows; a lane's rows are g and g + 8.
 struct units_of_8 {
-  static constexpr source from = source::units;
+  static constexpr bool in_place = false, bytes = false;
   static constexpr int columns = 128;
 };
 

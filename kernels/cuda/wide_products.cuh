@@ -3,8 +3,9 @@
 // Nothing dequantised is ever stored.
 //
 // A block makes tiles of 128 weight rows a warp group x N tokens: one warp keeps a ring of stages full, the warp groups
-// multiply. Few tokens: each block takes an equal run of stages, so a tile may be shared by neighbours; the last of
-// them to end adds all shares in order. Many tokens: whole tiles. So the order of a sum depends on the matrix, and on
+// multiply. Few tokens (one warp group): the columns of a tile are split among the blocks of a cluster, which add up
+// through each other's shared memory; two blocks share an SM, so that a kernel's weights come while its predecessor
+// ends. Many tokens (two warp groups): whole tiles, no split. So the order of a sum depends on the matrix, and on
 // which of the two it is.
 #pragma once
 
@@ -17,15 +18,14 @@ namespace troupe::kernels::cuda {
 struct wide_arguments {
   const std::uint8_t* data;
   const std::uint8_t* scales;
-  const float* row_scale;  // fp8
-  int n, half64;  // weight rows; silu: tiles of 64 rows in a half, else 0
-  int n64;        // tiles of 64 rows
-  int groups;     // stages along the columns
-  int rows;       // tokens
+  const float* row_scale;  // fp8: of weight rows
+  const float* x_scale;    // fp8: of tokens
+  int n, half64;           // weight rows; silu: tiles of 64 rows in a half, else 0
+  int n64;                 // tiles of 64 rows
+  int groups;              // stages along the columns
+  int rows;                // tokens
   int weight_tiles, token_tiles;
-  int run;        // stages a block; 0: whole tiles
-  float* shares;  // [2 a block][warp groups][N][128 threads]
-  int* arrived;   // [weight tiles][warp groups], zero between launches
+  int split;               // blocks a cluster: 1, 2, 4 or 8
   void* out;
   long out_stride;
   product_output output;
@@ -33,7 +33,7 @@ struct wide_arguments {
 
 template <class F, int N, int Groups>
 struct wide_shape {
-  static constexpr int x_bytes = N * F::columns * 2;
+  static constexpr int x_bytes = N * F::columns * (F::bytes ? 1 : 2);
   static constexpr int scale_chunk_bytes = 64 * F::scale_bytes;
   static constexpr int chunks = 2 * Groups;
   static constexpr int stage_bytes = x_bytes + chunks * (F::chunk_bytes + scale_chunk_bytes);
@@ -45,32 +45,24 @@ struct wide_shape {
   static constexpr int bytes = 1024 + stages * stage_bytes + out_bytes + 256;
   static constexpr int threads = Groups * 128 + (Groups == 1 ? 32 : 128);
   static_assert(stages >= 2);
+  static_assert(Groups > 1 || stages * stage_bytes >= 2 * N * 128 * 4);  // all shares of a tile
 };
 
-/// The stages of one block, in order: tiles, and the groups of columns [group, end) of each.
+/// The tiles of one block in order, and the groups of columns [first, end) that it takes of each.
 struct wide_walk {
-  int step, last, stride, groups;  // stages numbered tile by tile
-  int tile, group, end;
-  __device__ wide_walk(const wide_arguments& a) {
-    groups = a.groups;
-    const int all = a.weight_tiles * a.token_tiles * groups;
-    if (a.run > 0) step = blockIdx.x * a.run, last = min(all, step + a.run), stride = 0;
-    else step = blockIdx.x * groups, last = all, stride = (gridDim.x - 1) * groups;
-    settle();
+  int tile, tiles, stride, first, end, group;
+  __device__ wide_walk(const wide_arguments& a, bool split) {
+    tiles = a.weight_tiles * a.token_tiles;
+    const int rank = split ? blockIdx.x % a.split : 0, of = split ? a.split : 1;
+    tile = blockIdx.x / of;
+    stride = split ? tiles : gridDim.x;
+    first = group = a.groups * rank / of;
+    end = a.groups * (rank + 1) / of;
   }
-  __device__ bool done() const { return step >= last; }
-  __device__ void settle() {
-    tile = step / groups;
-    group = step - tile * groups;
-    end = min(groups, group + last - step);
-  }
-  __device__ void next_tile() {
-    step += end - group + stride;
-    settle();
-  }
+  __device__ bool done() const { return tile >= tiles; }
+  __device__ void next_tile() { tile += stride; }
   __device__ void next_group() {
-    if (group + 1 < end) ++group, ++step;
-    else next_tile();
+    if (++group == end) group = first, next_tile();
   }
 };
 
@@ -112,36 +104,134 @@ __device__ void store_tile(const float (&d)[N / 2], float* staging, int pitch, c
   }
 }
 
-/// Leaves this block's share of a tile, and returns true with the whole sum in the block whose share came last.
-template <int N, int Groups>
-__device__ bool add_shares(float (&d)[2][N / 2], const wide_arguments& a, const wide_walk& at, int warp_group, int* word) {
-  const int tid = threadIdx.x & 127, first = at.tile * at.groups / a.run, final = ((at.tile + 1) * at.groups - 1) / a.run;
-  const auto share = [&](int slot) { return a.shares + (static_cast<long>(slot) * Groups + warp_group) * N * 128 + tid; };
-  float* const mine = share(blockIdx.x * 2 + (at.group == 0));
+/// What remains to be done with whole sums: 128 weight rows of a warp group x N tokens.
+template <int N>
+__device__ void finish_tile(float (&d)[2][N / 2], float* staging, int pitch, const wide_arguments& a, int first64, int token,
+                            int barrier) {
+  const int lane = threadIdx.x & 31, warp = (threadIdx.x & 127) >> 5;
+  if (a.row_scale) {
 #pragma unroll
-  for (int i = 0; i < N / 2; ++i) {
-    __stcg(mine + i * 128, d[0][i]);
-    __stcg(mine + (N / 2 + i) * 128, d[1][i]);
-  }
-  __threadfence();
-  hopper::group_sync(1 + warp_group);
-  int* const count = a.arrived + at.tile * Groups + warp_group;
-  if (tid == 0) word[warp_group] = atomicAdd(count, 1);
-  hopper::group_sync(1 + warp_group);
-  if (word[warp_group] != final - first) return false;
-  __threadfence();
-  if (tid == 0) *count = 0;
+    for (int j = 0; j < N / 2; ++j) {
+      const float x_scale = a.x_scale[min(token + j / 4 * 8 + (lane & 3) * 2 + (j & 1), a.rows - 1)];
+      d[0][j] *= x_scale;
+      d[1][j] *= x_scale;
+    }
 #pragma unroll
-  for (int i = 0; i < N / 2; ++i) d[0][i] = d[1][i] = 0.0f;
-  for (int block = first; block <= final; ++block) {
-    const float* const from = share(block * 2 + (block == first));
+    for (int i = 0; i < 2; ++i) {
+      const int row = min(first64 + i * (a.half64 ? a.half64 : 1), a.n64 - 1) * 64 + warp * 16 + (lane >> 2);
+      const float low = a.row_scale[row], high = a.row_scale[row + 8];
 #pragma unroll
-    for (int i = 0; i < N / 2; ++i) {
-      d[0][i] += __ldcg(from + i * 128);
-      d[1][i] += __ldcg(from + (N / 2 + i) * 128);
+      for (int j = 0; j < N / 2; ++j) d[i][j] *= (j & 2) ? high : low;
     }
   }
-  return true;
+  if (a.half64) {
+#pragma unroll
+    for (int i = 0; i < N / 2; ++i) d[0][i] = silu_times(d[0][i], d[1][i]);
+    store_tile<N>(d[0], staging, pitch, a, first64 * 64, a.half64 * 64, token, barrier);
+  } else {
+    store_tile<N>(d[0], staging, pitch, a, first64 * 64, a.n, token, barrier);
+    store_tile<N>(d[1], staging, pitch, a, (first64 + 1) * 64, a.n, token, barrier);
+  }
+}
+
+/// Adds the shares of a cluster's `Split` blocks, each block for some of the tokens, and finishes those. All threads of
+/// all blocks call it when their rings are empty; `inbox` is where the ring was.
+template <int N, int Split>
+__device__ void finish_shared(const float (&d)[2][N / 2], float* inbox, float* staging, int pitch, const wide_arguments& a,
+                              int first64, int token, bool consumer) {
+  constexpr int owners = Split < N / 8 ? Split : N / 8, kept = N / owners / 2;
+  const unsigned tid = threadIdx.x & 127, rank = hopper::cluster_rank();
+  hopper::cluster_sync();
+  if (consumer) {
+#pragma unroll
+    for (int owner = 0; owner < owners; ++owner) {
+      const unsigned to = hopper::in_block(hopper::shared_address(inbox + rank * 2 * kept * 128 + tid), owner);
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+#pragma unroll
+        for (int j = 0; j < kept; ++j) hopper::store_cluster(to + (i * kept + j) * 512, d[i][owner * kept + j]);
+    }
+  }
+  hopper::cluster_sync();
+  if (!consumer || rank >= owners) return;
+  float sum[2][kept] = {};
+  for (int source = 0; source < Split; ++source)
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+#pragma unroll
+      for (int j = 0; j < kept; ++j) sum[i][j] += inbox[(source * 2 * kept + i * kept + j) * 128 + tid];
+  finish_tile<N / owners>(sum, staging, pitch, a, first64, token + static_cast<int>(rank) * (N / owners), 1);
+}
+
+/// One stage of packed weights: 128 columns of a warp group's rows, two blocks of 32 columns in flight.
+template <class F, int N>
+__device__ __forceinline__ void multiply_packed(float (&d)[2][N / 2], const std::uint8_t* chunks, const std::uint8_t* scale_chunks,
+                                                unsigned x, std::uint64_t* previous) {
+  const int lane = threadIdx.x & 31, warp = (threadIdx.x & 127) >> 5;
+  uint4 lo[2][F::quads], hi[2][F::quads], d_lo[2] = {}, d_hi[2] = {};
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    constexpr int unit_bytes = F::chunk_bytes / 8;
+    const std::uint8_t* const mine = chunks + i * F::chunk_bytes + warp * 2 * unit_bytes + lane * 16;
+#pragma unroll
+    for (int q = 0; q < F::quads; ++q) {
+      lo[i][q] = *reinterpret_cast<const uint4*>(mine + q * 512);
+      hi[i][q] = *reinterpret_cast<const uint4*>(mine + unit_bytes + q * 512);
+    }
+    const std::uint8_t* const scales = scale_chunks + (i * 64 + warp * 16 + (lane >> 2)) * F::scale_bytes;
+    if constexpr (F::scale_bytes == 8) {
+      const uint2 l = *reinterpret_cast<const uint2*>(scales), h = *reinterpret_cast<const uint2*>(scales + 64);
+      d_lo[i] = {l.x, l.y, 0, 0};
+      d_hi[i] = {h.x, h.y, 0, 0};
+    } else {
+      d_lo[i] = *reinterpret_cast<const uint4*>(scales);
+      d_hi[i] = *reinterpret_cast<const uint4*>(scales + 128);
+    }
+  }
+  unsigned operand[2][2][2][4];
+#pragma unroll
+  for (int b = 0; b < 4; ++b) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) F::operands(lo[i], hi[i], d_lo[i], d_hi[i], b, operand[b & 1][i][0], operand[b & 1][i][1]);
+    hopper::wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < 2; ++step) {
+      const std::uint64_t at = hopper::operand_at(x + (b >> 1) * (N * 128) + (b & 1) * 64 + step * 32);
+      hopper::wgmma<N>(d[0], operand[b & 1][0][step], at);
+      hopper::wgmma<N>(d[1], operand[b & 1][1][step], at);
+    }
+    hopper::wgmma_commit();
+    hopper::wgmma_wait<1>();
+    if (b == 0 && previous && lane == 0) hopper::barrier_arrive(previous);
+  }
+}
+
+/// One stage of rows of 128 bytes, read in place. fp8: its short sum is added to the long one outside of the unit.
+template <class F, int N>
+__device__ __forceinline__ void multiply_in_place(float (&d)[2][N / 2], unsigned w, unsigned x, std::uint64_t* previous) {
+  if constexpr (F::bytes) {
+    float part[2][N / 2];
+    hopper::wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < 4; ++step)
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+        hopper::wgmma_fp8<N>(part[i], hopper::operand_at(w + i * F::chunk_bytes + step * 32), hopper::operand_at(x + step * 32), step);
+    hopper::wgmma_commit();
+    hopper::wgmma_wait<0>();
+#pragma unroll
+    for (int j = 0; j < N / 2; ++j) d[0][j] += part[0][j], d[1][j] += part[1][j];
+  } else {
+    hopper::wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < 4; ++step)
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+        hopper::wgmma_bf16<N>(d[i], hopper::operand_at(w + i * F::chunk_bytes + step * 32), hopper::operand_at(x + step * 32), 1);
+    hopper::wgmma_commit();
+    hopper::wgmma_wait<1>();
+  }
+  if (previous && (threadIdx.x & 31) == 0) hopper::barrier_arrive(previous);
 }
 
 template <class F, int N, int Groups>
@@ -151,12 +241,12 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using namespace hopper;
   using shape = wide_shape<F, N, Groups>;
+  constexpr bool splits = Groups == 1;
   extern __shared__ std::uint8_t raw[];
   std::uint8_t* const stages = raw + ((1024 - (shared_address(raw) & 1023)) & 1023);
   float* const staging = reinterpret_cast<float*>(stages + shape::stages * shape::stage_bytes);
   std::uint64_t* const full = reinterpret_cast<std::uint64_t*>(staging + shape::out_bytes / 4);
   std::uint64_t* const empty = full + shape::stages;
-  int* const word = reinterpret_cast<int*>(empty + shape::stages);
   const int warp_group = threadIdx.x >> 7;
   if (threadIdx.x == 0) {
     for (int i = 0; i < shape::stages; ++i) barrier_init(full + i, 1), barrier_init(empty + i, 4 * Groups);
@@ -164,39 +254,38 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
   }
   __syncthreads();
   let_successor_start();
+  float d[2][N / 2];
+  const auto first64 = [&](int tile) {
+    const int w_tile = tile / a.token_tiles;
+    return a.half64 ? w_tile * Groups + warp_group : w_tile * shape::chunks + warp_group * 2;
+  };
 
   if (warp_group == Groups) {
     if constexpr (Groups > 1) fewer_registers<24>();
     if (threadIdx.x == Groups * 128) {
-      const auto chunk_of = [&](int tile, int i) {
-        const int w_tile = tile / a.token_tiles;
-        const int r64 = a.half64 ? w_tile * Groups + (i >> 1) + (i & 1) * a.half64 : w_tile * shape::chunks + i;
-        return r64 < a.n64 ? r64 : a.n64 - 1;
-      };
       const auto copy_weights = [&](const wide_walk& at, int stage) {
         std::uint8_t* const to = stages + stage * shape::stage_bytes + shape::x_bytes;
         barrier_expect(full + stage, shape::stage_bytes);
+        const int w_tile = at.tile / a.token_tiles;
         for (int i = 0; i < shape::chunks; ++i) {
-          const int r64 = chunk_of(at.tile, i);
-          if constexpr (F::from == wide::source::units) {
+          const int wanted = a.half64 ? w_tile * Groups + (i >> 1) + (i & 1) * a.half64 : w_tile * shape::chunks + i;
+          const int r64 = wanted < a.n64 ? wanted : a.n64 - 1;
+          if constexpr (F::in_place) {
+            copy_tile(to + i * F::chunk_bytes, &w_map, at.group * F::columns, r64 * 64, full + stage);
+          } else {
             const long chunk = static_cast<long>(r64) * a.groups + at.group;
             copy_bulk(to + i * F::chunk_bytes, a.data + chunk * F::chunk_bytes, F::chunk_bytes, full + stage);
             copy_bulk(to + shape::chunks * F::chunk_bytes + i * shape::scale_chunk_bytes,
                       a.scales + chunk * shape::scale_chunk_bytes, shape::scale_chunk_bytes, full + stage);
-          } else if constexpr (F::from == wide::source::matrix) {
-            copy_tile(to + i * F::chunk_bytes, &w_map, at.group * 64, r64 * 64, full + stage);
-          } else {
-            copy_tile(to + i * F::chunk_bytes, &w_map, at.group * 128, r64 * 64, full + stage);
-            copy_tile(to + i * F::chunk_bytes + F::quad_bytes, &w_map, at.group * 128 + 64, r64 * 64, full + stage);
           }
         }
       };
       const auto copy_x = [&](const wide_walk& at, int stage) {
-        std::uint8_t* const to = stages + stage * shape::stage_bytes;
-        for (int panel = 0; panel < F::columns / 64; ++panel)
-          copy_tile(to + panel * N * 128, &x_map, at.group * F::columns + panel * 64, at.tile % a.token_tiles * N, full + stage);
+        for (int panel = 0; panel < shape::x_bytes / (N * 128); ++panel)
+          copy_tile(stages + stage * shape::stage_bytes + panel * N * 128, &x_map, at.group * F::columns + panel * 64,
+                    at.tile % a.token_tiles * N, full + stage);
       };
-      wide_walk weights(a), x(a);
+      wide_walk weights(a, splits), x(a, splits);
       // Weights depend on no one: the first stages' are under way before the predecessor ends.
       for (int i = 0; i < shape::stages && !weights.done(); ++i, weights.next_group()) copy_weights(weights, i);
       wait_for_predecessor();
@@ -210,109 +299,45 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
         if (++stage == shape::stages) stage = 0, phase ^= 1;
       }
     }
+    if constexpr (splits) __syncwarp();
   } else {
     if constexpr (Groups > 1) more_registers<240>();
     wait_for_predecessor();
-    const int lane = threadIdx.x & 31, warp = (threadIdx.x & 127) >> 5;
-    int stage = 0, previous = -1;
+    const int lane = threadIdx.x & 31;
+    int stage = 0;
     unsigned phase = 0;
-    for (wide_walk at(a); !at.done(); at.next_tile()) {
-      float d[2][N / 2];
+    for (wide_walk at(a, splits); !at.done(); at.next_tile()) {
 #pragma unroll
       for (int i = 0; i < N / 2; ++i) d[0][i] = d[1][i] = 0.0f;
-      for (int group = at.group; group < at.end; ++group) {
+      std::uint64_t* previous = nullptr;
+      for (int group = at.first; group < at.end; ++group) {
         const std::uint8_t* const from = stages + stage * shape::stage_bytes;
-        const unsigned x = shared_address(from);
+        const std::uint8_t* const chunks = from + shape::x_bytes + warp_group * 2 * F::chunk_bytes;
         barrier_wait(full + stage, phase);
-        if constexpr (F::from == wide::source::matrix) {
-          wgmma_fence();
-#pragma unroll
-          for (int step = 0; step < 4; ++step)
-#pragma unroll
-            for (int i = 0; i < 2; ++i)
-              wgmma<N>(d[i], operand_at(x + shape::x_bytes + (warp_group * 2 + i) * F::chunk_bytes + step * 32),
-                       operand_at(x + step * 32));
-          wgmma_commit();
-          wgmma_wait<1>();
-          if (previous >= 0 && lane == 0) barrier_arrive(empty + previous);
+        if constexpr (F::in_place) {
+          multiply_in_place<F, N>(d, shared_address(chunks), shared_address(from), previous);
         } else {
-          uint4 lo[2][F::quads], hi[2][F::quads], d_lo[2] = {}, d_hi[2] = {};
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            const std::uint8_t* const chunk = from + shape::x_bytes + (warp_group * 2 + i) * F::chunk_bytes;
-            const std::uint8_t* mine;
-            int to_hi;
-            if constexpr (F::from == wide::source::units) {
-              to_hi = F::chunk_bytes / 8;
-              mine = chunk + warp * 2 * to_hi + lane * 16;
-            } else {
-              to_hi = 8 * F::row_bytes;
-              mine = chunk + warp * 2 * to_hi + (lane >> 2) * F::row_bytes + (lane & 3) * 16;
-            }
-#pragma unroll
-            for (int q = 0; q < F::quads; ++q) {
-              lo[i][q] = *reinterpret_cast<const uint4*>(mine + q * F::quad_bytes);
-              hi[i][q] = *reinterpret_cast<const uint4*>(mine + to_hi + q * F::quad_bytes);
-            }
-            const std::uint8_t* const scales = from + shape::x_bytes + shape::chunks * F::chunk_bytes +
-                                               (warp_group * 2 + i) * shape::scale_chunk_bytes +
-                                               (warp * 16 + (lane >> 2)) * F::scale_bytes;
-            if constexpr (F::scale_bytes == 8) {
-              const uint2 l = *reinterpret_cast<const uint2*>(scales), h = *reinterpret_cast<const uint2*>(scales + 64);
-              d_lo[i] = {l.x, l.y, 0, 0};
-              d_hi[i] = {h.x, h.y, 0, 0};
-            } else if constexpr (F::scale_bytes == 16) {
-              d_lo[i] = *reinterpret_cast<const uint4*>(scales);
-              d_hi[i] = *reinterpret_cast<const uint4*>(scales + 128);
-            }
-          }
-          unsigned operand[2][2][2][4];
-#pragma unroll
-          for (int b = 0; b < 4; ++b) {
-#pragma unroll
-            for (int i = 0; i < 2; ++i)
-              F::operands(lo[i], hi[i], d_lo[i], d_hi[i], b, operand[b & 1][i][0], operand[b & 1][i][1]);
-            wgmma_fence();
-#pragma unroll
-            for (int step = 0; step < 2; ++step) {
-              const std::uint64_t x_at = operand_at(x + (b >> 1) * (N * 128) + (b & 1) * 64 + step * 32);
-              wgmma<N>(d[0], operand[b & 1][0][step], x_at);
-              wgmma<N>(d[1], operand[b & 1][1][step], x_at);
-            }
-            wgmma_commit();
-            wgmma_wait<1>();
-            if (b == 0 && previous >= 0 && lane == 0) barrier_arrive(empty + previous);
-          }
+          multiply_packed<F, N>(d, chunks, from + shape::x_bytes + shape::chunks * F::chunk_bytes + warp_group * 2 * shape::scale_chunk_bytes,
+                                shared_address(from), previous);
         }
-        previous = stage;
+        previous = empty + stage;
         if (++stage == shape::stages) stage = 0, phase ^= 1;
       }
       wgmma_wait<0>();
-      if (lane == 0) barrier_arrive(empty + previous);
-      previous = -1;
-      if (at.end - at.group < at.groups && !add_shares<N, Groups>(d, a, at, warp_group, word)) continue;
-      const int w_tile = at.tile / a.token_tiles, token = at.tile % a.token_tiles * N;
-      const int first64 = a.half64 ? w_tile * Groups + warp_group : w_tile * shape::chunks + warp_group * 2;
-      if (a.row_scale) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const int row = min(first64 + i * (a.half64 ? a.half64 : 1), a.n64 - 1) * 64 + warp * 16 + (lane >> 2);
-          const float low = a.row_scale[row], high = a.row_scale[row + 8];
-#pragma unroll
-          for (int j = 0; j < N / 2; ++j) d[i][j] *= (j & 2) ? high : low;
-        }
-      }
-      float* const mine = staging + warp_group * 32 * shape::out_pitch;
-      if (a.half64) {
-#pragma unroll
-        for (int i = 0; i < N / 2; ++i) d[0][i] = silu_times(d[0][i], d[1][i]);
-        store_tile<N>(d[0], mine, shape::out_pitch, a, first64 * 64, a.half64 * 64, token, 1 + warp_group);
-      } else {
-#pragma unroll
-        for (int i = 0; i < 2; ++i)
-          store_tile<N>(d[i], mine, shape::out_pitch, a, (first64 + i) * 64, a.n, token, 1 + warp_group);
-      }
+      if (previous && lane == 0) barrier_arrive(previous);
+      if (!splits || a.split == 1)
+        finish_tile<N>(d, staging + warp_group * 32 * shape::out_pitch, shape::out_pitch, a, first64(at.tile),
+                       at.tile % a.token_tiles * N, 1 + warp_group);
     }
+  }
+  if constexpr (splits) {
+    const int tile = blockIdx.x / a.split, token = tile % a.token_tiles * N;
+    const bool consumer = warp_group == 0;
+    float* const inbox = reinterpret_cast<float*>(stages);
+    const int first = a.half64 ? tile / a.token_tiles : tile / a.token_tiles * 2;
+    if (a.split == 2) finish_shared<N, 2>(d, inbox, staging, shape::out_pitch, a, first, token, consumer);
+    if (a.split == 4) finish_shared<N, 4>(d, inbox, staging, shape::out_pitch, a, first, token, consumer);
+    if (a.split == 8) finish_shared<N, 8>(d, inbox, staging, shape::out_pitch, a, first, token, consumer);
   }
 #endif
 }

@@ -219,7 +219,7 @@ void run_case(const given& c, file_matrix& file, const device_matrix& w, product
   }
   // bf16 rounds x, packed weights and what silu magnifies; many rows of fp8 have x in 3 bits too: 0.026 a value.
   const bool many = c.rows > small_product_rows(w);
-  const double allowed = c.type == weight_type::fp8 && c.rows > 64 ? 0.1 : silu ? 2.5e-2 : many ? 1e-2 : 5e-3;
+  const double allowed = c.type == weight_type::fp8 && many ? 0.12 : silu ? 2.5e-2 : many ? 1e-2 : 5e-3;
   const bool pass = written && worst < allowed;
   failures += !pass;
   std::printf("%s %-5s %6dx%-6d rows %3d output %d norm %d error %.2e%s\n", pass ? "PASS" : "FAIL", name_of(c.type), c.n, c.k,

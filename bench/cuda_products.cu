@@ -192,6 +192,50 @@ void engine_rows(const model_shape& m, const char* type, const weights& w, produ
   }
 }
 
+// The engine against plain cuBLASLt products of the same matrices, x and out in bf16.
+void against_library(const model_shape& m, const weights& w, products& engine, cudaStream_t on) {
+  auto library = must(load_cublas_lt());
+  for (int rows : {1, 2, 4, 8, 16, 32, 64, 512, 8192}) {
+    auto x = must(allocate_device(rows * 2L * std::max({m.feed, m.attended, m.width})));
+    auto out = must(allocate_device(rows * 2L * std::max(2 * m.feed, m.qkv)));
+    std::vector<bf16> host(x.bytes() / 2);
+    for (auto& v : host) v = __float2bfloat16(static_cast<float>(rand() % 2001 - 1000) / 1000.0f);
+    must(check(cudaMemcpy(x.data(), host.data(), x.bytes(), cudaMemcpyHostToDevice), "copy"));
+    std::printf("%-9s bf16  rows %5d, ours / cuBLASLt us:", m.name, rows);
+    for (int op = 0; op < 4; ++op) {
+      const device_matrix& first = *w.layer[op][0];
+      must(engine.reserve(rows, first));
+      const int count = rows > 1000 ? 4 : m.layers;
+      const double ours = time_graph(on, 7, [&] {
+        for (int l = 0; l < count; ++l) {
+          product p;
+          p.w = w.layer[op][l].get();
+          p.rows = rows;
+          p.x = x.as<bf16>();
+          p.x_stride = first.cols;
+          p.out = out.data();
+          p.out_stride = first.rows;
+          must(engine.linear(p, on));
+        }
+      }) / count;
+      const double theirs = time_graph(on, 7, [&] {
+        for (int l = 0; l < count; ++l) {
+          dense_product d;
+          d.w = w.layer[op][l]->data.data();
+          d.x = x.data();
+          d.out = out.data();
+          d.w_stride = first.k_padded, d.x_stride = first.cols, d.out_stride = first.rows;
+          d.n = static_cast<int>(first.rows), d.k = static_cast<int>(first.cols), d.rows = rows;
+          must(library->multiply(d, on));
+        }
+      }) / count;
+      std::printf("  %7.1f/%7.1f = %.2f", ours, theirs, theirs / ours);
+    }
+    std::printf("\n");
+    std::fflush(stdout);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -207,6 +251,14 @@ int main(int argc, char** argv) {
     std::printf("read-only kernel %.2f TB/s, %d SMs\n", peak, sms);
   }
   const std::string what = argc > 1 ? argv[1] : "small";
+  if (what == "library") {
+    auto engine = must(products::make());
+    for (const model_shape& m : {llama_8b, qwen_06b}) {
+      auto w = make_weights(m, weight_type::bf16, weight_type::bf16, on);
+      against_library(m, w, *engine, on);
+    }
+    return 0;
+  }
   if (what == "wide") {
     const std::string only = argc > 2 ? argv[2] : "";
     auto engine = must(products::make());

@@ -28,4 +28,10 @@ void lane::silu_linear_add(tensor_view gate_up, const packed_matrix& w, tensor_v
   linear_add(w, scratch, out);
 }
 
+void lane::gated_mlp(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, const packed_matrix& down,
+                     const mlp_scratch& scratch) {
+  norm_linear(x, weight, eps, w, scratch.normed, scratch.gate_up);
+  silu_linear_add(scratch.gate_up, down, scratch.gated, x);
+}
+
 }  // namespace troupe::kernels

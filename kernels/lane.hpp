@@ -56,6 +56,13 @@ struct rope_shape {
   std::span<const float> factors;     ///< per-pair frequency divisors (Llama 3 "rope_freqs"), or empty
 };
 
+/// Where gated_mlp may leave what lies between its ops.
+struct mlp_scratch {
+  tensor_view normed;   ///< [T, n]
+  tensor_view gate_up;  ///< [T, 2F]
+  tensor_view gated;    ///< [T, F]
+};
+
 class lane {
 public:
   virtual ~lane() = default;
@@ -112,6 +119,9 @@ public:
   virtual void silu_mul(tensor_view gate_up, tensor_view out) = 0;
   /// Composite, default = silu_mul into `scratch`, then linear_add: out += (silu(gate) * up) . w^T
   virtual void silu_linear_add(tensor_view gate_up, const packed_matrix& w, tensor_view scratch, tensor_view out);
+  /// Composite, default = norm_linear into `gate_up`, then silu_linear_add: x += (silu(g) * u) . down^T, g|u = norm(x) . w^T
+  virtual void gated_mlp(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, const packed_matrix& down,
+                         const mlp_scratch& scratch);
   /// Samples one token from each row of logits[R, vocab]; may overwrite logits. rows[r] and picks[r] belong to row r.
   /// Within a step: rows and picks are the batch's.
   virtual void sample(tensor_view logits, std::span<const sampling_row> rows, std::span<sampled> picks) = 0;

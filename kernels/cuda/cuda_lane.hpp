@@ -31,8 +31,32 @@ bool built_with_cuda() noexcept;
 /// for), not_found (no driver or no device), internal.
 result<device_facts> find_device();
 
+/// When a step began and ended, by the device's clock (nanoseconds).
+struct step_times {
+  std::uint64_t began = 0;
+  std::uint64_t ended = 0;
+};
+
+/// What the device reaches, measured now: the bounds beside every figure.
+struct device_limits {
+  double read_bytes_per_second = 0;  ///< a kernel that only reads
+  double bf16_flops_per_second = 0;  ///< a large product
+};
+
+class cuda_lane : public lane {
+public:
+  /// Of the step that end_step ended last.
+  virtual step_times last_times() const = 0;
+  /// Takes half a second and 4 GiB.
+  virtual result<device_limits> measure_limits() = 0;
+  /// Fills an arena with small random numbers, for measurements at a depth that nobody computed.
+  virtual result<void> fill_random(kv_arena& kv, std::uint64_t seed) = 0;
+  /// Seeded random weights of type bf16, f16, fp8, q8_0, q4_0 or q4_1, made on the device: for measurements.
+  virtual result<matrix> random_matrix(const std::string& type, std::int64_t rows, std::int64_t cols, std::uint64_t seed) = 0;
+};
+
 /// A lane on the device that find_device describes. The process's first lane takes a second: the driver starts.
 /// Errors: those of find_device.
-result<std::unique_ptr<lane>> make_cuda_lane();
+result<std::unique_ptr<cuda_lane>> make_cuda_lane();
 
 }  // namespace troupe::kernels::cuda

@@ -77,8 +77,8 @@ result<stored_rows> store_rows(const memory::tensor_view& from, cudaStream_t on)
   return result<stored_rows>(std::move(to));
 }
 
-void embed(const stored_rows& table, const step_tables& tables, float* out, std::int64_t out_stride, cudaStream_t on) {
-  launch(embed_rows, dim3(static_cast<unsigned>(tables.rows)), dim3(256), 0, on, table.bytes.as<unsigned char>(), table.type,
+void embed(const table_rows& table, const step_tables& tables, float* out, std::int64_t out_stride, cudaStream_t on) {
+  launch(embed_rows, dim3(static_cast<unsigned>(tables.rows)), dim3(256), 0, on, table.data, table.type,
          static_cast<int>(table.rows), table.cols, table.stride, tables.ids, tables.last_ids, out, out_stride);
 }
 

@@ -10,8 +10,17 @@
 
 namespace troupe::kernels::cuda {
 
+/// Rows somewhere on the device, `stride` bytes apart.
+struct table_rows {
+  const unsigned char* data = nullptr;
+  memory::dtype type = memory::dtype::f32;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  std::int64_t stride = 0;
+};
+
 /// out[T, cols] f32 = rows `tables.ids` of the table; an id that is no row of it counts as 0.
-void embed(const stored_rows& table, const step_tables& tables, float* out, std::int64_t out_stride, cudaStream_t on);
+void embed(const table_rows& table, const step_tables& tables, float* out, std::int64_t out_stride, cudaStream_t on);
 
 /// out[rows, n] bf16 = x[rows, n] / rms(x) * weight[n]. Strides in elements.
 void rms_norm(const float* x, std::int64_t x_stride, const float* weight, float eps, std::int64_t rows, std::int64_t n,

@@ -8,16 +8,24 @@ namespace troupe::kernels::cuda {
 namespace {
 
 // A record: pieces, then (to, count, from) of each piece, then the numbers. Offsets in ints; the state begins with the
-// count of steps done and the counts of step_tables.
+// count of steps done, the counts of step_tables and the step's beginning.
 constexpr std::int32_t steps_at = 0;
 constexpr std::int32_t counts_at = 1;
-constexpr std::int32_t state_head = 4;
+constexpr std::int32_t began_at = 4;  // nanoseconds of the device's clock
+constexpr std::int32_t state_head = 8;
 constexpr std::int32_t record_head = 4;
 constexpr std::int32_t piece_ints = 128;  // a warp's: four loads in flight a lane
+
+__device__ std::uint64_t device_time() {
+  std::uint64_t nanoseconds = 0;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(nanoseconds));
+  return nanoseconds;
+}
 
 /// A warp a piece, so that the latency of the bus is paid three times and not once a piece.
 __global__ void read_record(const std::int32_t* records, std::int32_t record_ints, std::int32_t most_pieces, std::int32_t* state) {
   wait_for_predecessor();
+  if (blockIdx.x == 0 && threadIdx.x == 0) *reinterpret_cast<std::uint64_t*>(state + began_at) = device_time();
   const std::int32_t* record = records + state[steps_at] % step_buffers::records * record_ints;
   const std::int32_t warp = static_cast<std::int32_t>((blockIdx.x * blockDim.x + threadIdx.x) / 32);
   const std::int32_t warps = static_cast<std::int32_t>(gridDim.x * blockDim.x / 32);
@@ -37,13 +45,36 @@ __global__ void read_record(const std::int32_t* records, std::int32_t record_int
   }
 }
 
-__global__ void write_picks(std::int32_t* state, const std::int32_t* picks, std::int32_t* published, std::int32_t samples) {
+/// A warp a row; top log-probabilities only as far as there are any.
+__global__ void write_picks(std::int32_t* state, const sample_pick* picks, step_times* times, sample_pick* published, std::int32_t samples) {
   wait_for_predecessor();
-  std::int32_t* to = published + state[steps_at] % step_buffers::records * samples;
-  for (std::int32_t i = static_cast<std::int32_t>(threadIdx.x); i < state[counts_at + 2]; i += static_cast<std::int32_t>(blockDim.x))
-    to[i] = picks[i];
+  const std::int32_t record = state[steps_at] % step_buffers::records;
+  sample_pick* to = published + record * samples;
+  const auto lane = static_cast<std::int32_t>(threadIdx.x % 32);
+  const auto warps = static_cast<std::int32_t>(blockDim.x / 32);
+  for (auto row = static_cast<std::int32_t>(threadIdx.x / 32); row < state[counts_at + 2]; row += warps) {
+    const sample_pick& pick = picks[row];
+    if (lane == 0) to[row].id = pick.id;
+    if (lane == 1) to[row].logprob = pick.logprob;
+    if (lane == 2) to[row].tops = pick.tops;
+    if (lane < pick.tops) {
+      to[row].top_ids[lane] = pick.top_ids[lane];
+      to[row].top_logprobs[lane] = pick.top_logprobs[lane];
+    }
+  }
   __syncthreads();
-  if (threadIdx.x == 0) ++state[steps_at];
+  if (threadIdx.x != 0) return;
+  ++state[steps_at];
+  times[record] = {*reinterpret_cast<const std::uint64_t*>(state + began_at), device_time()};
+}
+
+constexpr std::int32_t most_seen = 64 * 1024;  // of a record; longer lists are sampled on the host
+constexpr std::int32_t most_biases = 8 * 1024;
+
+template <class T>
+std::span<const std::int32_t> as_ints(const std::vector<T>& values) {
+  static_assert(sizeof(T) % 4 == 0);
+  return {reinterpret_cast<const std::int32_t*>(values.data()), values.size() * sizeof(T) / 4};
 }
 
 }  // namespace
@@ -68,7 +99,10 @@ result<step_buffers> step_buffers::create(const step_limits& limits) {
   place(made.sample_rows_at_, limits.samples);
   place(made.sample_slots_at_, limits.samples);
   place(made.last_ids_at_, limits.slots);
-  place(made.picks_at_, limits.samples);
+  place(made.picks_at_, limits.samples * std::int64_t{sizeof(sample_pick) / 4});
+  place(made.parameters_at_, limits.samples * std::int64_t{sizeof(sample_parameters) / 4});
+  place(made.seen_at_, most_seen * std::int64_t{sizeof(seen_token) / 4});
+  place(made.biases_at_, most_biases * std::int64_t{sizeof(token_bias) / 4});
   place(made.block_tables_at_, std::int64_t{sequences} * made.table_stride_);
   if (at > (1 << 28)) return error{errc::out_of_memory, "block tables of so many sequences of such a length are not offered", {}};
   // The worst record: every array whole, every table changed.
@@ -82,7 +116,10 @@ result<step_buffers> step_buffers::create(const step_limits& limits) {
   auto ring = allocate_pinned(std::int64_t{made.record_ints_} * 4 * records);
   if (!ring) return ring.why();
   made.records_ = *std::move(ring);
-  auto published = allocate_pinned(std::int64_t{limits.samples} * 4 * records);
+  auto times = allocate_pinned(std::int64_t{sizeof(step_times)} * records);
+  if (!times) return times.why();
+  made.times_ = *std::move(times);
+  auto published = allocate_pinned(std::int64_t{limits.samples} * std::int64_t{sizeof(sample_pick)} * records);
   if (!published) return published.why();
   made.published_ = *std::move(published);
   made.shadow_.assign(static_cast<std::size_t>(sequences) * static_cast<std::size_t>(made.table_stride_), 0);
@@ -145,6 +182,7 @@ void step_buffers::write(const step_batch& batch, std::int32_t bucket) {
   add(past_at_, numbers_, bucket);
   add(sample_rows_at_, batch.sample_rows, bucket);
   add(sample_slots_at_, batch.sample_slots, bucket);
+  add_sampling(batch.sampling);
   record_[0] = pieces_;
   ++written_;
 }
@@ -177,19 +215,71 @@ void step_buffers::add_table(std::int32_t sequence, std::span<const std::int32_t
   add(block_tables_at_ + sequence * table_stride_ + static_cast<std::int32_t>(first), changed, 0);
 }
 
+bool step_buffers::lists_fit(std::span<const sampling_row> sampling) {
+  std::size_t seen = 0;
+  std::size_t biases = 0;
+  for (const sampling_row& row : sampling) {
+    seen += row.seen.size();
+    biases += row.bias.size();
+    if (row.top_logprobs > most_top_logprobs) return false;
+  }
+  return seen <= most_seen && biases <= most_biases;
+}
+
+void step_buffers::add_sampling(std::span<const sampling_row> rows) {
+  parameters_.clear();
+  seen_.clear();
+  biases_.clear();
+  for (const sampling_row& row : rows) {
+    sample_parameters p;
+    p.temperature = row.temperature;
+    p.top_p = row.top_p;
+    p.min_p = row.min_p;
+    p.repetition_penalty = row.repetition_penalty;
+    p.presence_penalty = row.presence_penalty;
+    p.frequency_penalty = row.frequency_penalty;
+    p.top_k = row.top_k;
+    p.top_logprobs = row.top_logprobs;
+    p.seed = row.seed;
+    p.counter = row.counter;
+    p.first_seen = static_cast<std::int32_t>(seen_.size());
+    p.seen = static_cast<std::int32_t>(row.seen.size());
+    p.first_bias = static_cast<std::int32_t>(biases_.size());
+    p.biases = static_cast<std::int32_t>(row.bias.size());
+    for (const token_count& one : row.seen) seen_.push_back({one.id, one.in_output});
+    for (const auto& [id, value] : row.bias) biases_.push_back({id, value});
+    parameters_.push_back(p);
+  }
+  add(parameters_at_, as_ints(parameters_), 0);
+  add(seen_at_, as_ints(seen_), 0);
+  add(biases_at_, as_ints(biases_), 0);
+}
+
+sample_call step_buffers::sampling(const step_tables& tables) const {
+  auto* state = state_.as<std::int32_t>();
+  sample_call call;
+  call.tables = &tables;
+  call.parameters = reinterpret_cast<const sample_parameters*>(state + parameters_at_);
+  call.seen = reinterpret_cast<const seen_token*>(state + seen_at_);
+  call.biases = reinterpret_cast<const token_bias*>(state + biases_at_);
+  call.picks = reinterpret_cast<sample_pick*>(state + picks_at_);
+  return call;
+}
+
 void step_buffers::read_on(cudaStream_t on, std::int32_t bucket) const {
   // A decode step's record is a few pieces of each array; a prompt's rows make more.
-  const std::int32_t likely = bucket > 0 ? 8 * (bucket / piece_ints + 1) + bucket : pieces_;
+  const std::int32_t likely = bucket > 0 ? 8 * (bucket / piece_ints + 1) + bucket + bucket * 18 / piece_ints : pieces_;
   const auto blocks = static_cast<unsigned>(std::clamp(likely / 32, 1, 32));
   launch(read_record, dim3(blocks), dim3(1024), 0, on, records_.as<std::int32_t>(), record_ints_, most_pieces_, state_.as<std::int32_t>());
 }
 
 void step_buffers::publish_on(cudaStream_t on) const {
-  launch(write_picks, dim3(1), dim3(256), 0, on, state_.as<std::int32_t>(), picks(), published_.as<std::int32_t>(), limits_.samples);
+  launch(write_picks, dim3(1), dim3(256), 0, on, state_.as<std::int32_t>(),
+         reinterpret_cast<const sample_pick*>(state_.as<std::int32_t>() + picks_at_), times_.as<step_times>(), published_.as<sample_pick>(), limits_.samples);
 }
 
-const std::int32_t* step_buffers::published(std::uint64_t number) const noexcept {
-  return published_.as<std::int32_t>() + static_cast<std::int64_t>(number % records) * limits_.samples;
+const sample_pick* step_buffers::published(std::uint64_t number) const noexcept {
+  return published_.as<const sample_pick>() + static_cast<std::int64_t>(number % records) * limits_.samples;
 }
 
 }  // namespace troupe::kernels::cuda

@@ -27,8 +27,7 @@ memory::tensor_view llama::forward(kernels::lane& lane, layer_range range, const
     lane.attention(qkv, shape_.heads, scale, i, kv, batch.sequences, attended);          // Q [T, H * D] -> [T, H * D]
     lane.linear_add(*layer.attention_output, attended, x);                               // [T, H * D] -> += [T, W]
     // Gated MLP: x += down(silu(gate) * up)
-    lane.norm_linear(x, layer.mlp_norm, shape_.rms_eps, *layer.gate_up, normed, gate_up);  // [T, W] -> [T, 2F]
-    lane.silu_linear_add(gate_up, *layer.down, gated, x);                                  // [T, 2F] -> += [T, W]
+    lane.gated_mlp(x, layer.mlp_norm, shape_.rms_eps, *layer.gate_up, *layer.down, {normed, gate_up, gated});  // += [T, W]
   }
   if (range.last != shape_.layers) return scratch.logits(0);
   return logits(lane, batch, scratch);  // [R, V]

@@ -11,7 +11,7 @@
 namespace troupe::test {
 
 /// Null: no device here, said on stdout. Anything else that is wrong fails the test.
-inline std::unique_ptr<kernels::lane> cuda_lane_or_skip() {
+inline std::unique_ptr<kernels::cuda::cuda_lane> cuda_lane_or_skip() {
   auto made = kernels::cuda::make_cuda_lane();
   if (made) return *std::move(made);
   INFO(made.why().text);

@@ -68,7 +68,7 @@ void compare(const test::tiny_model_options& options) {
   double worst = 0;
   for (const auto& step : some_steps(random)) worst = std::max(worst, distance(found.run(step), expected.run(step)));
   std::cout << info(options.weights).name << " weights, heads of " << options.head_dim << ": off by " << worst << std::endl;
-  CHECK(worst < 2e-2);  // bf16 activations and KV
+  CHECK(worst < 5e-2);  // bf16 activations and KV
   CHECK(worst > 0);
 }
 

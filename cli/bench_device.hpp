@@ -1,0 +1,28 @@
+// `troupe bench --device cuda`: steps of a model on a GPU, each beside the device's limits. Knows no actor.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <troupe/result.hpp>
+
+namespace troupe::cli {
+
+struct device_bench_options {
+  std::string model;             ///< path of a file; "": random weights of `shape`
+  std::string shape = "llama-8b";
+  std::string type = "bf16";     ///< of random weights: bf16, f16, fp8, q8_0, q4_0, q4_1
+  std::string head_type = "";    ///< of the output head; "": as `type`, but bf16 for fp8
+  std::vector<std::int32_t> prompt = {512};
+  std::vector<std::int32_t> generate = {128};
+  std::vector<std::int32_t> depth = {0};
+  std::vector<std::int32_t> batch = {1};
+  std::int32_t repeat = 5;
+  bool json = false;
+};
+
+/// Prints rows to stdout as they come.
+result<void> bench_device(const device_bench_options& options);
+
+}  // namespace troupe::cli

@@ -1,0 +1,140 @@
+// The op interface over one CUDA stream: ops queue kernels, steps are records in and picks out, repeated steps are
+// graphs. Knows no model; the kernels are elsewhere in this folder.
+#pragma once
+
+#include <array>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "kernels/cuda/attention.hpp"
+#include "kernels/cuda/attention_room.hpp"
+#include "kernels/cuda/cuda_lane.hpp"
+#include "kernels/cuda/device.hpp"
+#include "kernels/cuda/products.hpp"
+#include "kernels/cuda/step_buffers.hpp"
+#include "kernels/cuda/stored_rows.hpp"
+
+namespace troupe::kernels::cuda {
+
+/// A matrix to multiply with, a table to look up in, or both.
+class cuda_matrix final : public packed_matrix {
+public:
+  std::shared_ptr<device_matrix> product;
+  std::optional<stored_rows> table;
+};
+
+class cuda_kv final : public kv_arena {
+public:
+  device_buffer storage;
+  kv_layout layout() const noexcept { return {storage.as<std::byte>(), shape.layers, shape.kv_heads, shape.head_dim}; }
+};
+
+/// One owner's steps. A graph is good for one number of rows, padded, and for contexts up to `longest`.
+class cuda_steps final : public step_space {
+public:
+  struct graph_key {
+    std::int32_t rows = 0;
+    std::int32_t longest = 0;
+    bool sampled = false;
+    auto operator<=>(const graph_key&) const = default;
+  };
+  explicit cuda_steps(step_buffers made) : buffers(std::move(made)) {}
+
+  step_buffers buffers;
+  std::map<graph_key, graph_exec> graphs;
+  std::uint64_t epoch = 0;  ///< of the lane, when the graphs were captured
+  bool begun = false;
+};
+
+class stream_lane final : public cuda_lane {
+public:
+  static constexpr std::int32_t most_in_flight = 3;
+
+  stream_lane(stream on, std::array<event, most_in_flight> done, std::unique_ptr<products> multiplier)
+      : stream_(std::move(on)), done_(std::move(done)), products_(std::move(multiplier)) {}
+  ~stream_lane() override;
+
+  result<memory::buffer> allocate(std::int64_t bytes) override;
+  result<void> write(const memory::buffer& to, std::int64_t offset, std::span<const std::byte> from) override;
+  result<tensor_view> host_view(tensor_view of) override;
+  memory::dtype activation_type() const override { return memory::dtype::bf16; }
+  result<matrix> pack(std::span<const tensor_view> parts) override;
+  result<matrix> pack_table(const tensor_view& table, bool tied) override;
+  step_times last_times() const override { return last_times_; }
+  result<device_limits> measure_limits() override;
+  result<void> fill_random(kv_arena& kv, std::uint64_t seed) override;
+  result<matrix> random_matrix(const std::string& type, std::int64_t rows, std::int64_t cols, std::uint64_t seed) override;
+  std::int64_t kv_block_bytes(const kv_shape& shape) const override;
+  result<std::unique_ptr<kv_arena>> make_kv(const kv_shape& shape, std::int32_t blocks) override;
+
+  result<std::unique_ptr<step_space>> make_steps(const step_limits& limits) override;
+  result<step_ticket> begin_step(step_space* space, const step_batch& batch, const step_ops& ops) override;
+  void wait_step(step_ticket ticket) override;
+  result<void> end_step() override;
+  std::int32_t steps_in_flight() const override { return 2; }
+
+  void embed(const packed_matrix& table, std::span<const std::int32_t> ids, tensor_view out) override;
+  void rms_norm(tensor_view x, tensor_view weight, float eps, tensor_view out) override;
+  void linear(const packed_matrix& w, tensor_view x, tensor_view out) override;
+  void linear_add(const packed_matrix& w, tensor_view x, tensor_view out) override;
+  void norm_linear(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, tensor_view scratch,
+                   tensor_view out) override;
+  void rope_store(tensor_view qkv, std::int32_t heads, const rope_shape& rope, std::int32_t layer, kv_arena& kv,
+                  std::span<const sequence_rows> batch) override;
+  void attention(tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kv_arena& kv,
+                 std::span<const sequence_rows> batch, tensor_view out) override;
+  void silu_mul(tensor_view gate_up, tensor_view out) override;
+  void gated_mlp(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, const packed_matrix& down,
+                 const mlp_scratch& scratch) override;
+  void sample(tensor_view logits, std::span<const sampling_row> rows, std::span<sampled> picks) override;
+
+private:
+  struct pending_step {
+    const cuda_steps* space = nullptr;
+    std::uint64_t number = 0;
+    std::span<sampled> picks;
+    bool on_host = false;  ///< picks are set already
+  };
+
+  result<matrix> keep(std::unique_ptr<device_matrix> made);
+  void multiply(const product& what);
+  bool room_for(const rope_shape& rope, std::int32_t heads, const kv_arena& kv);
+  void note(result<void> outcome);
+
+  void start_ops(const cuda_steps& space, std::int32_t rows, std::int32_t sequences, std::int32_t samples, std::int32_t longest);
+  result<void> finish_ops();
+  result<void> run_eagerly(cuda_steps& space, const step_batch& batch, const step_ops& ops);
+  result<void> run_graph(cuda_steps& space, const step_batch& batch, const cuda_steps::graph_key& key, const step_ops& ops);
+  result<graph_exec> record(cuda_steps& space, const step_batch& batch, const cuda_steps::graph_key& key, const step_ops& ops);
+  result<void> sample_on_host(const cuda_steps& space, const step_batch& batch);
+  result<void> broken(result<void> outcome);
+
+  stream stream_;
+  std::array<event, most_in_flight> done_;
+  std::unique_ptr<products> products_;
+  pinned_buffer staging_;
+  std::vector<std::weak_ptr<device_matrix>> matrices_;  // whose products need workspace
+  std::int32_t reserved_rows_ = 0;
+  attention_room room_;
+  std::uint64_t epoch_ = 0;  // moves when memory that graphs know has moved
+  // The step whose ops are being called.
+  const cuda_steps* space_ = nullptr;
+  step_tables tables_;
+  bool planned_ = false;    // its plan is queued
+  bool capturing_ = false;
+  bool unprepared_ = false; // an op needed memory that cannot be made while capturing
+  std::optional<error> op_error_;
+  std::int32_t rope_heads_ = 0;
+  tensor_view sampled_logits_;
+  bool host_sampling_ = false;
+
+  std::deque<pending_step> pending_;
+  step_ticket begun_ = 0;
+  step_times last_times_;
+  std::optional<error> broken_;  // a CUDA error that no later call survives
+};
+
+}  // namespace troupe::kernels::cuda

@@ -1,0 +1,152 @@
+// Each op as the kernels that do it. Knows no step but the tables of the one in hand.
+#include <algorithm>
+
+#include "kernels/cuda/rows.hpp"
+#include "kernels/cuda/stream_lane.hpp"
+
+namespace troupe::kernels::cuda {
+namespace {
+
+using memory::dtype;
+
+template <class T>
+T* elements(const tensor_view& of) {
+  return static_cast<T*>(of.data);
+}
+std::int64_t stride_of(const tensor_view& of) { return of.stride_bytes / memory::info(of.type).block_bytes; }
+
+const device_matrix* weights_of(const packed_matrix& w) { return static_cast<const cuda_matrix&>(w).product.get(); }
+
+/// A table of its own, or the rows of a matrix of floats, which lie as they are.
+table_rows rows_of(const cuda_matrix& w) {
+  if (w.table) return {w.table->bytes.as<const unsigned char>(), w.table->type, w.rows, w.cols, w.table->stride};
+  const dtype type = w.product->type == weight_type::f16 ? dtype::f16 : dtype::bf16;
+  return {w.product->data.as<const unsigned char>(), type, w.rows, w.cols, w.product->k_padded * 2};
+}
+
+product product_of(const packed_matrix& w, const tensor_view& out) {
+  product p;
+  p.w = weights_of(w);
+  p.rows = static_cast<std::int32_t>(out.rows);
+  p.out = out.data;
+  p.out_stride = stride_of(out);
+  p.output = out.type == dtype::f32 ? product_output::f32 : product_output::bf16;
+  return p;
+}
+
+product given(product p, const tensor_view& x) {
+  p.x = elements<const bf16>(x);
+  p.x_stride = stride_of(x);
+  return p;
+}
+
+product normed(product p, const tensor_view& x, const tensor_view& weight, float eps) {
+  p.hidden = elements<const float>(x);
+  p.x_stride = stride_of(x);
+  p.gain = elements<const float>(weight);
+  p.eps = eps;
+  return p;
+}
+
+}  // namespace
+
+/// The first failure of a step's ops; begin_step answers with it.
+void stream_lane::note(result<void> outcome) {
+  if (!outcome && !op_error_) op_error_ = std::move(outcome).why();
+}
+
+void stream_lane::multiply(const product& what) { note(products_->linear(what, stream_.get())); }
+
+void stream_lane::embed(const packed_matrix& table, std::span<const std::int32_t>, tensor_view out) {
+  cuda::embed(rows_of(static_cast<const cuda_matrix&>(table)), tables_, elements<float>(out), stride_of(out), stream_.get());
+}
+
+void stream_lane::rms_norm(tensor_view x, tensor_view weight, float eps, tensor_view out) {
+  cuda::rms_norm(elements<float>(x), stride_of(x), elements<float>(weight), eps, x.rows, x.cols, elements<bf16>(out), stride_of(out),
+                 stream_.get());
+}
+
+void stream_lane::linear(const packed_matrix& w, tensor_view x, tensor_view out) { multiply(given(product_of(w, out), x)); }
+
+void stream_lane::linear_add(const packed_matrix& w, tensor_view x, tensor_view out) {
+  product p = given(product_of(w, out), x);
+  p.output = product_output::add_f32;
+  multiply(p);
+}
+
+void stream_lane::norm_linear(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, tensor_view, tensor_view out) {
+  multiply(normed(product_of(w, out), x, weight, eps));
+}
+
+void stream_lane::gated_mlp(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, const packed_matrix& down,
+                            const mlp_scratch& scratch) {
+  product gate = normed(product_of(w, scratch.gated), x, weight, eps);
+  gate.output = product_output::silu_bf16;
+  multiply(gate);
+  linear_add(down, scratch.gated, x);
+}
+
+void stream_lane::silu_mul(tensor_view gate_up, tensor_view out) {
+  cuda::silu_mul(elements<bf16>(gate_up), stride_of(gate_up), out.rows, out.cols, elements<bf16>(out), stride_of(out), stream_.get());
+}
+
+/// The room for this rope and arena, made where it is not there; not while capturing: then this step is not recorded.
+bool stream_lane::room_for(const rope_shape& rope, std::int32_t heads, const kv_arena& kv) {
+  const step_limits& limits = space_->buffers.limits();
+  room_shape wanted{rope.base, rope.dims, rope.interleaved, {rope.factors.begin(), rope.factors.end()}, heads, kv.shape.kv_heads,
+                    kv.shape.head_dim, limits.rows, limits.sequences, std::int64_t{kv.blocks} * kv_shape::block_tokens};
+  if (room_.serves(wanted)) return true;
+  unprepared_ = capturing_;
+  if (capturing_) return false;
+  if (auto r = check(cudaStreamSynchronize(stream_.get()), "waiting for steps"); !r) return note(std::move(r)), false;
+  auto made = attention_room::create(std::move(wanted), stream_.get());
+  if (!made) return note(made.why()), false;
+  room_ = *std::move(made);
+  ++epoch_;
+  return true;
+}
+
+void stream_lane::rope_store(tensor_view qkv, std::int32_t heads, const rope_shape& rope, std::int32_t layer, kv_arena& kv,
+                             std::span<const sequence_rows>) {
+  if (!planned_) {
+    if (!room_for(rope, heads, kv)) return;
+    room_.plan_on(tables_, stream_.get());
+    planned_ = true;
+  }
+  if (tables_.one_row_each && room_.fuses_rope()) return;  // attention does it
+  cuda::rope_store({&tables_, elements<bf16>(qkv), heads, layer, static_cast<const cuda_kv&>(kv).layout(), room_.turn()}, stream_.get());
+}
+
+void stream_lane::attention(tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kv_arena& kv,
+                            std::span<const sequence_rows> batch, tensor_view out) {
+  if (!planned_) return;
+  attention_call call;
+  call.tables = &tables_;
+  call.plan = room_.plan();
+  call.qkv = elements<const bf16>(qkv);
+  call.heads = heads;
+  call.scale = scale;
+  call.layer = layer;
+  call.kv = static_cast<const cuda_kv&>(kv).layout();
+  call.out = elements<bf16>(out);
+  call.workspace = room_.workspace();
+  if (tables_.one_row_each) {
+    if (room_.fuses_rope()) call.rope = room_.turn();
+    return attend_decode(call, stream_.get());
+  }
+  const auto single = [](const sequence_rows& one) { return one.rows == 1; };
+  if (!std::all_of(batch.begin(), batch.end(), single)) attend_prefill(call, stream_.get());
+  if (std::any_of(batch.begin(), batch.end(), single)) attend_decode(call, stream_.get());
+}
+
+void stream_lane::sample(tensor_view logits, std::span<const sampling_row>, std::span<sampled>) {
+  sampled_logits_ = logits;
+  if (host_sampling_) return;
+  sample_call call = space_->buffers.sampling(tables_);
+  call.logits = elements<const float>(logits);
+  call.stride = stride_of(logits);
+  call.vocab = static_cast<std::int32_t>(logits.cols);
+  cuda::sample(call, stream_.get());
+}
+
+}  // namespace troupe::kernels::cuda

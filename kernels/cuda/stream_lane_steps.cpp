@@ -1,0 +1,179 @@
+// Steps on the stream: eager, recorded, repeated; their end. Knows no op.
+#include <algorithm>
+#include <numeric>
+
+#include "kernels/cpu/sample_row.hpp"
+#include "kernels/cuda/stream_lane.hpp"
+
+namespace troupe::kernels::cuda {
+namespace {
+
+/// 1, 2, 4, 8, then by eights to 64, by 32 to 256, by 128.
+std::int32_t bucket_of(std::int32_t rows) {
+  if (rows <= 8) return rows <= 1 ? 1 : rows <= 2 ? 2 : rows <= 4 ? 4 : 8;
+  const std::int32_t step = rows <= 64 ? 8 : rows <= 256 ? 32 : 128;
+  return (rows + step - 1) / step * step;
+}
+
+std::int32_t longest_of(const step_batch& batch) {
+  std::int32_t longest = 0;
+  for (const sequence_rows& one : batch.sequences) longest = std::max(longest, one.past + one.rows);
+  return longest;
+}
+
+std::int32_t longest_bucket(std::int32_t tokens) {
+  std::int32_t bucket = 512;
+  while (bucket < tokens) bucket *= 2;
+  return bucket;
+}
+
+}  // namespace
+
+stream_lane::~stream_lane() { static_cast<void>(cudaStreamSynchronize(stream_.get())); }
+
+result<std::unique_ptr<step_space>> stream_lane::make_steps(const step_limits& limits) {
+  step_limits rounded = limits;  // a graph's padding needs room too
+  rounded.sequences = bucket_of(limits.sequences);
+  rounded.rows = std::max(limits.rows, rounded.sequences);
+  rounded.samples = std::max(limits.samples, rounded.sequences);
+  if (rounded.rows > reserved_rows_) {
+    if (auto r = check(cudaStreamSynchronize(stream_.get()), "waiting for steps"); !r) return r.why();
+    for (const auto& one : matrices_)
+      if (const auto w = one.lock())
+        if (auto r = products_->reserve(rounded.rows, *w); !r) return r.why();
+    reserved_rows_ = rounded.rows;
+    ++epoch_;
+  }
+  auto buffers = step_buffers::create(rounded);
+  if (!buffers) return buffers.why();
+  return std::unique_ptr<step_space>(std::make_unique<cuda_steps>(*std::move(buffers)));
+}
+
+/// After an illegal access the whole context is lost: what failed once is the answer from then on.
+result<void> stream_lane::broken(result<void> outcome) {
+  if (!outcome && outcome.why().code == errc::internal && !broken_) broken_ = outcome.why();
+  return outcome;
+}
+
+result<step_ticket> stream_lane::begin_step(step_space* space, const step_batch& batch, const step_ops& ops) {
+  if (broken_) return *broken_;
+  if (pending_.size() >= most_in_flight) return error{errc::internal, "too many steps in flight on the device", {}};
+  auto& steps = static_cast<cuda_steps&>(*space);
+  host_sampling_ = !step_buffers::lists_fit(batch.sampling);
+  const bool repeats = steps.begun && !host_sampling_ && batch.ids.size() == batch.sequences.size() &&
+                       batch.ids.size() == batch.sample_rows.size();
+  const cuda_steps::graph_key key{repeats ? bucket_of(static_cast<std::int32_t>(batch.ids.size())) : 0,
+                                  longest_bucket(longest_of(batch)), !batch.sampling.empty()};
+  steps.buffers.write(batch, key.rows);
+  steps.begun = true;
+  if (auto r = broken(repeats ? run_graph(steps, batch, key, ops) : run_eagerly(steps, batch, ops)); !r) return r.why();
+  if (host_sampling_)
+    if (auto r = broken(sample_on_host(steps, batch)); !r) return r.why();
+  const step_ticket ticket = begun_++;
+  if (auto r = broken(check(cudaEventRecord(done_[ticket % most_in_flight].get(), stream_.get()), "ending a step")); !r) return r.why();
+  pending_.push_back({&steps, steps.buffers.number(), batch.sampling.empty() ? std::span<sampled>{} : batch.picks, host_sampling_});
+  return ticket;
+}
+
+void stream_lane::start_ops(const cuda_steps& space, std::int32_t rows, std::int32_t sequences, std::int32_t samples,
+                            std::int32_t longest) {
+  space_ = &space;
+  tables_ = space.buffers.tables(rows, sequences, samples, longest);
+  planned_ = false;
+  unprepared_ = false;
+  op_error_.reset();
+}
+
+result<void> stream_lane::finish_ops() {
+  if (op_error_) return *op_error_;
+  return check(cudaGetLastError(), "queueing a step");
+}
+
+result<void> stream_lane::run_eagerly(cuda_steps& space, const step_batch& batch, const step_ops& ops) {
+  start_ops(space, static_cast<std::int32_t>(batch.ids.size()), static_cast<std::int32_t>(batch.sequences.size()),
+            static_cast<std::int32_t>(batch.sample_rows.size()), longest_of(batch));
+  space.buffers.read_on(stream_.get(), 0);
+  ops(batch);
+  space.buffers.publish_on(stream_.get());
+  return finish_ops();
+}
+
+result<void> stream_lane::run_graph(cuda_steps& space, const step_batch& batch, const cuda_steps::graph_key& key, const step_ops& ops) {
+  if (space.epoch != epoch_) {
+    if (auto r = check(cudaStreamSynchronize(stream_.get()), "waiting for steps"); !r) return r;
+    space.graphs.clear();
+    space.epoch = epoch_;
+  }
+  auto at = space.graphs.find(key);
+  if (at == space.graphs.end()) {
+    auto made = record(space, batch, key, ops);
+    if (!made) return made.why();
+    if (unprepared_) return run_eagerly(space, batch, ops);  // which prepares
+    at = space.graphs.emplace(key, *std::move(made)).first;
+  }
+  return check(cudaGraphLaunch(at->second.get(), stream_.get()), "launching a step");
+}
+
+result<graph_exec> stream_lane::record(cuda_steps& space, const step_batch& batch, const cuda_steps::graph_key& key, const step_ops& ops) {
+  const auto rows = static_cast<std::size_t>(key.rows);
+  const std::vector<std::int32_t> zeros(rows, 0);
+  std::vector<std::int32_t> each(rows);
+  std::iota(each.begin(), each.end(), 0);
+  std::vector<sequence_rows> sequences;
+  for (const std::int32_t row : each) sequences.push_back({row, 1, 0, {}});
+  const std::vector<sampling_row> sampling(batch.sampling.empty() ? 0 : rows);
+  std::vector<sampled> picks(sampling.size());
+  start_ops(space, key.rows, key.rows, key.rows, key.longest);
+  if (auto r = check(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal), "recording a step"); !r) return r.why();
+  capturing_ = true;
+  space.buffers.read_on(stream_.get(), key.rows);
+  ops({zeros, sequences, each, sampling, zeros, picks});
+  space.buffers.publish_on(stream_.get());
+  capturing_ = false;
+  cudaGraph_t recorded{};
+  const auto ended = cudaStreamEndCapture(stream_.get(), &recorded);
+  const graph kept(recorded);
+  if (auto r = check(ended, "recording a step"); !r) return r.why();
+  if (unprepared_) return graph_exec();
+  if (auto r = finish_ops(); !r) return r.why();
+  cudaGraphExec_t exec{};
+  if (auto r = check(cudaGraphInstantiate(&exec, kept.get(), 0), "preparing a step"); !r) return r.why();
+  return graph_exec(exec);
+}
+
+/// Where the step's lists are too long for the device: waits, chooses here, and puts the choices where they belong.
+result<void> stream_lane::sample_on_host(const cuda_steps& space, const step_batch& batch) {
+  auto seen = host_view(sampled_logits_);
+  if (!seen) return seen.why();
+  sample_scratch scratch;
+  for (std::size_t i = 0; i < batch.sampling.size(); ++i) {
+    float* row = seen->f32(static_cast<std::int64_t>(i));
+    batch.picks[i] = sample_row({row, static_cast<std::size_t>(seen->cols)}, batch.sampling[i], scratch);
+    std::int32_t* last = tables_.last_ids + batch.sample_slots[i];
+    if (auto r = check(cudaMemcpyAsync(last, &batch.picks[i].id, 4, cudaMemcpyHostToDevice, stream_.get()), "storing a choice"); !r) return r;
+  }
+  static_cast<void>(space);
+  return check(cudaStreamSynchronize(stream_.get()), "storing choices");
+}
+
+void stream_lane::wait_step(step_ticket ticket) {
+  static_cast<void>(cudaEventSynchronize(done_[ticket % most_in_flight].get()));  // end_step reports it
+}
+
+result<void> stream_lane::end_step() {
+  if (pending_.empty()) return error{errc::internal, "no step is in flight", {}};
+  const pending_step step = pending_.front();
+  const step_ticket ticket = begun_ - pending_.size();
+  pending_.pop_front();
+  if (auto r = broken(check(cudaEventSynchronize(done_[ticket % most_in_flight].get()), "computing a step")); !r) return r;
+  last_times_ = step.space->buffers.times(step.number);
+  if (step.on_host) return {};
+  const sample_pick* from = step.space->buffers.published(step.number);
+  for (std::size_t i = 0; i < step.picks.size(); ++i) {
+    step.picks[i] = {from[i].id, from[i].logprob, {}};
+    for (std::int32_t j = 0; j < from[i].tops; ++j) step.picks[i].top.emplace_back(from[i].top_ids[j], from[i].top_logprobs[j]);
+  }
+  return {};
+}
+
+}  // namespace troupe::kernels::cuda

@@ -40,7 +40,11 @@ result<kernels::matrix> weight_reader::matrix(std::initializer_list<weight_name>
     views.push_back(*view);
   }
   auto packed = lane_.pack(views);
-  if (!packed) return about(parts.begin()->name, packed.why());
+  if (!packed) {
+    std::string names;
+    for (const weight_name& part : parts) names += (names.empty() ? "" : "\" or \"") + part.name;
+    return about(names, packed.why());
+  }
   for (const weight_name& part : parts) done(part.name);
   return packed;
 }

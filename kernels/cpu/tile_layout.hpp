@@ -5,13 +5,14 @@
 // K type or of IQ4_XS:
 //   d of the 16 rows in f16 (MXFP4: the exponent's byte); then m or dmin in f16 where there is one
 //   and for each block of 32 columns
-//     its weights as unsigned numbers u, low bits and then high bits, in vectors of 64 bytes: byte r*4 + j belongs to row r
+//     its weights as unsigned numbers u, low bits and then high bits, in vectors of 64 bytes: byte r*4 + j is of row r
 //       8 low bits: 8 vectors; vector v holds column 4v+j
 //       4 low bits: 4 vectors; vector v holds columns 4v+j (low nibble) and 16+4v+j (high nibble)
 //       2 bits:     2 vectors, one for each 16 columns; bits 2v and 2v+1 belong to column 4v+j of the 16
 //       1 bit:      1 vector; bit v belongs to column 4v+j
 //     its scales, one byte a row: one or two for the block, then one for the offset (Q2_K: both nibbles of one byte)
-// value = d * scale * (u - offset), or d * scale * u + m * scale' where there is an m; u by the codebook where there is one.
+// value = d * scale * (u - offset), or d * scale * u + m * scale' where there is an m; u by the codebook where there is
+// one.
 #pragma once
 
 #include <array>

@@ -1,5 +1,5 @@
-// libFuzzer target: any bytes as weights of any type are refused or mean what the oracle says, and give the same products
-// on every instruction set.
+// libFuzzer target: any bytes as weights of any type are refused or mean what the oracle says, and give the same
+// products on every instruction set.
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -41,7 +41,8 @@ tensor_view floats(std::vector<float>& values, std::int64_t rows) {
   return {values.data(), dtype::f32, rows, cols, cols * 4};
 }
 
-/// Whether the lane took the weights; then `out` is their product with `x`, and their rows are the oracle's if `finite`.
+/// Whether the lane took the weights; then `out` is their product with `x`, and their rows are the oracle's if
+/// `finite`.
 bool multiply(kernels::lane& on, tensor_view weights, std::vector<float>& x, std::int64_t tokens, bool finite,
               std::vector<float>& out) {
   const auto packed = on.pack(std::vector{weights});

@@ -1,10 +1,11 @@
 // For dequantise_differential.py: what weights of a type mean to the lane, and to the tests' own oracle.
 //   dequantise_rows             prints the types, one a line
-//   dequantise_rows TYPE COLS   reads rows as a file holds them from stdin; writes each row three times in f32: as the lane
+//   dequantise_rows TYPE COLS   reads rows as a file holds them from stdin; writes each row three times in f32: as the
+//   lane
 //                               looks it up in its tiles, as it does without repacking, and as the oracle has it
 #include <cstdio>
-#include <iterator>
 #include <iostream>
+#include <iterator>
 #include <numeric>
 #include <string>
 

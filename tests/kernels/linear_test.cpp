@@ -257,11 +257,17 @@ TEST_CASE("a NaN in one row of activations stays in that row") {
 
 TEST_CASE("weights that cannot be computed with are refused") {
   random_source random(7);
-  stored w(dtype::q8_0, 20, 64, random);
   const auto lane = lane_of(best_isa());
-  w.bytes[34 * 5] = 0x00;
-  w.bytes[34 * 5 + 1] = 0x7c;  // an infinite scale
-  CHECK(lane->pack(std::vector{w.view()}).why().code == errc::corrupt_file);
+  for (const dtype type : all_types)
+    for (int scale = 0; scale < 2 && memory::info(type).block > 1; ++scale)
+      for (const bool nan : {true, false}) {
+        INFO(memory::info(type).name << " scale " << scale << " nan " << nan);
+        stored w(type, 20, 3 * memory::info(type).block, random);
+        CHECK(lane->pack(std::vector{w.view()}).ok());
+        char* block = w.bytes.data() + (random.below(60)) * memory::info(type).block_bytes;
+        if (!test::spoil_scale(type, block, scale, nan)) continue;
+        CHECK(lane->pack(std::vector{w.view()}).why().code == errc::corrupt_file);
+      }
   for (const dtype type : all_types) {
     const std::int64_t block = memory::info(type).block;
     stored whole(type, 2, 2 * block, random);

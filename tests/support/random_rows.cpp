@@ -85,4 +85,17 @@ std::string random_rows(dtype type, std::int64_t rows, std::int64_t cols, float 
   return bytes;
 }
 
+bool spoil_scale(dtype type, char* block, int which, bool nan) {
+  const scale_places places = places_of(type);
+  const int at = which == 0 ? places.d : which == 1 ? places.m : -1;
+  if (at < 0) return false;
+  if (type == dtype::mxfp4) {
+    block[at] = '\xff';  // its only number that is none
+  } else {
+    block[at] = nan ? '\x01' : '\x00';
+    block[at + 1] = '\xfc';
+  }
+  return true;
+}
+
 }  // namespace troupe::test

@@ -29,4 +29,7 @@ private:
 /// Every bit pattern of the quants and small scales; values of about `deviation` around zero.
 std::string random_rows(memory::dtype type, std::int64_t rows, std::int64_t cols, float deviation, std::uint64_t seed);
 
+/// Makes a scale of a quantised block NaN or infinite: the `which`-th of those it has. False: it has fewer.
+bool spoil_scale(memory::dtype type, char* block, int which, bool nan);
+
 }  // namespace troupe::test

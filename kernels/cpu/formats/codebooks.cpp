@@ -1,5 +1,6 @@
 // IQ4_NL, IQ4_XS, MXFP4: nibbles that stand for the numbers of a fixed table. Block layouts of the file: ggml's
-// quantisations, as PyPI's `gguf` reads them; MXFP4's scale and numbers: OCP Microscaling Formats v1.0. Knows no other family.
+// quantisations, as PyPI's `gguf` reads them; MXFP4's scale and numbers: OCP Microscaling Formats v1.0. Knows no other
+// family.
 #include "kernels/cpu/formats/quantised_format.hpp"
 
 namespace troupe::kernels {

@@ -1,5 +1,5 @@
-// F32, F16: 16 numbers for each column; BF16: 16 pairs for each two columns, as the bf16 dot product takes them. What is
-// no number stays what it is. Knows no other family.
+// F32, F16: 16 numbers for each column; BF16: 16 pairs for each two columns, as the bf16 dot product takes them. What
+// is no number stays what it is. Knows no other family.
 #include <bit>
 #include <cstring>
 
@@ -47,7 +47,8 @@ bool pack_floats(const tensor_view& source, std::int64_t first, std::int64_t row
     const std::byte* from = source.row_bytes(first + r);
     for (std::int64_t c = column; c < source.cols; ++c)
       std::memcpy(out + place_of<Together>(c, r) * size, from + c * size, size);
-    for (std::int64_t c = source.cols; c % Together != 0; ++c) std::memset(out + place_of<Together>(c, r) * size, 0, size);
+    for (std::int64_t c = source.cols; c % Together != 0; ++c)
+      std::memset(out + place_of<Together>(c, r) * size, 0, size);
   }
   return true;
 }

@@ -10,7 +10,8 @@ using memory::dtype;
 constexpr std::uint32_t low_nibbles = 0x0f0f0f0f;
 constexpr std::uint32_t low_pairs = 0x03030303;
 
-/// 32 bytes hold two blocks of 32 columns, in their low and their high nibbles; a tile wants columns i and 16 + i together.
+/// 32 bytes hold two blocks of 32 columns, in their low and their high nibbles; a tile wants columns i and 16 + i
+/// together.
 template <dtype Type>
 void write_two_blocks(const block_rows& from, std::int64_t offset, std::int64_t in_low, std::int64_t in_high,
                       tile_writer<Type> to) noexcept {
@@ -27,10 +28,10 @@ void write_bits(const block_rows& from, std::int64_t offset, std::int64_t vector
   const auto words = load_words<8>(from, offset);
   for (int b = 0; b < 8; ++b)
     to.quants(b, vector, row_words::each([&](int r) {
-      std::uint32_t plane = 0;
-      for (int v = 0; v < 8; ++v) plane |= (words[v].of[r] >> b & 0x01010101) << v;
-      return plane;
-    }));
+                std::uint32_t plane = 0;
+                for (int v = 0; v < 8; ++v) plane |= (words[v].of[r] >> b & 0x01010101) << v;
+                return plane;
+              }));
 }
 
 /// 32 bytes hold four blocks of two-bit numbers, one in each of their pairs of bits.
@@ -41,10 +42,10 @@ void write_pairs(const block_rows& from, std::int64_t offset, std::int64_t block
   for (int b = 0; b < 4; ++b)
     for (int half = 0; half < 2; ++half)
       to.quants(block + b, vector + half, row_words::each([&](int r) {
-        std::uint32_t plane = 0;
-        for (int v = 0; v < 4; ++v) plane |= (words[4 * half + v].of[r] >> 2 * b & low_pairs) << 2 * v;
-        return plane;
-      }));
+                  std::uint32_t plane = 0;
+                  for (int v = 0; v < 4; ++v) plane |= (words[4 * half + v].of[r] >> 2 * b & low_pairs) << 2 * v;
+                  return plane;
+                }));
 }
 
 /// The bytes of four words are the scales `at` of blocks `first`, `first` + 1, ... (`halves` of them a block).
@@ -75,7 +76,8 @@ void write_half_scales(const block_rows& from, std::int64_t offset, tile_writer<
 void write_q3_k_scales(const block_rows& from, std::int64_t offset, tile_writer<dtype::q3_k> to) noexcept {
   const auto words = load_words<3>(from, offset);
   for (int i = 0; i < 4; ++i)
-    write_scales(less_32((words[i % 2] >> i / 2 * 4 & low_nibbles) | (words[2] >> 2 * i & low_pairs) << 4), 4 * i, 2, 0, to);
+    write_scales(less_32((words[i % 2] >> i / 2 * 4 & low_nibbles) | (words[2] >> 2 * i & low_pairs) << 4), 4 * i, 2, 0,
+                 to);
 }
 
 bool write_q2_k(const block_rows& from, tile_writer<dtype::q2_k> to) noexcept {

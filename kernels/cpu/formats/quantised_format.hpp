@@ -1,5 +1,5 @@
-// Quantised rows into a tile, a group of columns at a time, and back: a family says what a group's numbers are, this where
-// they go (tile_layout.hpp). Knows no file layout.
+// Quantised rows into a tile, a group of columns at a time, and back: a family says what a group's numbers are, this
+// where they go (tile_layout.hpp). Knows no file layout.
 #pragma once
 
 #include <cstring>

@@ -161,6 +161,14 @@ TEST_CASE("weights that are missing, of another shape or left over are refused b
   type.add_tensor("blk.0.attn_norm.weight", {64}, 0, std::string(256, '\0'));
   type.add_tensor("blk.0.attn_q.weight", {64, 64}, 9, std::string(64 * 72, '\0'));
   room.check_refused(type, errc::unsupported, {"blk.0.attn_q.weight", "Q8_1"});
+  gguf_writer scale = shape_without("");
+  scale.add_tensor("blk.0.attn_norm.weight", {64}, 0, std::string(256, '\0'));
+  std::string weights = test::random_rows(memory::dtype::q5_1, 64, 64, 1.0f, 1);
+  REQUIRE(test::spoil_scale(memory::dtype::q5_1, weights.data() + 50 * 24, 1, true));
+  scale.add_tensor("blk.0.attn_q.weight", {64, 64}, 7, std::string(64 * 48, '\0'));
+  scale.add_tensor("blk.0.attn_k.weight", {64, 64}, 7, weights);
+  scale.add_tensor("blk.0.attn_v.weight", {64, 64}, 7, std::string(64 * 48, '\0'));
+  room.check_refused(scale, errc::corrupt_file, {"blk.0.attn_k.weight", "scale"});
 }
 
 TEST_CASE("a vocabulary larger than the embedding is refused (row 78)") {

@@ -147,6 +147,14 @@ cache_sizes read_caches(const fs::path& root) {
   return sizes;
 }
 
+/// "always [madvise] never": the word in brackets.
+huge_pages read_huge_pages(const fs::path& root) {
+  const std::string text = read_text(root / "sys/kernel/mm/transparent_hugepage/enabled");
+  if (text.find("[always]") != text.npos) return huge_pages::always;
+  if (text.find("[madvise]") != text.npos) return huge_pages::on_request;
+  return text.find("[never]") != text.npos ? huge_pages::never : huge_pages::unknown;
+}
+
 int count_affinity() {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -191,6 +199,7 @@ machine read_machine(const fs::path& root) {
   m.cpu = read_cpu_limits(root);
   m.memory = read_memory_limits(root);
   m.cache = read_caches(root);
+  m.pages = read_huge_pages(root);
   return m;
 }
 

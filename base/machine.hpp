@@ -28,12 +28,16 @@ struct cache_sizes {
   std::uint64_t l3 = 0;       ///< bytes, shared
 };
 
+/// What the kernel does about transparent huge pages. Weights ask for them (madvise).
+enum class huge_pages { unknown, always, on_request, never };
+
 struct machine {
   std::string cpu_name;                   ///< the vendor's own words, or ""
   std::vector<std::string> cpu_features;  ///< "avx2", "avx512f", "avx512_vnni", ...: those that kernels may care about
   cpu_limits cpu;
   memory_limits memory;
   cache_sizes cache;
+  huge_pages pages = huge_pages::unknown;
 };
 
 /// Reads /proc, /sys and the affinity mask. `root` is where /proc and /sys are looked for; a test gives its own.

@@ -6,9 +6,11 @@
 #include <vector>
 
 #include "base/machine.hpp"
+#include "base/topology.hpp"
 #include "cli/options.hpp"
 #include "cli/report.hpp"
 #include "kernels/cpu/isa.hpp"
+#include "kernels/cpu/lane_choice.hpp"
 #include "kernels/cpu/machine_limits.hpp"
 #include "models/catalogue/model_cache.hpp"
 
@@ -32,15 +34,36 @@ std::string joined(const std::vector<std::string>& words) {
   return all.empty() ? "none" : all;
 }
 
+void show_cores(const base::machine& m) {
+  const base::topology cores = base::read_topology();
+  const auto slow = std::count_if(cores.cores.begin(), cores.cores.end(),
+                                  [&](const base::core& one) { return one.speed < cores.cores.front().speed; });
+  std::string text_of = text("%zu physical", cores.cores.size());
+  if (slow > 0) text_of += text(" (%zd of them efficiency cores)", slow);
+  text_of += text(", %d of %d processors allowed", m.cpu.allowed, m.cpu.online);
+  text_of += m.cpu.quota > 0 ? text(", cgroup grants %.1f", m.cpu.quota) : ", no cgroup quota";
+  line("cores", text_of);
+  line("NUMA nodes", std::to_string(cores.nodes()));
+  line("threads", text("%d compute by default", kernels::default_threads()));
+}
+
+const char* words_for(base::huge_pages pages) {
+  switch (pages) {
+    case base::huge_pages::always: return "always";
+    case base::huge_pages::on_request: return "on request, as weights do";
+    case base::huge_pages::never: return "never";
+    case base::huge_pages::unknown: break;
+  }
+  return "unknown";
+}
+
 void show_processor(const base::machine& m, std::vector<std::string>& advice) {
   line("processor", m.cpu_name.empty() ? "unknown" : m.cpu_name);
   line("features", joined(m.cpu_features));
   std::vector<std::string> paths;
   for (const auto isa : kernels::available_isas()) paths.emplace_back(to_string(isa));
   line("kernels", joined(paths) + " (the last is used)");
-  std::string cores = text("%d of %d usable", m.cpu.usable, m.cpu.online);
-  if (m.cpu.quota > 0) cores += text(", cgroup grants %.1f", m.cpu.quota);
-  line("cores", cores);
+  show_cores(m);
   if (kernels::best_isa() == kernels::isa::scalar)
     advice.emplace_back("This processor has no AVX2: the plain scalar kernels are slow. Any x86-64 machine since 2013 does better.");
   if (m.cpu.usable < m.cpu.allowed)
@@ -53,12 +76,16 @@ void show_memory(const base::machine& m, std::vector<std::string>& advice) {
   line("memory", memory);
   line("caches", text("L1 %.0f KiB and L2 %.1f MiB a core, L3 %.0f MiB", static_cast<double>(m.cache.l1_data) / 1024,
                       static_cast<double>(m.cache.l2) / (1 << 20), static_cast<double>(m.cache.l3) / (1 << 20)));
+  line("huge pages", words_for(m.pages));
+  if (m.pages == base::huge_pages::never)
+    advice.emplace_back("Huge pages are off: models load and run slower. "
+                        "As root: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled");
   if (m.memory.available < 1ull << 30) advice.emplace_back("Under 1 GiB of memory is free: only the smallest models will load.");
 }
 
-void show_limits(const base::machine& m) {
+void show_limits() {
   std::vector<int> teams{1};
-  if (m.cpu.usable > 1) teams.push_back(m.cpu.usable);
+  if (const int all = kernels::default_threads(); all > 1) teams.push_back(all);
   for (const int threads : teams) {
     kernels::thread_team team(threads);
     const auto limits = kernels::measure_limits(team, kernels::best_isa());
@@ -97,7 +124,7 @@ int doctor() {
   show_accelerator();
   std::fflush(stdout);
   std::printf("Its limits, measured\n");
-  show_limits(machine);
+  show_limits();
   std::printf("Models\n");
   show_models(advice);
   std::printf("What to do\n");

@@ -107,7 +107,7 @@ void attention_planner::run_pieces(const attention_call& call, const kernel_set&
   team.run([&](int thread, int threads) {
     float* queries = queries_.data() + thread * vectors * dim;
     std::int32_t* positions = positions_.data() + thread * vectors;
-    const share mine = share_of(pieces_, thread, threads);
+    const share mine = team.share_of(pieces_, thread, threads);
     for (const item& work : items_)
       for (std::int32_t piece = 0; piece < work.pieces(); ++piece)
         if (work.first_piece + piece >= mine.first && work.first_piece + piece < mine.last)

@@ -63,7 +63,7 @@ public:
   explicit team_lane(const cpu_lane_options& options)
       : options_(options),
         kernels_(kernels_for(options.which)),
-        team_(options.threads, when_late::narrow),
+        team_(plan_team(base::read_topology(), options.threads), when_late::narrow),
         sampling_(static_cast<std::size_t>(team_.size()), {&kernels_, {}, {}, {}}) {}
 
   const thread_team& team() const noexcept override { return team_; }
@@ -94,7 +94,7 @@ private:
   void over_rows(std::int64_t rows, std::int64_t elements, Work&& work) {
     if (team_.size() == 1 || elements < lone_elements) return work(std::int64_t{0}, rows);
     team_.run([&](int thread, int threads) {
-      const share mine = share_of(rows, thread, threads);
+      const share mine = team_.share_of(rows, thread, threads);
       if (mine.first < mine.last) work(mine.first, mine.last);
     });
   }
@@ -168,7 +168,7 @@ bool team_lane::fill_tiles(cpu_matrix& w) {
   }
   std::atomic<bool> finite{true};
   team_.run([&](int thread, int threads) {
-    const share mine = share_of(w.tiles, thread, threads);
+    const share mine = team_.share_of(w.tiles, thread, threads);
     for (const packed_part& part : w.parts) {
       const tile_range tiles = within(part, mine);
       const std::int64_t bytes = tile_bytes(part.source.type, w.cols);
@@ -285,7 +285,7 @@ void team_lane::multiply_part(const packed_part& part, product_args args, tile_r
 }
 
 void team_lane::multiply(const product_call& call, const prepared_rows& rows, int thread, int threads) {
-  const share mine = share_of(call.w->tiles, thread, threads);
+  const share mine = team_.share_of(call.w->tiles, thread, threads);
   for (const packed_part& part : call.w->parts) {
     const tile_range tiles = within(part, mine);
     if (tiles.first >= tiles.last) continue;
@@ -322,7 +322,7 @@ void team_lane::product(const product_call& call) {
   }
   team_.run([&](int thread, int threads) {
     const prepared_rows rows = rows_for(call, each ? thread : 0, thread);
-    const share mine = each ? share{0, tokens} : share_of(tokens, thread, threads);
+    const share mine = each ? share{0, tokens} : team_.share_of(tokens, thread, threads);
     prepare(call, rows, mine.first, mine.last);
     if (!each) team_.barrier();
     multiply(call, rows, thread, threads);
@@ -367,7 +367,7 @@ void team_lane::sample(tensor_view logits, std::span<const sampling_row> rows, s
   const auto count = static_cast<std::int64_t>(rows.size());
   const auto width = static_cast<std::size_t>(logits.cols);
   const auto sample_share = [&](int thread, int threads) {
-    const share mine = share_of(count, thread, threads);
+    const share mine = team_.share_of(count, thread, threads);
     for (std::int64_t r = mine.first; r < mine.last; ++r) {
       const auto i = static_cast<std::size_t>(r);
       picks[i] = sample_row({logits.f32(r), width}, rows[i], sampling_[static_cast<std::size_t>(thread)]);

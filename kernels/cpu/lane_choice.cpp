@@ -2,10 +2,11 @@
 #include "kernels/cpu/lane_choice.hpp"
 
 #include "base/machine.hpp"
+#include "base/topology.hpp"
 
 namespace troupe::kernels {
 
-int default_threads() { return base::read_cpu_limits().usable; }
+int default_threads() { return threads_for(base::read_topology(), base::read_cpu_limits().quota); }
 
 result<cpu_lane_options> choose_lane(const lane_wish& wish) {
   cpu_lane_options options;

@@ -19,7 +19,7 @@ struct lane_wish {
 /// invalid_argument (isa): there is no instruction set of that name. Whether the machine has it, make_cpu_lane asks.
 result<cpu_lane_options> choose_lane(const lane_wish& wish);
 
-/// As many threads as a team should have on this machine.
+/// As many threads as a team should have on this machine: threads_for in team_plan.hpp says by which rule.
 int default_threads();
 
 }  // namespace troupe::kernels

@@ -40,7 +40,7 @@ double read_rate(thread_team& team, const memory::buffer& buffer) {
   for (int pass = 0; pass < passes; ++pass) {
     const auto start = clock::now();
     team.run([&](int thread, int threads) {
-      const share mine = share_of(count, thread, threads);
+      const share mine = team.share_of(count, thread, threads);
       sink.fetch_xor(read_all(words, mine.first, mine.last), std::memory_order_relaxed);
     });
     best = std::max(best, static_cast<double>(buffer.bytes()) / seconds_since(start));
@@ -202,7 +202,7 @@ result<machine_limits> measure_limits(thread_team& team, isa which) {
   if (!buffer) return buffer.why();
   auto* bytes = static_cast<std::uint8_t*>(buffer->data());
   team.run([&](int thread, int threads) {  // first touch; without it every page is the one page of zeros
-    const share mine = share_of(buffer_bytes, thread, threads);
+    const share mine = team.share_of(buffer_bytes, thread, threads);
     std::fill(bytes + mine.first, bytes + mine.last, static_cast<std::uint8_t>(thread + 1));
   });
   return machine_limits{read_rate(team, *buffer), arithmetic_rate(team, which, run_round),

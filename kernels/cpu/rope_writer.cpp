@@ -60,7 +60,7 @@ void rope_writer::run(const rope_store_call& call, std::span<const sequence_rows
   angles_.prepare(call.rope, batch);
   plan(batch);
   const auto write_share = [&](int thread, int threads) {
-    const share mine = share_of(static_cast<std::int64_t>(items_.size()), thread, threads);
+    const share mine = team.share_of(static_cast<std::int64_t>(items_.size()), thread, threads);
     for (std::int64_t i = mine.first; i < mine.last; ++i) write(call, items_[static_cast<std::size_t>(i)], kernels);
   };
   if (team.size() == 1 || items_.size() == 1 || call.qkv.rows * call.qkv.cols < lone_elements) return write_share(0, 1);

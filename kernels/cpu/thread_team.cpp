@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
+
+#include <unistd.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -65,7 +68,16 @@ std::int64_t nanoseconds(clock::duration d) noexcept {
 }  // namespace
 
 thread_team::thread_team(int threads, when_late policy)
-    : threads_(std::clamp(threads, 1, static_cast<int>(width_mask))), policy_(policy), active_(threads_), width_(threads_) {
+    : thread_team(std::vector<member_place>(static_cast<std::size_t>(std::max(1, threads))), policy) {}
+
+thread_team::thread_team(std::vector<member_place> places, when_late policy)
+    : places_(std::move(places)),
+      threads_(std::clamp(static_cast<int>(places_.size()), 1, static_cast<int>(width_mask))),
+      policy_(policy),
+      active_(threads_),
+      width_(threads_) {
+  weights_before_.push_back(0);
+  for (const member_place& place : places_) weights_before_.push_back(weights_before_.back() + std::max(1, place.weight));
   workers_.reserve(static_cast<std::size_t>(threads_ - 1));
   for (int thread = 1; thread < threads_; ++thread) workers_.emplace_back([this, thread] { work_loop(thread); });
 }
@@ -74,6 +86,21 @@ thread_team::~thread_team() {
   start_round(0);
   call_back();
   for (std::thread& worker : workers_) worker.join();
+  release_caller();
+}
+
+void thread_team::seat_caller() {
+  release_caller();
+  caller_ = std::this_thread::get_id();
+  caller_tid_ = static_cast<int>(::gettid());
+  caller_cpus_ = base::allowed_cpus();
+  base::bind_thread(0, places_.front().cpus);
+}
+
+/// By number: the thread may be another than this one. If it has ended, the kernel refuses, and nothing is lost.
+void thread_team::release_caller() noexcept {
+  if (caller_tid_ != 0) base::bind_thread(caller_tid_, caller_cpus_);
+  caller_tid_ = 0;
 }
 
 std::uint32_t thread_team::start_round(int width) noexcept {
@@ -92,6 +119,7 @@ void thread_team::call_back() noexcept {
 
 void thread_team::dispatch(entry function, void* object) {
   ++dispatches_;
+  if (!places_.front().cpus.empty() && caller_ != std::this_thread::get_id()) seat_caller();
   const int before = width_.width();
   if (width_.narrowed()) width_.widen_if_due(clock::now());
   active_ = width_.width();
@@ -123,6 +151,8 @@ void thread_team::weigh(std::uint32_t round, duration waited) noexcept {
 }
 
 void thread_team::work_loop(int thread) {
+  const auto& cpus = places_[static_cast<std::size_t>(thread)].cpus;
+  if (!cpus.empty()) base::bind_thread(0, cpus);
   for (std::uint32_t seen = 0;;) {
     const std::uint32_t bench = benched_.value.load(std::memory_order_acquire);
     wait_for_round(seen);

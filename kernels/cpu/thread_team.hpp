@@ -6,20 +6,23 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <thread>
 #include <type_traits>
 #include <vector>
 
+#include "kernels/cpu/team_plan.hpp"
 #include "kernels/cpu/team_width.hpp"
 
 namespace troupe::kernels {
 
-/// The half-open share [first, last) of `count` items that belongs to one thread. Depends on nothing else, so a
-/// thread meets the same weights again in every step.
+/// The half-open share [first, last) of some items that belongs to one thread.
 struct share {
   std::int64_t first = 0;
   std::int64_t last = 0;
 };
+
+/// Equal shares, for work of a kind that has nothing to do with weights.
 constexpr share share_of(std::int64_t count, int thread, int threads) noexcept {
   return {count * thread / threads, count * (thread + 1) / threads};
 }
@@ -27,10 +30,14 @@ constexpr share share_of(std::int64_t count, int thread, int threads) noexcept {
 /// What to do about a member that others keep waiting for: a neighbour may have its core.
 enum class when_late { wait, narrow };
 
-/// Driven by one thread at a time. The constructor throws std::system_error if a thread cannot start.
+/// Driven by one thread at a time, which is bound to member 0's place until another thread drives the team or the team
+/// ends; then it may run where it could before. The constructors throw std::system_error if a thread cannot start.
 class thread_team {
 public:
+  /// Members of equal weight, bound nowhere.
   explicit thread_team(int threads, when_late policy = when_late::wait);
+  /// One member a place: at least one, in the order in which a narrowed team keeps them.
+  explicit thread_team(std::vector<member_place> places, when_late policy = when_late::wait);
   ~thread_team();
   thread_team(const thread_team&) = delete;
   thread_team& operator=(const thread_team&) = delete;
@@ -38,6 +45,14 @@ public:
   int size() const noexcept { return threads_; }
   /// Members that the last round had.
   int width() const noexcept { return active_; }
+
+  /// The share of `count` items that is `thread`'s in a round of `threads` members, by weight. Depends on nothing else,
+  /// so that a thread meets the same weights again in every step, and first touches the pages that it will read.
+  share share_of(std::int64_t count, int thread, int threads) const noexcept {
+    const std::int64_t all = weights_before_[static_cast<std::size_t>(threads)];
+    return {count * weights_before_[static_cast<std::size_t>(thread)] / all,
+            count * weights_before_[static_cast<std::size_t>(thread) + 1] / all};
+  }
 
   /// Calls work(thread, threads) on members 0 to threads - 1 and returns when all have returned; `threads` is the size,
   /// or less while the team is narrowed. `work` must not throw.
@@ -66,14 +81,22 @@ private:
   using duration = team_width::duration;
 
   void dispatch(entry function, void* object);
+  void seat_caller();
+  void release_caller() noexcept;
   std::uint32_t start_round(int width) noexcept;
   void call_back() noexcept;
   void weigh(std::uint32_t round, duration waited) noexcept;
   void work_loop(int thread);
   void wait_for_round(std::uint32_t seen) noexcept;
 
-  int threads_;
-  when_late policy_;
+  const std::vector<member_place> places_;
+  const int threads_;
+  const when_late policy_;
+  std::vector<std::int64_t> weights_before_;  ///< [threads + 1]: of the members before each
+  // The thread that drives the team, where members are bound.
+  std::thread::id caller_;
+  int caller_tid_ = 0;
+  std::vector<int> caller_cpus_;  ///< where it might run before
   // Set by the caller before a round starts.
   entry function_ = nullptr;
   void* object_ = nullptr;

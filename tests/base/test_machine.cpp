@@ -120,6 +120,19 @@ TEST_CASE("names, features and caches are read") {
   CHECK(machine.cache.l3 == 32 * kib * kib);
 }
 
+TEST_CASE("what the kernel does about huge pages is the word in brackets") {
+  using troupe::base::huge_pages;
+  for (const auto& [text, meaning] : {std::pair{"[always] madvise never\n", huge_pages::always},
+                                      {"always [madvise] never\n", huge_pages::on_request},
+                                      {"always madvise [never]\n", huge_pages::never},
+                                      {"always\n", huge_pages::unknown}}) {
+    fake_root root;
+    root.write("sys/kernel/mm/transparent_hugepage/enabled", text);
+    CHECK(troupe::base::read_machine(root.path).pages == meaning);
+  }
+  CHECK(troupe::base::read_machine(fake_root().path).pages == huge_pages::unknown);
+}
+
 TEST_CASE("this machine has memory and at least one core") {
   const auto machine = troupe::base::read_machine();
   CHECK(machine.memory.total > 0);

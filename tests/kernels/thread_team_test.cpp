@@ -43,17 +43,54 @@ TEST_CASE("what one member wrote before a barrier all read after it") {
 }
 
 TEST_CASE("shares cover every item once, in order, nearly equal") {
-  for (const std::int64_t count : {0, 1, 2, 7, 64, 1001})
-    for (const int threads : {1, 2, 3, 8}) {
+  for (const int threads : {1, 2, 3, 8}) {
+    const thread_team team(threads);
+    for (const std::int64_t count : {0, 1, 2, 7, 64, 1001}) {
       std::int64_t next = 0;
       for (int thread = 0; thread < threads; ++thread) {
-        const share mine = share_of(count, thread, threads);
+        const share mine = team.share_of(count, thread, threads);
         CHECK(mine.first == next);
         CHECK(mine.last - mine.first <= count / threads + 1);
         next = mine.last;
       }
       CHECK(next == count);
     }
+  }
+}
+
+TEST_CASE("shares follow the members' weights, in a narrow round too") {
+  const thread_team team({{{}, 1024}, {{}, 1024}, {{}, 512}, {{}, 512}});
+  const auto sizes = [&](std::int64_t count, int threads) {
+    std::vector<std::int64_t> found;
+    for (int thread = 0; thread < threads; ++thread) {
+      const share mine = team.share_of(count, thread, threads);
+      found.push_back(mine.last - mine.first);
+    }
+    return found;
+  };
+  CHECK(sizes(600, 4) == std::vector<std::int64_t>{200, 200, 100, 100});
+  CHECK(sizes(500, 3) == std::vector<std::int64_t>{200, 200, 100});
+  CHECK(sizes(400, 2) == std::vector<std::int64_t>{200, 200});
+  CHECK(sizes(7, 1) == std::vector<std::int64_t>{7});
+}
+
+TEST_CASE("members run where they are bound, and the caller where it was before once the team has ended") {
+  const std::vector<int> before = troupe::base::allowed_cpus();
+  const std::vector<int> first{before.front()}, last{before.back()};
+  std::vector<std::vector<int>> seen(2), other(2);
+  {
+    thread_team team({{first, 1}, {last, 1}});
+    team.run([&](int thread, int) { seen[static_cast<std::size_t>(thread)] = troupe::base::allowed_cpus(); });
+    std::thread([&] {
+      team.run([&](int thread, int) { other[static_cast<std::size_t>(thread)] = troupe::base::allowed_cpus(); });
+    }).join();
+    CHECK(troupe::base::allowed_cpus() == before);  // another thread drives the team now
+    team.run([](int, int) {});
+    CHECK(troupe::base::allowed_cpus() == first);
+  }
+  CHECK(seen == std::vector{first, last});
+  CHECK(other == seen);
+  CHECK(troupe::base::allowed_cpus() == before);
 }
 
 namespace {

@@ -32,7 +32,7 @@ def may_include_beast(path):
 
 
 def may_include_cuda(path):
-    return path.parts[:2] == ("kernels", "cuda") or path.parts[:3] == ("tests", "kernels", "cuda")
+    return path.parts[:2] in (("kernels", "cuda"), ("tests", "gpu")) or path.parts[0] == "bench"
 
 
 def wrong_include(path, form, header):

@@ -33,6 +33,7 @@ public:
 
   const models::network& network() const noexcept { return *network_; }
   kernels::cuda::cuda_lane& lane() noexcept { return *lane_; }
+  bool one_at_a_time = false;
   /// Between the end of a step and the beginning of the next, by the device's clock: microseconds, one a step.
   std::vector<double> gaps;
 
@@ -155,8 +156,10 @@ result<void> device_rig::decode(std::int32_t sequences, std::int32_t past, std::
       }
       if (auto r = begin(rows, last, std::span(numbers_).first(rows.size())); !r) return r;
     }
-    if (step > 0)
+    // The one before, while this one computes; with a profile each step by itself.
+    if (step > 0 || one_at_a_time)
       if (auto r = end(); !r) return r;
+    if (one_at_a_time && step + 1 == steps) break;
   }
   return {};
 }
@@ -226,6 +229,30 @@ private:
 
 std::string at_depth(std::string test, std::int32_t depth) { return depth > 0 ? test + "@d" + std::to_string(depth) : test; }
 
+/// Where a step's time goes, op by op, largest first.
+template <class Run>
+result<void> print_profile(device_rig& rig, double steps, const Run& run) {
+  rig.lane().profile(true);
+  rig.one_at_a_time = true;
+  auto warm = run();
+  rig.lane().take_profile();
+  auto done = warm ? run() : std::move(warm);
+  rig.one_at_a_time = false;
+  rig.lane().profile(false);
+  if (!done) return done;
+  std::vector<std::pair<double, std::string>> ops;
+  double all = 0;
+  for (const auto& [op, microseconds] : rig.lane().take_profile()) {
+    ops.emplace_back(microseconds / steps, op);
+    all += microseconds / steps;
+  }
+  std::sort(ops.rbegin(), ops.rend());
+  std::printf("  us a step:");
+  for (const auto& [microseconds, op] : ops) std::printf(" %s %.1f", op.c_str(), microseconds);
+  std::printf(" = %.1f\n", all);
+  return {};
+}
+
 result<void> prefill_row(device_rig& rig, const device_bench_options& o, std::int32_t tokens, std::int32_t depth,
                          const kernels::cuda::device_limits& limits, printer& out) {
   constexpr std::int32_t chunk = 2048;
@@ -237,6 +264,8 @@ result<void> prefill_row(device_rig& rig, const device_bench_options& o, std::in
       if (auto r = rig.prefill(depth + done, std::min(chunk, tokens - done)); !r) return r;
     if (i >= 0) row.seconds.push_back(since(start));
   }
+  if (o.profile)
+    if (auto r = print_profile(rig, 1, [&] { return rig.prefill(depth, std::min(chunk, tokens)); }); !r) return r;
   const cost least = prefill_cost(rig, tokens, depth);
   row.floor = least.seconds(limits);
   row.bytes = least.bytes;
@@ -257,6 +286,8 @@ result<void> decode_row(device_rig& rig, const device_bench_options& o, std::int
   const cost least = decode_cost(rig, batch, depth + tokens / 2.0);
   row.floor = least.seconds(limits) * tokens;
   row.bytes = least.bytes;
+  if (o.profile)
+    if (auto r = print_profile(rig, tokens, [&] { return rig.decode(batch, depth, tokens); }); !r) return r;
   std::sort(rig.gaps.begin(), rig.gaps.end());
   if (!rig.gaps.empty()) row.gap_us = rig.gaps[rig.gaps.size() / 2];
   out.print(std::move(row));

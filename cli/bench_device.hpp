@@ -19,6 +19,7 @@ struct device_bench_options {
   std::vector<std::int32_t> depth = {0};
   std::vector<std::int32_t> batch = {1};
   std::int32_t repeat = 5;
+  bool profile = false;  ///< the time of each op as well
   bool json = false;
 };
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -47,6 +48,10 @@ class cuda_lane : public lane {
 public:
   /// Of the step that end_step ended last.
   virtual step_times last_times() const = 0;
+  /// From now on every op of a step is timed by itself, which keeps kernels from overlapping. One step in flight then.
+  virtual void profile(bool on) = 0;
+  /// Microseconds by op, of the steps ended since the last call.
+  virtual std::map<std::string, double> take_profile() = 0;
   /// Takes half a second and 4 GiB.
   virtual result<device_limits> measure_limits() = 0;
   /// Fills an arena with small random numbers, for measurements at a depth that nobody computed.

@@ -39,6 +39,7 @@ public:
     std::int32_t rows = 0;
     std::int32_t longest = 0;
     bool sampled = false;
+    bool profiled = false;
     auto operator<=>(const graph_key&) const = default;
   };
   explicit cuda_steps(step_buffers made) : buffers(std::move(made)) {}
@@ -63,6 +64,8 @@ public:
   memory::dtype activation_type() const override { return memory::dtype::bf16; }
   result<matrix> pack(std::span<const tensor_view> parts) override;
   result<matrix> pack_table(const tensor_view& table, bool tied) override;
+  void profile(bool on) override { profiling_ = on; }
+  std::map<std::string, double> take_profile() override { return std::exchange(profile_, {}); }
   step_times last_times() const override { return last_times_; }
   result<device_limits> measure_limits() override;
   result<void> fill_random(kv_arena& kv, std::uint64_t seed) override;
@@ -103,6 +106,8 @@ private:
   void multiply(const product& what);
   bool room_for(const rope_shape& rope, std::int32_t heads, const kv_arena& kv);
   void note(result<void> outcome);
+  void mark(const char* op);
+  result<void> add_marks();
 
   void start_ops(const cuda_steps& space, std::int32_t rows, std::int32_t sequences, std::int32_t samples, std::int32_t longest);
   result<void> finish_ops();
@@ -130,6 +135,16 @@ private:
   std::int32_t rope_heads_ = 0;
   tensor_view sampled_logits_;
   bool host_sampling_ = false;
+
+  // With profiling: an event after each op of the step in hand.
+  struct op_mark {
+    const char* op = "";
+    event after;
+  };
+  bool profiling_ = false;
+  std::vector<op_mark> marks_;
+  std::size_t marked_ = 0;
+  std::map<std::string, double> profile_;
 
   std::deque<pending_step> pending_;
   step_ticket begun_ = 0;

@@ -59,23 +59,30 @@ void stream_lane::multiply(const product& what) { note(products_->linear(what, s
 
 void stream_lane::embed(const packed_matrix& table, std::span<const std::int32_t>, tensor_view out) {
   cuda::embed(rows_of(static_cast<const cuda_matrix&>(table)), tables_, elements<float>(out), stride_of(out), stream_.get());
+  mark("embed");
 }
 
 void stream_lane::rms_norm(tensor_view x, tensor_view weight, float eps, tensor_view out) {
   cuda::rms_norm(elements<float>(x), stride_of(x), elements<float>(weight), eps, x.rows, x.cols, elements<bf16>(out), stride_of(out),
                  stream_.get());
+  mark("norm");
 }
 
-void stream_lane::linear(const packed_matrix& w, tensor_view x, tensor_view out) { multiply(given(product_of(w, out), x)); }
+void stream_lane::linear(const packed_matrix& w, tensor_view x, tensor_view out) {
+  multiply(given(product_of(w, out), x));
+  mark("head");
+}
 
 void stream_lane::linear_add(const packed_matrix& w, tensor_view x, tensor_view out) {
   product p = given(product_of(w, out), x);
   p.output = product_output::add_f32;
   multiply(p);
+  mark(x.cols > out.cols ? "down" : "attention out");
 }
 
 void stream_lane::norm_linear(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, tensor_view, tensor_view out) {
   multiply(normed(product_of(w, out), x, weight, eps));
+  mark("qkv");
 }
 
 void stream_lane::gated_mlp(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, const packed_matrix& down,
@@ -83,6 +90,7 @@ void stream_lane::gated_mlp(tensor_view x, tensor_view weight, float eps, const 
   product gate = normed(product_of(w, scratch.gated), x, weight, eps);
   gate.output = product_output::silu_bf16;
   multiply(gate);
+  mark("gate up");
   linear_add(down, scratch.gated, x);
 }
 
@@ -112,9 +120,11 @@ void stream_lane::rope_store(tensor_view qkv, std::int32_t heads, const rope_sha
     if (!room_for(rope, heads, kv)) return;
     room_.plan_on(tables_, stream_.get());
     planned_ = true;
+    mark("plan");
   }
   if (tables_.one_row_each && room_.fuses_rope()) return;  // attention does it
   cuda::rope_store({&tables_, elements<bf16>(qkv), heads, layer, static_cast<const cuda_kv&>(kv).layout(), room_.turn()}, stream_.get());
+  mark("rope");
 }
 
 void stream_lane::attention(tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kv_arena& kv,
@@ -132,11 +142,13 @@ void stream_lane::attention(tensor_view qkv, std::int32_t heads, float scale, st
   call.workspace = room_.workspace();
   if (tables_.one_row_each) {
     if (room_.fuses_rope()) call.rope = room_.turn();
-    return attend_decode(call, stream_.get());
+    attend_decode(call, stream_.get());
+    return mark("attention");
   }
   const auto single = [](const sequence_rows& one) { return one.rows == 1; };
   if (!std::all_of(batch.begin(), batch.end(), single)) attend_prefill(call, stream_.get());
   if (std::any_of(batch.begin(), batch.end(), single)) attend_decode(call, stream_.get());
+  mark("attention");
 }
 
 void stream_lane::sample(tensor_view logits, std::span<const sampling_row>, std::span<sampled>) {
@@ -147,6 +159,7 @@ void stream_lane::sample(tensor_view logits, std::span<const sampling_row>, std:
   call.stride = stride_of(logits);
   call.vocab = static_cast<std::int32_t>(logits.cols);
   cuda::sample(call, stream_.get());
+  mark("sample");
 }
 
 }  // namespace troupe::kernels::cuda

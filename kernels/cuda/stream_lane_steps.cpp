@@ -63,7 +63,7 @@ result<step_ticket> stream_lane::begin_step(step_space* space, const step_batch&
   const bool repeats = steps.begun && !host_sampling_ && batch.ids.size() == batch.sequences.size() &&
                        batch.ids.size() == batch.sample_rows.size();
   const cuda_steps::graph_key key{repeats ? bucket_of(static_cast<std::int32_t>(batch.ids.size())) : 0,
-                                  longest_bucket(longest_of(batch)), !batch.sampling.empty()};
+                                  longest_bucket(longest_of(batch)), !batch.sampling.empty(), profiling_};
   steps.buffers.write(batch, key.rows);
   steps.begun = true;
   if (auto r = broken(repeats ? run_graph(steps, batch, key, ops) : run_eagerly(steps, batch, ops)); !r) return r.why();
@@ -80,6 +80,7 @@ void stream_lane::start_ops(const cuda_steps& space, std::int32_t rows, std::int
   space_ = &space;
   tables_ = space.buffers.tables(rows, sequences, samples, longest);
   planned_ = false;
+  marked_ = 0;
   unprepared_ = false;
   op_error_.reset();
 }
@@ -92,9 +93,12 @@ result<void> stream_lane::finish_ops() {
 result<void> stream_lane::run_eagerly(cuda_steps& space, const step_batch& batch, const step_ops& ops) {
   start_ops(space, static_cast<std::int32_t>(batch.ids.size()), static_cast<std::int32_t>(batch.sequences.size()),
             static_cast<std::int32_t>(batch.sample_rows.size()), longest_of(batch));
+  mark("");
   space.buffers.read_on(stream_.get(), 0);
+  mark("read");
   ops(batch);
   space.buffers.publish_on(stream_.get());
+  mark("publish");
   return finish_ops();
 }
 
@@ -126,9 +130,12 @@ result<graph_exec> stream_lane::record(cuda_steps& space, const step_batch& batc
   start_ops(space, key.rows, key.rows, key.rows, key.longest);
   if (auto r = check(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal), "recording a step"); !r) return r.why();
   capturing_ = true;
+  mark("");
   space.buffers.read_on(stream_.get(), key.rows);
+  mark("read");
   ops({zeros, sequences, each, sampling, zeros, picks});
   space.buffers.publish_on(stream_.get());
+  mark("publish");
   capturing_ = false;
   cudaGraph_t recorded{};
   const auto ended = cudaStreamEndCapture(stream_.get(), &recorded);
@@ -156,6 +163,28 @@ result<void> stream_lane::sample_on_host(const cuda_steps& space, const step_bat
   return check(cudaStreamSynchronize(stream_.get()), "storing choices");
 }
 
+/// The end of an op, when ops are timed.
+void stream_lane::mark(const char* op) {
+  if (!profiling_) return;
+  if (marked_ == marks_.size()) {
+    auto made = make_event(true);
+    if (!made) return note(made.why());
+    marks_.push_back({op, *std::move(made)});
+  }
+  marks_[marked_].op = op;
+  const unsigned how = capturing_ ? cudaEventRecordExternal : cudaEventRecordDefault;
+  note(check(cudaEventRecordWithFlags(marks_[marked_++].after.get(), stream_.get(), how), "timing an op"));
+}
+
+result<void> stream_lane::add_marks() {
+  for (std::size_t i = 1; i < marked_; ++i) {
+    float milliseconds = 0;
+    if (auto r = check(cudaEventElapsedTime(&milliseconds, marks_[i - 1].after.get(), marks_[i].after.get()), "timing an op"); !r) return r;
+    profile_[marks_[i].op] += milliseconds * 1e3;
+  }
+  return {};
+}
+
 void stream_lane::wait_step(step_ticket ticket) {
   static_cast<void>(cudaEventSynchronize(done_[ticket % most_in_flight].get()));  // end_step reports it
 }
@@ -166,6 +195,8 @@ result<void> stream_lane::end_step() {
   const step_ticket ticket = begun_ - pending_.size();
   pending_.pop_front();
   if (auto r = broken(check(cudaEventSynchronize(done_[ticket % most_in_flight].get()), "computing a step")); !r) return r;
+  if (profiling_)
+    if (auto r = add_marks(); !r) return r;
   last_times_ = step.space->buffers.times(step.number);
   if (step.on_host) return {};
   const sample_pick* from = step.space->buffers.published(step.number);

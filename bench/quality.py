@@ -63,7 +63,7 @@ def peer_perplexity(path, text, peers):
     if path is MODEL:
         kept = peers / "models" / kept.name
     if not kept.exists():
-        said = "".join(run(program, "-m", path, "-f", text, "-c", 512, "-b", 512, "-fa", "on"))
+        said = "".join(run(program, "-m", path, "-f", text, "-c", 512, "-b", 512, "-fa", "on", "-t", 1))  # bears a busy machine
         kept.write_text(re.search(r"PPL = ([\d.]+)", said).group(1))
     return float(kept.read_text())
 

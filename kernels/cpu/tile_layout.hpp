@@ -17,6 +17,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <type_traits>
 
 #include "memory/tensor_view.hpp"
@@ -43,7 +44,7 @@ struct tile_layout {
   bool has_min = false;
   block_scales scales = block_scales::none;
   bool exponent_scale = false;             ///< d is 2^(byte - 128)
-  const std::uint8_t* codebook = nullptr;  ///< 16 numbers u for the 4 low bits
+  std::span<const std::uint8_t> codebook = {};  ///< empty, or 16 numbers u for the 4 low bits
 
   /// Parts of a block with a scale each.
   constexpr int halves() const {
@@ -79,9 +80,9 @@ constexpr tile_layout layout_of(memory::dtype type) noexcept {
     case dtype::q4_k: return {4, 0, 0, 15, 8, true, block_scales::bytes};
     case dtype::q5_k: return {4, 1, 0, 31, 8, true, block_scales::bytes};
     case dtype::q6_k: return {4, 2, 32, 63, 8, false, block_scales::half_bytes};
-    case dtype::iq4_nl: return {4, 0, 128, 241, 1, false, block_scales::none, false, iq4_codebook.data()};
-    case dtype::iq4_xs: return {4, 0, 128, 241, 8, false, block_scales::bytes, false, iq4_codebook.data()};
-    case dtype::mxfp4: return {4, 0, 12, 24, 1, false, block_scales::none, true, e2m1_codebook.data()};
+    case dtype::iq4_nl: return {4, 0, 128, 241, 1, false, block_scales::none, false, iq4_codebook};
+    case dtype::iq4_xs: return {4, 0, 128, 241, 8, false, block_scales::bytes, false, iq4_codebook};
+    case dtype::mxfp4: return {4, 0, 12, 24, 1, false, block_scales::none, true, e2m1_codebook};
     default: return {8, 0, 128, 255};  // Q8_0
   }
 }

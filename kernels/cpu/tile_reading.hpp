@@ -44,7 +44,7 @@ inline void read_quants(const std::byte* block, std::int64_t row, std::uint8_t (
     if constexpr (layout.high_bits == 1) bits |= (std::to_integer<std::uint32_t>(high[j]) >> v & 1) << layout.low_bits;
     if constexpr (layout.high_bits == 2)
       bits |= (std::to_integer<std::uint32_t>(high[v / 4 * 64 + j]) >> v % 4 * 2 & 3) << layout.low_bits;
-    u[i] = layout.codebook == nullptr ? static_cast<std::uint8_t>(bits) : layout.codebook[bits];
+    u[i] = layout.codebook.empty() ? static_cast<std::uint8_t>(bits) : layout.codebook[bits];
   }
 }
 

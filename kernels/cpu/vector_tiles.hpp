@@ -50,9 +50,10 @@ inline void load_pair(const std::byte* quants, int v, vec::row_bytes& low, vec::
     low = vec::with_bits(low, vec::load_bytes(more), v * 2 - layout.low_bits, 3 << layout.low_bits);
     high = vec::with_bits(high, vec::load_bytes(more + 64), v * 2 - layout.low_bits, 3 << layout.low_bits);
   }
-  if constexpr (layout.codebook != nullptr) {
-    low = vec::look_up(layout.codebook, low);
-    high = vec::look_up(layout.codebook, high);
+  if constexpr (!layout.codebook.empty()) {
+    constexpr const std::uint8_t* numbers = layout.codebook.data();
+    low = vec::look_up(numbers, low);
+    high = vec::look_up(numbers, high);
   }
 }
 

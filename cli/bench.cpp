@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/bench_device.hpp"
 #include "cli/bench_engine.hpp"
 #include "cli/bench_peer.hpp"
 #include "cli/bench_profile.hpp"
@@ -108,6 +109,19 @@ bool all_in(const std::vector<std::int32_t>& values, std::int32_t least, std::in
   return std::all_of(values.begin(), values.end(), [&](std::int32_t v) { return v >= least && v <= most; });
 }
 
+int bench_on_gpu(const bench_options& o) {
+  if (o.through_engine || !o.peers.empty())
+    return report({errc::invalid_argument, "--device cuda goes with neither --engine nor --peer", ""});
+  device_bench_options device{"", o.shape, o.type, "", o.prompt, o.generate, o.depth, o.batch, o.repeat, o.profile, o.json};
+  if (o.shape.empty()) {
+    const auto path = models::model_cache().resolve(o.engine.model);
+    if (!path) return report(path.why());
+    device.model = path->string();
+  }
+  const auto done = bench_device(device);
+  return done ? 0 : report(done.why());
+}
+
 }  // namespace
 
 int bench(const bench_options& options) {
@@ -116,6 +130,8 @@ int bench(const bench_options& options) {
     return report({errc::invalid_argument, "lengths go from 0 to 1048576, batches from 1 to 1024, threads from 1 to 512", ""});
   if (!options.peers.empty() && (options.through_engine || options.profile))
     return report({errc::invalid_argument, "--peer goes with neither --engine nor --profile", ""});
+  if (options.device == "cuda") return bench_on_gpu(options);
+  if (!options.shape.empty()) return report({errc::invalid_argument, "--shape goes with --device cuda", ""});
   if (options.through_engine) return bench_engine(options);
   const auto path = models::model_cache().resolve(options.engine.model);
   if (!path) return report(path.why());

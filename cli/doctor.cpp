@@ -12,6 +12,7 @@
 #include "kernels/cpu/isa.hpp"
 #include "kernels/cpu/lane_choice.hpp"
 #include "kernels/cpu/machine_limits.hpp"
+#include "kernels/cuda/cuda_lane.hpp"
 #include "models/catalogue/model_cache.hpp"
 
 namespace troupe::cli {
@@ -99,9 +100,27 @@ void show_limits() {
   }
 }
 
-void show_accelerator() {
+void show_accelerator(std::vector<std::string>& advice) {
+  const auto found = kernels::cuda::find_device();
+  if (found) {
+    line("GPU", text("%s, sm_%d, %d multiprocessors, %.1f of %.1f GiB free", found->name.c_str(), found->architecture, found->multiprocessors,
+                     static_cast<double>(found->free_bytes) / gib, static_cast<double>(found->memory_bytes) / gib));
+    line("CUDA", "the driver runs up to " + found->driver + ", this build is of " + found->runtime);
+    return;
+  }
   const bool device = std::filesystem::exists("/dev/nvidiactl");
-  line("GPU", device ? "an NVIDIA device is present; this build computes on the CPU" : "none found; this build computes on the CPU");
+  line("GPU", device ? "present, not used: " + found.why().text : "none found; Troupe computes on the CPU");
+  if (device && !kernels::cuda::built_with_cuda())
+    advice.emplace_back("A GPU is here, but this build has no CUDA lane. Install the CUDA Toolkit and build again.");
+}
+
+/// What the GPU reaches, when there is one.
+void show_gpu_limits() {
+  if (!kernels::cuda::find_device()) return;
+  auto lane = kernels::cuda::make_cuda_lane();
+  const auto limits = lane ? (*lane)->measure_limits() : result<kernels::cuda::device_limits>(lane.why());
+  line("GPU", limits ? text("reads %.2f TB/s, multiplies %.0f bf16 TFLOP/s", limits->read_bytes_per_second / 1e12, limits->bf16_flops_per_second / 1e12)
+                     : limits.why().text);
 }
 
 void show_models(std::vector<std::string>& advice) {
@@ -121,10 +140,11 @@ int doctor() {
   std::printf("This machine\n");
   show_processor(machine, advice);
   show_memory(machine, advice);
-  show_accelerator();
+  show_accelerator(advice);
   std::fflush(stdout);
   std::printf("Its limits, measured\n");
   show_limits();
+  show_gpu_limits();
   std::printf("Models\n");
   show_models(advice);
   std::printf("What to do\n");

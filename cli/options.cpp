@@ -166,6 +166,9 @@ void add_looking(commands& c, all_options& o) {
   bench_app.add_option("-r,--repeat", b.repeat, "Repetitions; the median is shown")->check(CLI::Range(1, 1000))->capture_default_str();
   option(bench_app, "--isa", b.engine.isa, "scalar, avx2, avx_vnni, avx512vnni, avx512bf16 or amx")->check(CLI::IsMember({"scalar", "avx2", "avx_vnni", "avx512vnni", "avx512bf16", "amx"}));
   add_no_repack(bench_app, b.engine);
+  option(bench_app, "--device", b.device, "cpu, or cuda: bare steps on the GPU")->check(CLI::IsMember({"cpu", "cuda"}));
+  bench_app.add_option("--shape", b.shape, "With --device cuda: random weights made there, of llama-8b, llama-1b, qwen-0.6b or smollm-135m");
+  bench_app.add_option("--type", b.type, "Of random weights: bf16, f16, fp8, q8_0, q4_0 or q4_1")->capture_default_str();
   bench_app.add_flag("--engine", b.through_engine, "Through actors, scheduler and streams in place of bare steps");
   bench_app.add_flag("--profile", b.profile, "After each row, the time of each op of a step, its bytes, operations and barriers");
   bench_app.add_option("--peer", b.peers, "[NAME=]PATH of a llama-bench to measure in turn with ours on the same file; repeatable");

@@ -77,6 +77,9 @@ struct bench_options {
   std::int32_t repeat = 5;
   bool through_engine = false;
   bool profile = false;
+  std::string device = "cpu";  ///< cpu or cuda
+  std::string shape;           ///< with cuda: random weights of this shape in place of a file
+  std::string type = "bf16";   ///< of random weights
   std::vector<std::string> peers;            ///< [NAME=]path of a llama-bench
   std::vector<std::string> peer_args;        ///< [NAME=]arguments, separated by spaces, for it
   std::vector<std::string> peer_batch_args;  ///< the same for the llama-batched-bench beside it

@@ -1,10 +1,13 @@
 // The runner on a real lane with a scripted network: the next token is a function of the last one.
+#include <array>
 #include <cmath>
+#include <deque>
 #include <limits>
 
 #include "actors/lane/step_runner.hpp"
 #include "kernels/cpu/cpu_lane.hpp"
 #include "support/catch.hpp"
+#include "tests/support/forwarding_lane.hpp"
 
 using namespace troupe;
 using namespace troupe::actors;
@@ -42,18 +45,61 @@ private:
   models::model_shape shape_;
 };
 
+/// A lane whose steps end late, as a device's do: tokens are sampled at once but told at end_step, and ids that stand
+/// for a slot's last token are looked up here.
+class late_lane final : public test::forwarding_lane {
+public:
+  using test::forwarding_lane::forwarding_lane;
+  result<kernels::step_ticket> begin_step(kernels::step_space*, const kernels::step_batch& batch, const kernels::step_ops& ops) override {
+    if (lost) return error{errc::internal, "the device is gone", {}};
+    std::vector<std::int32_t> ids(batch.ids.begin(), batch.ids.end());
+    for (auto& id : ids)
+      if (id < 0) ++looked_up, id = last_[static_cast<std::size_t>(-1 - id)];
+    waiting_.push_back({std::vector<kernels::sampled>(batch.picks.size()), batch.picks});
+    ops({ids, batch.sequences, batch.sample_rows, batch.sampling, batch.sample_slots, waiting_.back().chosen});
+    for (std::size_t i = 0; i < batch.picks.size(); ++i)
+      last_[static_cast<std::size_t>(batch.sample_slots[i])] = waiting_.back().chosen[i].id;
+    for (const auto& row : batch.sampling) counters.push_back(row.counter), seen.push_back(row.seen.size());
+    return begun_++;
+  }
+  result<void> end_step() override {
+    auto& oldest = waiting_.front();
+    std::move(oldest.chosen.begin(), oldest.chosen.end(), oldest.to.begin());
+    waiting_.pop_front();
+    return {};
+  }
+  std::int32_t steps_in_flight() const override { return 2; }
+
+  int looked_up = 0;
+  bool lost = false;
+  std::vector<std::uint64_t> counters;
+  std::vector<std::size_t> seen;
+
+private:
+  struct late_picks {
+    std::vector<kernels::sampled> chosen;
+    std::span<kernels::sampled> to;
+  };
+  std::deque<late_picks> waiting_;
+  std::array<std::int32_t, 8> last_{};
+  kernels::step_ticket begun_ = 0;
+};
+
 struct bench {
   std::unique_ptr<kernels::cpu_lane> lane;
+  std::unique_ptr<late_lane> late;
   const scripted_network* network = nullptr;
   std::unique_ptr<step_runner> runner;
 
-  bench() {
+  explicit bench(bool deferred = false) {
     lane = *kernels::make_cpu_lane({1, kernels::isa::scalar, true});
     auto model = std::make_shared<models::loaded_model>();
     auto made = std::make_unique<scripted_network>();
     network = made.get();
     model->network = std::move(made);
-    runner = *step_runner::create(model, *lane, {4, 64, 16});
+    late = std::make_unique<late_lane>(*lane);
+    kernels::lane& used = deferred ? static_cast<kernels::lane&>(*late) : *lane;
+    runner = *step_runner::create(model, used, {4, 64, 16});
   }
 };
 
@@ -161,4 +207,88 @@ TEST_CASE("after a step that threw, fail ends every sequence of it") {
   step_plan next;
   next.work = {{0, 1, 1, true, {}}, {1, 1, 1, true, {}}};
   REQUIRE(b.runner->run(next).tokens.empty());
+}
+
+namespace {
+
+step_plan decode_of(std::uint64_t step, std::int32_t slot, std::int32_t position) {
+  step_plan plan;
+  plan.step = step;
+  plan.work = {{slot, position, 1, true, {}}};
+  return plan;
+}
+
+}  // namespace
+
+TEST_CASE("a step begins before the last one is read, fed with what that one chose") {
+  bench b(true);
+  step_plan first;
+  first.step = 1;
+  first.joins = {join(2, 9, {1, 2, 3}, 10)};
+  first.work = {{2, 0, 3, true, {5}}};
+  REQUIRE_FALSE(b.runner->begin(first).result.has_value());
+  REQUIRE_FALSE(b.runner->begin(decode_of(2, 2, 3)).result.has_value());
+  REQUIRE(b.late->looked_up == 1);
+  auto result = b.runner->finish();
+  REQUIRE(result.step == 1);
+  REQUIRE(result.tokens.at(0).id == successor(3));
+  REQUIRE_FALSE(b.runner->begin(decode_of(3, 2, 4)).result.has_value());
+  REQUIRE(b.runner->finish().tokens.at(0).id == successor(successor(3)));
+  REQUIRE(b.runner->finish().tokens.at(0).id == successor(successor(successor(3))));
+  REQUIRE(b.late->counters == std::vector<std::uint64_t>{0, 1, 2});
+}
+
+TEST_CASE("an end that is read a step late drops the token computed meanwhile") {
+  bench b(true);
+  step_plan first;
+  first.step = 1;
+  first.joins = {join(0, 1, {4}, 10, {successor(4)}), join(1, 2, {8}, 10)};
+  first.work = {{0, 0, 1, true, {0}}, {1, 0, 1, true, {1}}};
+  step_plan second;
+  second.step = 2;
+  second.work = {{0, 1, 1, true, {}}, {1, 1, 1, true, {}}};
+  b.runner->begin(first);
+  b.runner->begin(second);
+  REQUIRE(b.runner->finish().tokens.at(0).end == sequence_end::eos);
+  const auto late = b.runner->finish();
+  REQUIRE(late.tokens.size() == 1);
+  REQUIRE(late.tokens[0].generation == 2);
+  step_plan next;  // the slot is free for another
+  next.step = 3;
+  next.leaves = {{0, 1}};
+  next.joins = {join(0, 3, {5}, 10)};
+  next.work = {{0, 0, 1, true, {2}}};
+  REQUIRE(b.runner->run(next).tokens.at(0).id == successor(5));
+}
+
+TEST_CASE("penalties wait for the tokens that they count, and results still come in order") {
+  bench b(true);
+  auto penalised = join(0, 1, {4}, 10);
+  auto terms = std::make_shared<sequence_terms>(*penalised.terms);
+  terms->how.frequency_penalty = 0.1f;
+  penalised.terms = terms;
+  step_plan first;
+  first.step = 1;
+  first.joins = {penalised};
+  first.work = {{0, 0, 1, true, {0}}};
+  b.runner->begin(first);
+  b.runner->begin(decode_of(2, 0, 1));
+  REQUIRE(b.late->looked_up == 0);
+  REQUIRE(b.late->seen == std::vector<std::size_t>{1, 2});
+  REQUIRE(b.runner->finish().step == 1);
+  REQUIRE(b.runner->finish().step == 2);
+}
+
+TEST_CASE("a lane that is gone fails the step's sequences and says so") {
+  bench b(true);
+  step_plan plan;
+  plan.step = 1;
+  plan.joins = {join(0, 1, {4}, 10), join(1, 2, {8}, 10)};
+  plan.work = {{0, 0, 1, true, {0}}, {1, 0, 1, false, {1}}};
+  b.late->lost = true;
+  const auto begun = b.runner->begin(plan);
+  REQUIRE(begun.result.has_value());
+  REQUIRE(begun.result->tokens.size() == 2);
+  REQUIRE(begun.result->tokens[0].end == sequence_end::failed);
+  REQUIRE(begun.result->lane_lost.has_value());
 }

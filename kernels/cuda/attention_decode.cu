@@ -14,6 +14,7 @@ namespace {
 constexpr int warps = 4;
 constexpr int threads = warps * 32;
 constexpr int columns = 8;  ///< query heads of one item
+constexpr int quad = 4;     ///< heads that are summed over the warps at a time: two blocks must fit a multiprocessor
 constexpr int stages = 3;
 constexpr int block_tokens = kv_layout::block_tokens;
 constexpr int most_sequences = 1024;
@@ -36,7 +37,7 @@ struct decode_room {
   alignas(128) std::byte tiles[warps][stages][2][block_tokens * D * 2];
   alignas(16) bf16 queries[2][columns][D + 8];  // of this item and the next; rows 16 bytes apart in the banks
   alignas(16) bf16 newest[2][2][D];             // K and V of a sequence's last token, where the item ends with it
-  float sums[warps][columns][D + 4];
+  float sums[warps][quad][D + 4];
   float2 states[warps][columns];
   std::uint64_t arrived[warps][stages];
   int last;
@@ -161,15 +162,12 @@ public:
     const bool ends = split.valid <= split.tokens && call_.rope.angles;
     kind_ = head < heads.own ? query : head < columns ? nothing : ends && head < columns + 2 ? newest : nothing;
     at_ = chunks_of(unit, call_.rope);
-    rotates_ = call_.rope.angles && head != columns + 1 && unit < call_.rope.dims / 16;
     if (kind_ == nothing) return;
     const int of_row = kind_ == query ? heads.first + head : call_.heads + (head - columns) * call_.kv.kv_heads + heads.kv_head;
     const auto* from = reinterpret_cast<const chunk*>(call_.qkv + (std::int64_t{split.row} * (call_.heads + 2 * call_.kv.kv_heads) + of_row) * D);
     low_ = from[at_.x];
     high_ = from[at_.y];
-    if (!rotates_) return;
-    const float4* angles = reinterpret_cast<const float4*>(call_.rope.angles + std::int64_t{split.row} * (call_.rope.dims / 2) + (call_.rope.interleaved ? 4 : 8) * at_.x);
-    for (int i = 0; i < 4; ++i) angles_[i] = angles[i];
+    angles_ = head == columns + 1 ? row_angles() : row_angles(call_.rope, split.row, unit);  // V does not turn
   }
 
   __device__ void store(int turn) {
@@ -182,15 +180,7 @@ public:
       }
       return;
     }
-    if (rotates_) {
-      const auto* angles = reinterpret_cast<const float2*>(angles_);
-      if (call_.rope.interleaved) {
-        rotate_within(low_, angles);
-        rotate_within(high_, angles + 4);
-      } else {
-        rotate_across(low_, high_, angles);
-      }
-    }
+    angles_.rotate(low_, high_);
     put(kind_ == query ? room_.queries[turn][head] : room_.newest[turn][head - columns], low_, high_);
   }
 
@@ -204,10 +194,9 @@ private:
   const attention_call& call_;
   decode_room<D>& room_;
   role kind_ = nothing;
-  bool rotates_ = false;
   int2 at_{};
   chunk low_, high_;
-  float4 angles_[4];
+  row_angles angles_;
 };
 
 /// The queries of a group as the B operand of K . Q^T: registers 2 s and 2 s + 1 hold dims 16 s ... of head lane / 4.
@@ -272,6 +261,11 @@ struct column_state {
       multiply_add(out[m], a, low, high);
     }
   }
+  /// The lanes' sums to the warp's.
+  __device__ void close() {
+    for (float& own : sum)
+      for (int step = 4; step < 32; step *= 2) own += __shfl_xor_sync(~0u, own, step);
+  }
 };
 
 /// The sequence's newest token, from shared memory to its place in the tile and in the arena.
@@ -293,17 +287,19 @@ __device__ void clear_values(std::byte* tile, int valid) {
     *reinterpret_cast<uint4*>(tile + block_tokens * D * 2 + kv_layout::chunk_offset(at / (D / 8), at % (D / 8))) = uint4{};
 }
 
+/// Heads first ... first + 3 of the warp's state.
 template <int D>
-__device__ void write_room(decode_room<D>& room, column_state<D>& state, int heads) {
+__device__ void write_room(decode_room<D>& room, const column_state<D>& state, int first) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+#pragma unroll
   for (int c = 0; c < 2; ++c) {
-    for (int step = 4; step < 32; step *= 2) state.sum[c] += __shfl_xor_sync(~0u, state.sum[c], step);
     const int head = lane % 4 * 2 + c;
-    if (head >= heads) continue;
+    if (head / quad != first / quad) continue;
     if (lane < 4) room.states[warp][head] = {state.maximum[c], state.sum[c]};
+#pragma unroll
     for (int m = 0; m < D / 16; ++m) {
-      room.sums[warp][head][m * 16 + lane / 4] = state.out[m][c];
-      room.sums[warp][head][m * 16 + 8 + lane / 4] = state.out[m][c + 2];
+      room.sums[warp][head % quad][m * 16 + lane / 4] = state.out[m][c];
+      room.sums[warp][head % quad][m * 16 + 8 + lane / 4] = state.out[m][c + 2];
     }
   }
 }
@@ -383,10 +379,19 @@ public:
       const item_heads heads(work, heads_);
       const bool more = work + static_cast<int>(gridDim.x) < works_;
       if (more) rows.ask(next, item_heads(work + gridDim.x, heads_));
-      attend(tiles, now, heads, turn, fused);
+      const column_state<D> state = attend(tiles, now, heads, turn, fused);
       if (more) rows.store(turn ^ 1);
-      settle();
-      finish(now, heads);
+      for (int first = 0; first < heads.own; first += quad) {
+        write_room(room_, state, first);
+        if (first == 0) {
+          settle();
+        } else {
+          __syncthreads();
+        }
+        finish(now, heads, first);
+        __syncthreads();  // the sums have been read, the records are written
+      }
+      if (now.splits > 1) stored_ = {now.slot, now.first_slot, now.splits, heads.group, now.row, heads.first, heads.own, now.sequence};
       now = next;
       next = after;
     }
@@ -398,7 +403,7 @@ public:
 private:
   __device__ decode_split split_at(int work) const { return work < works_ ? call_.plan.splits[work / heads_.all] : decode_split{}; }
 
-  __device__ void attend(tile_stream<D>& tiles, const decode_split& split, const item_heads& heads, int turn, bool fused) {
+  __device__ column_state<D> attend(tile_stream<D>& tiles, const decode_split& split, const item_heads& heads, int turn, bool fused) {
     const int warp = threadIdx.x >> 5;
     query_columns<D> q;
     q.load(room_.queries[turn]);
@@ -420,18 +425,19 @@ private:
       state.add(tile, q, valid, call_.scale * 1.44269504f);
       tiles.pop();
     }
-    write_room(room_, state, heads.own);
+    state.close();
+    return state;
   }
 
-  /// One item's sum over the warps: to its row where it is all of the sequence, else to the workspace.
-  __device__ void finish(const decode_split& split, const item_heads& heads) {
+  /// An item's sum over the warps, four heads of it: to its row where it is all of the sequence, else to the workspace.
+  __device__ void finish(const decode_split& split, const item_heads& heads, int first) {
     const std::int64_t at = (std::int64_t{split.slot} * heads_.all + heads.group) * columns;
     bf16* out = call_.out + (std::int64_t{split.row} * call_.heads + heads.first) * D;
-    for (int i = threadIdx.x; i < heads.own * (D / 4); i += threads) {
-      const int head = i / (D / 4), dim = i % (D / 4) * 4;
+    for (int i = threadIdx.x; i < min(heads.own - first, quad) * (D / 4); i += threads) {
+      const int head = first + i / (D / 4), dim = i % (D / 4) * 4;
       merged all;
       for (int w = 0; w < warps; ++w)
-        all.add(room_.states[w][head], *reinterpret_cast<const float4*>(&room_.sums[w][head][dim]));
+        all.add(room_.states[w][head], *reinterpret_cast<const float4*>(&room_.sums[w][head % quad][dim]));
       if (split.splits == 1) {
         all.store(out + head * D + dim);
       } else {
@@ -440,8 +446,6 @@ private:
         if (dim == 0) *reinterpret_cast<float2*>(record + D) = {all.maximum, all.sum};
       }
     }
-    if (split.splits > 1) stored_ = {split.slot, split.first_slot, split.splits, heads.group, split.row, heads.first, heads.own, split.sequence};
-    __syncthreads();  // the sums have been read, the records are written
   }
 
   /// Takes the arrivals of earlier items a step further: what was stored is counted, what was counted is merged if it was

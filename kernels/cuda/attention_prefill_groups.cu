@@ -89,18 +89,25 @@ public:
     scale_ = call.scale * 1.44269504f;
     load(call.qkv + row * width + work.head * D, width, rows);
 
+    const bool paired = work.tile.rows > group_rows;
+    if (paired && group_ == 1) pass_turn();
+    if (paired) take_turn();
     score_tile(0);
     group_commit();
+    if (paired) pass_turn();
     group_wait<0>();
     hold(score_);
     release(room_.k_free[0]);
     soften(0, position);
     pack();
     for (int t = 1; t < tiles; ++t) {
+      barrier_wait(&room_.k_here[t % stages], t / stages & 1);
+      if (paired) take_turn();
       score_tile(t);
       group_commit();
       add_values(t - 1);
       group_commit();
+      if (paired) pass_turn();
       group_wait<1>();
       hold(score_);
       release(room_.k_free[t % stages]);
@@ -112,6 +119,7 @@ public:
       for (int i = 0; i < D / 2; ++i) out_[i] *= shrink_[i / 2 % 2];
       pack();
     }
+    if (paired && tiles < work.tiles) pass_turn();  // the other group has one more tile
     add_values(tiles - 1);
     group_commit();
     group_wait<0>();
@@ -123,6 +131,10 @@ private:
   __device__ std::byte* panels() const { return room_.q[group_]; }
   __device__ static int chunk_at(int row, int chunk) { return chunk / 8 * (group_rows * 128) + row * 128 + ((chunk % 8 ^ row % 8) << 4); }
   __device__ void synchronise() const { asm volatile("bar.sync %0, 128;" ::"r"(1 + group_) : "memory"); }
+
+  /// The groups issue their products in turn, so that one's fill the tensor cores while the other does its softmax.
+  __device__ void take_turn() const { asm volatile("bar.sync %0, 256;" ::"r"(3 + group_) : "memory"); }
+  __device__ void pass_turn() const { asm volatile("bar.arrive %0, 256;" ::"r"(4 - group_) : "memory"); }
 
   __device__ void load(const bf16* rows, int stride, int count) {
     for (int i = threadIdx.x & 127; i < group_rows * (D / 8); i += 128) {

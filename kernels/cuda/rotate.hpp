@@ -42,11 +42,30 @@ __device__ inline int2 chunks_of(int unit, const rotation& rope) {
   return {2 * unit, 2 * unit + 1};
 }
 
-/// Of a head that rotates; `at` as chunks_of gives it, `angles` the row's.
-__device__ inline void rotate_chunks(chunk& a, chunk& b, int2 at, const rotation& rope, const float2* angles) {
-  if (!rope.interleaved) return rotate_across(a, b, angles + 8 * at.x);
-  rotate_within(a, angles + 4 * at.x);
-  rotate_within(b, angles + 4 * at.y);
-}
+/// What turns the two chunks of `unit` in each head of a row: nothing where they are beyond the rotated dims, or where
+/// rows come rotated.
+class row_angles {
+public:
+  __device__ row_angles() {}
+  __device__ row_angles(const rotation& rope, std::int64_t row, int unit) : turns_(rope.angles && unit < rope.dims / 16), interleaved_(rope.interleaved) {
+    if (!turns_) return;
+    const auto* from = reinterpret_cast<const float4*>(rope.angles + row * (rope.dims / 2) + unit * 8);
+    for (int i = 0; i < 4; ++i) {
+      const float4 two = from[i];
+      angles_[2 * i] = {two.x, two.y};
+      angles_[2 * i + 1] = {two.z, two.w};
+    }
+  }
+  __device__ void rotate(chunk& low, chunk& high) const {
+    if (!turns_) return;
+    if (!interleaved_) return rotate_across(low, high, angles_);
+    rotate_within(low, angles_);
+    rotate_within(high, angles_ + 4);
+  }
+
+private:
+  float2 angles_[8];
+  bool turns_ = false, interleaved_ = true;
+};
 
 }  // namespace troupe::kernels::cuda

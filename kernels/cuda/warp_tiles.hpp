@@ -44,7 +44,7 @@ __device__ inline float exp2_fast(float x) {
   return y;
 }
 
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+// Since sm_90, to be used under a check of the architecture.
 __device__ inline void barrier_init(std::uint64_t* barrier, std::uint32_t arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
 }
@@ -67,7 +67,6 @@ __device__ inline void copy_bulk(void* to, const void* from, std::uint32_t bytes
 }
 /// Orders this thread's plain stores to shared memory before later reads and writes by copy engine and wgmma.
 __device__ inline void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-#endif
 
 /// The first `bytes` of 16; zeros behind them.
 __device__ inline void copy_16(void* to, const void* from, int bytes = 16) {

@@ -1,6 +1,8 @@
 // Prefill attention on Hopper: a producer warp copies key tiles of 128 tokens as they lie in the arena; two warpgroups of 64
 // query rows multiply by wgmma, the next tile's scores beside the softmax of this one (Shah et al., "FlashAttention-3",
 // 2024), tile by tile from position 0. Knows the arena's layout; no model.
+#include <algorithm>
+
 #include "kernels/cuda/attention_prefill.hpp"
 #include "kernels/cuda/group_tiles.hpp"
 
@@ -25,51 +27,85 @@ struct group_room {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
+/// 128 rows of a sequence under one query head.
 struct prefill_work {
   prefill_tile tile;
-  const int* table;
   int head, kv_head, length, tiles;
+};
+
+/// The works of this block, those with the most keys first, back and forth over the blocks so that all get as much. The one
+/// behind the next is asked for early.
+class work_list {
+public:
+  __device__ work_list(const attention_call& call) : call_(call), works_(call.plan.counts[1] * call.heads) { ask(); }
+  __device__ bool next(prefill_work& work) {
+    if (index_ >= works_) return false;
+    work.tile = ahead_;
+    work.head = index_ % call_.heads;
+    work.kv_head = work.head / (call_.heads / call_.kv.kv_heads);
+    work.length = work.tile.past + work.tile.first + work.tile.rows;
+    work.tiles = (work.length + tile_keys - 1) / tile_keys;
+    ask();
+    return true;
+  }
+
+private:
+  __device__ void ask() {
+    const int blocks = static_cast<int>(gridDim.x), block = static_cast<int>(blockIdx.x);
+    index_ = round_ * blocks + (round_ % 2 ? blocks - 1 - block : block);
+    ++round_;
+    if (index_ < works_) ahead_ = call_.plan.tiles[index_ / call_.heads];
+  }
+
+  const attention_call& call_;
+  int works_, round_ = 0, index_ = 0;
+  prefill_tile ahead_;
 };
 
 /// Copies the tiles' blocks, a lane a block and panel. Values behind the last token become zeros: 0 * NaN is NaN.
 template <int D>
-__device__ void produce(group_room<D>& room, const attention_call& call, const prefill_work& work) {
+__device__ void produce(group_room<D>& room, const step_tables& tables, const attention_call& call) {
   const int lane = threadIdx.x & 31;
   constexpr int panels = D / 64, pieces = tile_keys / block_tokens * panels, piece_bytes = block_tokens * 128;
   const int piece_block = lane / panels, panel = lane % panels;
-  const int blocks = (work.length + block_tokens - 1) / block_tokens;
-  const auto block_at = [&](int t) {
-    const int at = t * (tile_keys / block_tokens) + piece_block;
-    return lane < pieces && at < blocks ? work.table[at] : -1;
-  };
-  int block = block_at(0);
-  for (int t = 0; t < work.tiles; ++t) {
-    const int stage = t % stages;
-    const unsigned parity = (t / stages + 1) & 1;
-    const int bytes = min(tile_keys / block_tokens, blocks - t * (tile_keys / block_tokens)) * block_tokens * D * 2;
-    const std::byte* from = call.kv.tile(max(block, 0), call.layer, work.kv_head) + panel * piece_bytes;
-    const int to = panel * panel_bytes + piece_block * piece_bytes;
-    const bool copies = block >= 0;
-    block = t + 1 < work.tiles ? block_at(t + 1) : -1;
+  const int to = panel * panel_bytes + piece_block * piece_bytes;
+  work_list works(call);
+  prefill_work work;
+  unsigned copied = 0, cleared = 0;
+  while (works.next(work)) {
+    const int* table = tables.block_tables + std::int64_t{work.tile.sequence} * tables.table_stride;
+    const int blocks = (work.length + block_tokens - 1) / block_tokens;
+    const auto block_at = [&](int t) {
+      const int at = t * (tile_keys / block_tokens) + piece_block;
+      return lane < pieces && at < blocks ? table[at] : -1;
+    };
+    int block = block_at(0);
+    for (int t = 0; t < work.tiles; ++t, ++copied) {
+      const unsigned stage = copied % stages, parity = (copied / stages + 1) & 1;
+      const int bytes = min(tile_keys / block_tokens, blocks - t * (tile_keys / block_tokens)) * block_tokens * D * 2;
+      const std::byte* from = call.kv.tile(max(block, 0), call.layer, work.kv_head) + panel * piece_bytes;
+      const bool copies = block >= 0;
+      block = t + 1 < work.tiles ? block_at(t + 1) : -1;
 
-    if (t >= stages) barrier_wait(&room.k_free[stage], parity);
-    if (lane == 0) barrier_expect(&room.k_here[stage], bytes);
-    __syncwarp();
-    if (copies) copy_bulk(room.k[stage] + to, from, piece_bytes, &room.k_here[stage]);
+      if (copied >= stages) barrier_wait(&room.k_free[stage], parity);
+      if (lane == 0) barrier_expect(&room.k_here[stage], bytes);
+      __syncwarp();
+      if (copies) copy_bulk(room.k[stage] + to, from, piece_bytes, &room.k_here[stage]);
 
-    const int real = work.length - t * tile_keys;
-    std::uint64_t* here = real < tile_keys ? &room.last_here : &room.v_here[stage];
-    if (t >= stages) barrier_wait(&room.v_free[stage], parity);
-    if (lane == 0) barrier_expect(here, bytes);
-    __syncwarp();
-    if (copies) copy_bulk(room.v[stage] + to, from + call.kv.value_offset(), piece_bytes, here);
-    if (real >= tile_keys) continue;
-    barrier_wait(here, 0);
-    for (int i = real * 8 + lane; i < tile_keys * 8; i += 32)
-      for (int p = 0; p < panels; ++p) reinterpret_cast<uint4*>(room.v[stage] + p * panel_bytes)[i] = uint4{};
-    fence_async_proxy();
-    __syncwarp();
-    if (lane == 0) barrier_arrive(&room.v_here[stage]);
+      const int real = work.length - t * tile_keys;
+      std::uint64_t* here = real < tile_keys ? &room.last_here : &room.v_here[stage];
+      if (copied >= stages) barrier_wait(&room.v_free[stage], parity);
+      if (lane == 0) barrier_expect(here, bytes);
+      __syncwarp();
+      if (copies) copy_bulk(room.v[stage] + to, from + call.kv.value_offset(), piece_bytes, here);
+      if (real >= tile_keys) continue;
+      barrier_wait(here, cleared++ & 1);
+      for (int i = real * 8 + lane; i < tile_keys * 8; i += 32)
+        for (int p = 0; p < panels; ++p) reinterpret_cast<uint4*>(room.v[stage] + p * panel_bytes)[i] = uint4{};
+      fence_async_proxy();
+      __syncwarp();
+      if (lane == 0) barrier_arrive(&room.v_here[stage]);
+    }
   }
 }
 
@@ -77,54 +113,43 @@ __device__ void produce(group_room<D>& room, const attention_call& call, const p
 template <int D>
 class query_group {
 public:
-  __device__ query_group(group_room<D>& room, int group) : room_(room), group_(group), lane_(threadIdx.x & 31), warp_((threadIdx.x >> 5) & 3) {}
+  __device__ query_group(group_room<D>& room, const step_tables& tables, const attention_call& call, int group)
+      : room_(room), tables_(tables), call_(call), group_(group), lane_(threadIdx.x & 31), warp_((threadIdx.x >> 5) & 3), scale_(call.scale * 1.44269504f) {}
 
-  __device__ void run(const attention_call& call, const prefill_work& work, std::int64_t first_row) {
-    const int rows = work.tile.rows - group_ * group_rows;
-    if (rows <= 0) return;
-    const int position = work.tile.past + work.tile.first + group_ * group_rows;
-    const int tiles = min(work.tiles, (position + group_rows - 1) / tile_keys + 1);
-    const std::int64_t row = first_row + work.tile.first + group_ * group_rows;
-    const int width = (call.heads + 2 * call.kv.kv_heads) * D;
-    scale_ = call.scale * 1.44269504f;
-    load(call.qkv + row * width + work.head * D, width, rows);
-
-    const bool paired = work.tile.rows > group_rows;
-    if (paired && group_ == 1) pass_turn();
-    if (paired) take_turn();
-    score_tile(0);
-    group_commit();
-    if (paired) pass_turn();
-    group_wait<0>();
-    hold(score_);
-    release(room_.k_free[0]);
-    soften(0, position);
-    pack();
-    for (int t = 1; t < tiles; ++t) {
-      barrier_wait(&room_.k_here[t % stages], t / stages & 1);
-      if (paired) take_turn();
-      score_tile(t);
-      group_commit();
-      add_values(t - 1);
-      group_commit();
-      if (paired) pass_turn();
-      group_wait<1>();
-      hold(score_);
-      release(room_.k_free[t % stages]);
-      soften(t, position);
-      group_wait<0>();
-      hold(out_);
-      release(room_.v_free[(t - 1) % stages]);
-#pragma unroll
-      for (int i = 0; i < D / 2; ++i) out_[i] *= shrink_[i / 2 % 2];
-      pack();
+  __device__ void run() {
+    work_list works(call_);
+    prefill_work work;
+    bool any = works.next(work);
+    if (any) ask_queries(work);
+    if (group_ == 1) pass_turn();
+    while (any) {
+      const int position = work.tile.past + work.tile.first + group_ * group_rows;
+      const int rows = work.tile.rows - group_ * group_rows;
+      const int tiles = rows > 0 ? min(work.tiles, (position + group_rows - 1) / tile_keys + 1) : 0;
+      const std::int64_t row = tables_.first_row[work.tile.sequence] + work.tile.first + group_ * group_rows;
+      bf16* out = call_.out + (row * call_.heads + work.head) * D;
+      store_queries();
+      if (tiles > 0) {
+        for (float& o : out_) o = 0;
+        maximum_[0] = maximum_[1] = -INFINITY;
+        sum_[0] = sum_[1] = 0;
+        attend(tiles, position);
+      }
+      const int all = work.tiles;
+      any = works.next(work);
+      if (any) ask_queries(work);
+      if (tiles > 0) {
+        add_values(used_ - 1);
+        group_commit();
+        group_wait<0>();
+        hold(out_);
+        release(room_.v_free[(used_ - 1) % stages]);
+      }
+      for (int t = tiles; t < all; ++t, ++used_) skip();
+      if (tiles == 0) continue;
+      synchronise();  // all have done with the queries
+      store(out, call_.heads * D, rows);
     }
-    if (paired && tiles < work.tiles) pass_turn();  // the other group has one more tile
-    add_values(tiles - 1);
-    group_commit();
-    group_wait<0>();
-    hold(out_);
-    store(call.out + (row * call.heads + work.head) * D, call.heads * D, rows);
   }
 
 private:
@@ -136,17 +161,71 @@ private:
   __device__ void take_turn() const { asm volatile("bar.sync %0, 256;" ::"r"(3 + group_) : "memory"); }
   __device__ void pass_turn() const { asm volatile("bar.arrive %0, 256;" ::"r"(4 - group_) : "memory"); }
 
-  __device__ void load(const bf16* rows, int stride, int count) {
-    for (int i = threadIdx.x & 127; i < group_rows * (D / 8); i += 128) {
-      const int row = i / (D / 8), chunk = i % (D / 8);
-      const uint4 value = row < count ? *reinterpret_cast<const uint4*>(rows + std::int64_t{row} * stride + chunk * 8) : uint4{};
-      *reinterpret_cast<uint4*>(panels() + chunk_at(row, chunk)) = value;
+  /// All tiles of a work but for the last one's values.
+  __device__ void attend(int tiles, int position) {
+    take_turn();
+    score_tile(used_);
+    group_commit();
+    pass_turn();
+    group_wait<0>();
+    hold(score_);
+    release(room_.k_free[used_ % stages]);
+    soften(0, position);
+    pack();
+    ++used_;
+    for (int t = 1; t < tiles; ++t, ++used_) {
+      barrier_wait(&room_.k_here[used_ % stages], used_ / stages & 1);
+      take_turn();
+      score_tile(used_);
+      group_commit();
+      add_values(used_ - 1);
+      group_commit();
+      pass_turn();
+      group_wait<1>();
+      hold(score_);
+      release(room_.k_free[used_ % stages]);
+      soften(t, position);
+      group_wait<0>();
+      hold(out_);
+      release(room_.v_free[(used_ - 1) % stages]);
+#pragma unroll
+      for (int i = 0; i < D / 2; ++i) out_[i] *= shrink_[i / 2 % 2];
+      pack();
+    }
+  }
+  /// A tile that only the other group has a use for.
+  __device__ void skip() {
+    take_turn();
+    pass_turn();
+    barrier_wait(&room_.k_here[used_ % stages], used_ / stages & 1);
+    release(room_.k_free[used_ % stages]);
+    barrier_wait(&room_.v_here[used_ % stages], used_ / stages & 1);
+    release(room_.v_free[used_ % stages]);
+  }
+
+  /// The rows' queries to registers, while there is other work; store_queries takes them to shared memory.
+  __device__ void ask_queries(const prefill_work& work) {
+    const int width = (call_.heads + 2 * call_.kv.kv_heads) * D, rows = work.tile.rows - group_ * group_rows;
+    const bf16* from = call_.qkv + (tables_.first_row[work.tile.sequence] + work.tile.first + std::int64_t{group_} * group_rows) * width + work.head * D;
+#pragma unroll
+    for (int i = 0; i < queries_a_thread; ++i) {
+      const int at = static_cast<int>(threadIdx.x & 127) + i * 128, row = at / (D / 8);
+      queries_[i] = row < rows ? *reinterpret_cast<const uint4*>(from + std::int64_t{row} * width + at % (D / 8) * 8) : uint4{};
+    }
+  }
+  __device__ void store_queries() {
+    synchronise();  // the results of the work before have left their place
+#pragma unroll
+    for (int i = 0; i < queries_a_thread; ++i) {
+      const int at = static_cast<int>(threadIdx.x & 127) + i * 128;
+      *reinterpret_cast<uint4*>(panels() + chunk_at(at / (D / 8), at % (D / 8))) = queries_[i];
     }
     fence_async_proxy();
     synchronise();
   }
 
-  __device__ void score_tile(int t) {
+  // Tiles are numbered through all works of the block.
+  __device__ void score_tile(unsigned t) {
     barrier_wait(&room_.k_here[t % stages], t / stages & 1);
     const std::uint32_t q = shared_address(panels()), k = shared_address(room_.k[t % stages]);
     group_fence();
@@ -154,7 +233,7 @@ private:
     for (int s = 0; s < D / 16; ++s)
       group_multiply<tile_keys>(score_, operand(q + s / 4 * (group_rows * 128) + s % 4 * 32), operand(k + s / 4 * panel_bytes + s % 4 * 32), s > 0);
   }
-  __device__ void add_values(int t) {
+  __device__ void add_values(unsigned t) {
     barrier_wait(&room_.v_here[t % stages], t / stages & 1);
     const std::uint32_t v = shared_address(room_.v[t % stages]);
     group_fence();
@@ -216,9 +295,15 @@ private:
     }
   }
 
+  static constexpr int queries_a_thread = group_rows * D / 8 / 128;
+
   group_room<D>& room_;
+  const step_tables& tables_;
+  const attention_call& call_;
   int group_, lane_, warp_;
-  float scale_ = 1;
+  float scale_;
+  unsigned used_ = 0;
+  uint4 queries_[queries_a_thread];
   float score_[tile_keys / 2];
   float out_[D / 2] = {};
   std::uint32_t weights_[tile_keys / 16][4];
@@ -235,35 +320,25 @@ __global__ void __launch_bounds__(threads, 1) prefill_groups(step_tables tables,
   extern __shared__ std::byte shared[];
   auto& room = *reinterpret_cast<group_room<D>*>(shared + (-shared_address(shared) & 1023));
   let_successor_start();
-  wait_for_predecessor();
-  if (static_cast<int>(blockIdx.y) >= call.plan.counts[1]) return;
-  prefill_work work;
-  work.tile = call.plan.tiles[blockIdx.y];
-  work.table = tables.block_tables + std::int64_t{work.tile.sequence} * tables.table_stride;
-  work.head = blockIdx.x;
-  work.kv_head = work.head / (call.heads / call.kv.kv_heads);
-  work.length = work.tile.past + work.tile.first + work.tile.rows;
-  work.tiles = (work.length + tile_keys - 1) / tile_keys;
-  const std::int64_t first_row = tables.first_row[work.tile.sequence];
   if (threadIdx.x == 0) {
-    const unsigned releases = work.tile.rows > group_rows ? groups * 4 : 4;
     for (int s = 0; s < stages; ++s) {
       barrier_init(&room.k_here[s], 1);
       barrier_init(&room.v_here[s], 1);
-      barrier_init(&room.k_free[s], releases);
-      barrier_init(&room.v_free[s], releases);
+      barrier_init(&room.k_free[s], groups * 4);
+      barrier_init(&room.v_free[s], groups * 4);
     }
     barrier_init(&room.last_here, 1);
     barrier_init_fence();
   }
   __syncthreads();
+  wait_for_predecessor();
   const int group = static_cast<int>(threadIdx.x) / 128;
   if (group == groups) {
     lower_registers<24>();
-    if (threadIdx.x / 32 == groups * 4) produce<D>(room, call, work);
+    if (threadIdx.x / 32 == groups * 4) produce<D>(room, tables, call);
   } else {
     raise_registers<240>();
-    query_group<D>(room, group).run(call, work, first_row);
+    query_group<D>(room, tables, call, group).run();
   }
 #endif
 }
@@ -271,9 +346,12 @@ __global__ void __launch_bounds__(threads, 1) prefill_groups(step_tables tables,
 template <int D>
 void launch_groups(const attention_call& call, cudaStream_t on) {
   constexpr std::size_t bytes = sizeof(group_room<D>) + 1024;
-  const auto tiles = static_cast<unsigned>(most_tiles(call.tables->sequences, call.tables->rows, groups * group_rows));
+  int device = 0, processors = 0;
+  static_cast<void>(cudaGetDevice(&device));
+  static_cast<void>(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
   static_cast<void>(cudaFuncSetAttribute(prefill_groups<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-  launch(prefill_groups<D>, dim3(static_cast<unsigned>(call.heads), tiles), dim3(threads), bytes, on, *call.tables, call);
+  const std::int64_t most = most_tiles(call.tables->sequences, call.tables->rows, groups * group_rows) * call.heads;
+  launch(prefill_groups<D>, dim3(static_cast<unsigned>(std::min<std::int64_t>(processors, most))), dim3(threads), bytes, on, *call.tables, call);
 }
 
 }  // namespace

@@ -73,20 +73,32 @@ __device__ void list_splits(const step_tables& tables, const step_plan& plan, in
   if (threadIdx.x == 0) plan.counts[0] = all;
 }
 
+/// Tiles ordered by how many keys they see, the most first: those of equal length in any order.
 __device__ void list_tiles(const step_tables& tables, const step_plan& plan, int sequences, int tile_rows, list_room& room) {
   const int s = threadIdx.x;
   const int rows = s < sequences && tables.row_count[s] > 1 ? tables.row_count[s] : 0;
   int all = 0;
   const int first = exclusive_sum((rows + tile_rows - 1) / tile_rows, room.warp_sums, all);
-  __syncthreads();
+  if (s == 0) plan.counts[1] = all;
+  if (all == 0) return;
   room.starts[s] = first;
+  room.slots[s] = 0;
   __syncthreads();
-  for (int i = threadIdx.x; i < all; i += list_threads) {
+  const auto tile_at = [&](int i) {
     const int owner = owner_of(room.starts, sequences, i);
     const int row = (i - room.starts[owner]) * tile_rows;
-    plan.tiles[all - 1 - i] = {owner, row, min(tile_rows, tables.row_count[owner] - row), tables.past[owner]};
+    return prefill_tile{owner, row, min(tile_rows, tables.row_count[owner] - row), tables.past[owner]};
+  };
+  const auto bin_of = [&](const prefill_tile& t) { return list_threads - 1 - min((t.past + t.first + t.rows) / tile_rows, list_threads - 1); };
+  for (int i = s; i < all; i += list_threads) atomicAdd(&room.slots[bin_of(tile_at(i))], 1);
+  __syncthreads();
+  const int longer = exclusive_sum(room.slots[s], room.warp_sums, all);
+  room.slots[s] = longer;
+  __syncthreads();
+  for (int i = s; i < all; i += list_threads) {
+    const prefill_tile t = tile_at(i);
+    plan.tiles[atomicAdd(&room.slots[bin_of(t)], 1)] = t;
   }
-  if (threadIdx.x == 0) plan.counts[1] = all;
 }
 
 /// Angles in double, as on the CPU: at position 100,000 a float angle would be off by 0.004.

@@ -1,7 +1,7 @@
-// Decode attention: a block of four warps walks the step's list of (split, KV head); each warp streams its own 16-token
-// tiles through shared memory, ahead of the arithmetic and across the borders of items. K . Q^T and V^T . P on the tensor
-// cores with the query heads of a group as the 8 columns. The block that finishes a sequence's last split merges them
-// all, in their order. Knows the arena's layout; no model.
+// Decode attention: a block of four warps walks its stretch of the step's splits; each warp streams its own 16-token tiles
+// through shared memory, ahead of the arithmetic and across the borders of splits. K . Q^T and V^T . P on the tensor cores
+// with the query heads of a group as the 8 columns. A sequence's splits are merged in their order: on the way by a block
+// that does them from the first on, the rest by the block that finishes last. Knows the arena's layout; no model.
 #include <algorithm>
 
 #include "kernels/cuda/attention.hpp"
@@ -17,7 +17,6 @@ constexpr int columns = 8;  ///< query heads of one item
 constexpr int quad = 4;     ///< heads that are summed over the warps at a time: two blocks must fit a multiprocessor
 constexpr int stages = 3;
 constexpr int block_tokens = kv_layout::block_tokens;
-constexpr int most_sequences = 1024;
 constexpr float minus_infinity = -INFINITY;
 
 /// Query heads of a KV head in groups of up to eight.
@@ -43,23 +42,54 @@ struct decode_room {
   int last;
 };
 
-/// The tiles of one warp, in the order of its items, up to `stages` ahead of their use.
+/// One split after the other: the sequence behind the current one is asked for when that begins.
+struct work_walk {
+  const decode_plan* plan;
+  int groups;
+  decode_start at;  ///< works: how many are left
+  decode_sequence sequence, ahead;
+
+  __device__ work_walk(const decode_plan* plan, int groups) : plan(plan), groups(groups), at(plan->starts[blockIdx.x]) {
+    if (at.works == 0) return;
+    sequence = plan->sequences[at.sequence];
+    look_ahead();
+  }
+  __device__ bool ended() const { return at.works == 0; }
+  __device__ int splits() const { return split_count(sequence.length); }
+  __device__ int first() const { return at.split * split_tokens(sequence.length); }
+  __device__ int tokens() const { return min(split_tokens(sequence.length), sequence.length - first()); }
+  /// Turns to the next split; true where it is of other heads or another sequence, or there is none.
+  __device__ bool advance() {
+    --at.works;
+    if (++at.split < splits()) return at.works == 0;
+    at.split = 0;
+    if (++at.group == groups) {
+      at.group = 0;
+      ++at.sequence;
+      sequence = ahead;
+      look_ahead();
+    }
+    return true;
+  }
+
+private:
+  __device__ void look_ahead() { ahead = plan->sequences[min(at.sequence + 1, most_decode_sequences - 1)]; }
+};
+
+/// The tiles of one warp, in the order of its splits, up to `stages` ahead of their use.
 template <int D>
 class tile_stream {
 public:
   static constexpr int tile_bytes = block_tokens * D * 2;
 
-  __device__ tile_stream(const step_tables& tables, const attention_call& call, const head_groups& heads, decode_room<D>& room, int works)
-      : tables_(tables), call_(call), heads_(heads), room_(room), works_(works), lane_(threadIdx.x & 31), warp_(threadIdx.x >> 5) {
+  __device__ tile_stream(const step_tables& tables, const attention_call& call, const head_groups& heads, decode_room<D>& room)
+      : tables_(tables), call_(call), heads_(heads), room_(room), lane_(threadIdx.x & 31), warp_(threadIdx.x >> 5), ahead_(call.plan.decode, heads.all) {
 #if __CUDA_ARCH__ >= 900
     if (lane_ < stages) barrier_init(&room_.arrived[warp_][lane_], 1);
     barrier_init_fence();
     __syncwarp();
 #endif
-    work_ = static_cast<int>(blockIdx.x) - static_cast<int>(gridDim.x);
-    ahead_ = item_at(blockIdx.x);
-    ahead_blocks_ = blocks_of(ahead_);
-    far_ahead_ = item_at(blockIdx.x + gridDim.x);
+    ask_blocks();
     enter();
     for (int i = 0; i < stages; ++i) fetch();
   }
@@ -80,30 +110,28 @@ public:
     __syncwarp();
     fetch();
   }
-  /// How many tiles of an item are this warp's.
+  /// How many tiles of a split are this warp's.
   __device__ static int share(int tokens, int warp) { return ((tokens + block_tokens - 1) / block_tokens - warp + warps - 1) / warps; }
 
 private:
-  __device__ int2 item_at(int work) const {  // first block, tokens
-    return work < works_ ? *reinterpret_cast<const int2*>(call_.plan.splits + work / heads_.all) : int2{};
+  __device__ void ask_blocks() {
+    if (ahead_.ended()) return;
+    const int at = warp_ + lane_ * warps;
+    if (at * block_tokens < ahead_.tokens()) ahead_blocks_ = tables_.block_tables[ahead_.sequence.table + ahead_.first() / block_tokens + at];
   }
-  __device__ int blocks_of(int2 item) const { return lane_ < share(item.y, warp_) ? tables_.block_tables[item.x + warp_ + lane_ * warps] : 0; }
-
-  /// Turns to the next item in which this warp has tiles; asks for what the items after it need, long before they do.
+  /// Turns to the next split in which this warp has tiles, and asks for the blocks of the one behind it.
   __device__ void enter() {
-    do {
-      work_ += gridDim.x;
-      left_ = share(ahead_.y, warp_);
+    for (left_ = 0; left_ <= 0 && !ahead_.ended();) {
+      left_ = share(ahead_.tokens(), warp_);
       blocks_ = ahead_blocks_;
-      ahead_ = far_ahead_;
-      ahead_blocks_ = blocks_of(ahead_);
-      far_ahead_ = item_at(work_ + 2 * gridDim.x);
-    } while (left_ <= 0 && work_ < works_);
+      kv_head_ = ahead_.at.group / heads_.groups;
+      ahead_.advance();
+      ask_blocks();
+    }
     next_ = 0;
-    kv_head_ = work_ % heads_.all / heads_.groups;
   }
   __device__ void fetch() {
-    if (work_ < works_) {
+    if (left_ > 0) {
       const int block = __shfl_sync(~0u, blocks_, next_);
       const std::byte* from = call_.kv.tile(block, call_.layer, kv_head_);
       auto* to = room_.tiles[warp_][fetched_ % stages];
@@ -122,7 +150,7 @@ private:
 #endif
       ++fetched_;
       ++next_;
-      if (--left_ == 0) enter();
+      if (--left_ <= 0) enter();
     }
 #if __CUDA_ARCH__ < 900
     copies_commit();
@@ -133,51 +161,47 @@ private:
   const attention_call& call_;
   const head_groups& heads_;
   decode_room<D>& room_;
-  int works_, lane_, warp_;
-  int2 ahead_, far_ahead_;
+  int lane_, warp_;
+  work_walk ahead_;
   int ahead_blocks_ = 0, blocks_ = 0;
-  int work_ = 0, kv_head_ = 0, left_ = 0, next_ = 0;
+  int kv_head_ = 0, left_ = 0, next_ = 0;
   unsigned fetched_ = 0, used_ = 0;
 };
 
-/// Which heads of which row an item is about.
+/// Which heads a split is done for.
 struct item_heads {
   int group, kv_head, first, own;
 
-  __device__ item_heads(int work, const head_groups& heads)
-      : group(work % heads.all), kv_head(group / heads.groups), first(kv_head * heads.heads + group % heads.groups * columns),
+  __device__ item_heads(int group, const head_groups& heads)
+      : group(group), kv_head(group / heads.groups), first(kv_head * heads.heads + group % heads.groups * columns),
         own(min(columns, (kv_head + 1) * heads.heads - first)) {}
 };
 
-/// Brings the queries of an item to shared memory, rotated, and K and V of its newest token: asked for one item ahead,
-/// stored when the item before is done. A thread has 16 numbers of one head.
+/// Brings the queries of a row's heads to shared memory, rotated, and K and V of its token: asked for while the heads
+/// before are at work, stored when they are done. A thread has 16 numbers of one head.
 template <int D>
 class row_loader {
 public:
   __device__ row_loader(const attention_call& call, decode_room<D>& room) : call_(call), room_(room) {}
 
-  __device__ void ask(const decode_split& split, const item_heads& heads) {
+  __device__ void ask(int row, const item_heads& heads) {
     constexpr int units = D / 16;
     const int unit = threadIdx.x % units, head = threadIdx.x / units;
-    const bool ends = split.valid <= split.tokens && call_.rope.angles;
-    kind_ = head < heads.own ? query : head < columns ? nothing : ends && head < columns + 2 ? newest : nothing;
+    kind_ = head < heads.own ? query : head >= columns && head < columns + 2 && call_.rope.angles ? newest : nothing;
     at_ = chunks_of(unit, call_.rope);
     if (kind_ == nothing) return;
     const int of_row = kind_ == query ? heads.first + head : call_.heads + (head - columns) * call_.kv.kv_heads + heads.kv_head;
-    const auto* from = reinterpret_cast<const chunk*>(call_.qkv + (std::int64_t{split.row} * (call_.heads + 2 * call_.kv.kv_heads) + of_row) * D);
+    const auto* from = reinterpret_cast<const chunk*>(call_.qkv + (std::int64_t{row} * (call_.heads + 2 * call_.kv.kv_heads) + of_row) * D);
     low_ = from[at_.x];
     high_ = from[at_.y];
-    angles_ = head == columns + 1 ? row_angles() : row_angles(call_.rope, split.row, unit);  // V does not turn
+    angles_ = head == columns + 1 ? row_angles() : row_angles(call_.rope, row, unit);  // V does not turn
   }
 
   __device__ void store(int turn) {
     constexpr int units = D / 16;
     const int head = threadIdx.x / units;
     if (kind_ == nothing) {
-      if (head < columns) {
-        chunk none{};
-        put(room_.queries[turn][head], none, none);
-      }
+      if (head < columns) put(room_.queries[turn][head], chunk{}, chunk{});
       return;
     }
     angles_.rotate(low_, high_);
@@ -311,8 +335,8 @@ struct merged {
   float4 out = {};
 
   __device__ void add(float2 state, float4 part) {
+    if (state.x == minus_infinity) return;
     const float best = fmaxf(maximum, state.x);
-    if (best == minus_infinity) return;
     const float old = exp2_fast(maximum - best), fresh = exp2_fast(state.x - best);
     maximum = best;
     sum = sum * old + state.y * fresh;
@@ -349,51 +373,59 @@ __device__ merged merge_splits(const workspace_view& space, int groups, int firs
   return all;
 }
 
-/// Whose last split was it? Asked after an item, answered an item later, so that nobody waits for the atomic.
+/// Splits whose results lie in the workspace. They are counted a split later and merged, where they were a sequence's last,
+/// yet a split later, so that nobody waits for the count.
 struct arrival {
-  int slot = -1;  ///< -1: nothing to merge
-  int first_slot, splits, group, row, first_head, heads, sequence;
+  int splits = 0;  ///< 0: none
+  int all, sequence, group, row, first_slot;
 };
 
 template <int D>
 class decode_block {
 public:
   __device__ decode_block(const step_tables& tables, const attention_call& call, const head_groups& heads, const workspace_view& space, decode_room<D>& room)
-      : tables_(tables), call_(call), heads_(heads), space_(space), room_(room), works_(call.plan.counts[0] * heads.all) {}
+      : tables_(tables), call_(call), heads_(heads), space_(space), room_(room) {}
 
   __device__ void run() {
     const bool fused = call_.rope.angles != nullptr;
     if (!fused) wait_for_predecessor();
-    decode_split now = split_at(blockIdx.x), next = split_at(blockIdx.x + gridDim.x);
-    tile_stream<D> tiles(tables_, call_, heads_, room_, works_);
+    work_walk work(call_.plan.decode, heads_.all);
+    tile_stream<D> tiles(tables_, call_, heads_, room_);
+    if (work.ended() && blockIdx.x > 0) return;  // makes room for the successor; one block must wait, for those behind it
     if (fused) wait_for_predecessor();
-    if (static_cast<int>(blockIdx.x) >= works_) return;
+    if (work.ended()) return;
     row_loader<D> rows(call_, room_);
-    rows.ask(now, item_heads(blockIdx.x, heads_));
+    rows.ask(work.sequence.row, item_heads(work.at.group, heads_));
     rows.store(0);
     __syncthreads();
 
-    int turn = 0;
-    for (int work = blockIdx.x; work < works_; work += gridDim.x, turn ^= 1) {
-      const decode_split after = split_at(work + 2 * gridDim.x);
-      const item_heads heads(work, heads_);
-      const bool more = work + static_cast<int>(gridDim.x) < works_;
-      if (more) rows.ask(next, item_heads(work + gridDim.x, heads_));
-      const column_state<D> state = attend(tiles, now, heads, turn, fused);
-      if (more) rows.store(turn ^ 1);
-      for (int first = 0; first < heads.own; first += quad) {
-        write_room(room_, state, first);
-        if (first == 0) {
+    int turn = 0, done = 0;  // done: splits of these heads by this block
+    while (!work.ended()) {
+      work_walk next = work;
+      const bool last = next.advance();
+      const item_heads heads(work.at.group, heads_);
+      if (last && !next.ended()) rows.ask(next.sequence.row, item_heads(next.at.group, heads_));
+      const column_state<D> state = attend(tiles, work, heads, turn, fused);
+      if (last && !next.ended()) rows.store(turn ^ 1);
+      ++done;
+#pragma unroll
+      for (int q = 0; q < columns / quad; ++q) {
+        if (q * quad >= heads.own) break;
+        write_room(room_, state, q * quad);
+        if (q == 0) {
           settle();
         } else {
           __syncthreads();
         }
-        finish(now, heads, first);
+        finish(running_[q], work, heads, q * quad, done, last);
         __syncthreads();  // the sums have been read, the records are written
       }
-      if (now.splits > 1) stored_ = {now.slot, now.first_slot, now.splits, heads.group, now.row, heads.first, heads.own, now.sequence};
-      now = next;
-      next = after;
+      if (last) {
+        if (done < work.splits()) stored_ = {done, work.splits(), work.at.sequence, work.at.group, work.sequence.row, work.sequence.first_slot};
+        done = 0;
+        turn ^= 1;
+      }
+      work = next;
     }
     settle();
     __syncthreads();
@@ -401,20 +433,18 @@ public:
   }
 
 private:
-  __device__ decode_split split_at(int work) const { return work < works_ ? call_.plan.splits[work / heads_.all] : decode_split{}; }
-
-  __device__ column_state<D> attend(tile_stream<D>& tiles, const decode_split& split, const item_heads& heads, int turn, bool fused) {
+  __device__ column_state<D> attend(tile_stream<D>& tiles, const work_walk& work, const item_heads& heads, int turn, bool fused) {
     const int warp = threadIdx.x >> 5;
     query_columns<D> q;
     q.load(room_.queries[turn]);
     column_state<D> state;
-    const int share = tile_stream<D>::share(split.tokens, warp);
+    const int share = tile_stream<D>::share(work.tokens(), warp);
     for (int i = 0; i < share; ++i) {
-      const int first = (warp + i * warps) * block_tokens;
-      const int valid = split.valid - first;
+      const int first = work.first() + (warp + i * warps) * block_tokens;
+      const int valid = work.sequence.length - first;
       std::byte* tile = tiles.front();
       if (valid <= block_tokens) {
-        const int block = tables_.block_tables[split.first_block + first / block_tokens];
+        const int block = tables_.block_tables[work.sequence.table + first / block_tokens];
         if (fused) add_newest<D>(tile, room_.newest[turn], call_.kv, call_.kv.tile(block, call_.layer, heads.kv_head), valid - 1);
         clear_values<D>(tile, valid);
 #if __CUDA_ARCH__ >= 900
@@ -429,46 +459,48 @@ private:
     return state;
   }
 
-  /// An item's sum over the warps, four heads of it: to its row where it is all of the sequence, else to the workspace.
-  __device__ void finish(const decode_split& split, const item_heads& heads, int first) {
-    const std::int64_t at = (std::int64_t{split.slot} * heads_.all + heads.group) * columns;
-    bf16* out = call_.out + (std::int64_t{split.row} * call_.heads + heads.first) * D;
-    for (int i = threadIdx.x; i < min(heads.own - first, quad) * (D / 4); i += threads) {
-      const int head = first + i / (D / 4), dim = i % (D / 4) * 4;
-      merged all;
-      for (int w = 0; w < warps; ++w)
-        all.add(room_.states[w][head], *reinterpret_cast<const float4*>(&room_.sums[w][head % quad][dim]));
-      if (split.splits == 1) {
-        all.store(out + head * D + dim);
-      } else {
-        float* record = space_.records + (at + head) * (D + 4);
-        *reinterpret_cast<float4*>(record + dim) = all.out;
-        if (dim == 0) *reinterpret_cast<float2*>(record + D) = {all.maximum, all.sum};
-      }
-    }
+  /// Four heads of a split, summed over the warps. From a sequence's first split on they are merged right here; a block that
+  /// began behind it leaves each to the merge.
+  __device__ void finish(merged& running, const work_walk& work, const item_heads& heads, int first, int done, bool last) {
+    if (static_cast<int>(threadIdx.x) >= min(heads.own - first, quad) * (D / 4)) return;
+    const int head = first + static_cast<int>(threadIdx.x) / (D / 4), dim = static_cast<int>(threadIdx.x) % (D / 4) * 4;
+    merged here;
+    for (int w = 0; w < warps; ++w) here.add(room_.states[w][head], *reinterpret_cast<const float4*>(&room_.sums[w][head % quad][dim]));
+    const bool from_first = done == work.at.split + 1;
+    if (!from_first) return write_record(here, work.sequence.first_slot + work.at.split, heads.group, head, dim);
+    if (done == 1) running = merged();
+    running.add({here.maximum, here.sum}, here.out);
+    if (!last) return;
+    if (done == work.splits()) return running.store(call_.out + (std::int64_t{work.sequence.row} * call_.heads + heads.first + head) * D + dim);
+    write_record(running, work.sequence.first_slot, heads.group, head, dim);
+    for (int s = 1; s < done; ++s) write_record(merged(), work.sequence.first_slot + s, heads.group, head, dim);
+  }
+  /// One that is empty says no more than that.
+  __device__ void write_record(const merged& result, int slot, int group, int head, int dim) {
+    float* record = space_.records + ((std::int64_t{slot} * heads_.all + group) * columns + head) * (D + 4);
+    if (dim == 0) *reinterpret_cast<float2*>(record + D) = {result.maximum, result.sum};
+    if (result.maximum > minus_infinity) *reinterpret_cast<float4*>(record + dim) = result.out;
   }
 
-  /// Takes the arrivals of earlier items a step further: what was stored is counted, what was counted is merged if it was
-  /// the last. All threads; also makes what they wrote to shared memory visible.
+  /// Takes earlier arrivals a step further. All threads; also makes what they wrote to shared memory visible.
   __device__ void settle() {
-    if (threadIdx.x == 0) room_.last = counted_.slot >= 0 && before_ == counted_.splits - 1;
+    if (threadIdx.x == 0) room_.last = counted_.splits > 0 && before_ + counted_.splits == counted_.all;
     __syncthreads();
-    if (room_.last) merge(counted_);
+    if (room_.last) merge();
     counted_ = stored_;
-    stored_.slot = -1;
-    if (threadIdx.x == 0 && counted_.slot >= 0) {
-      __threadfence();
-      before_ = atomicAdd(space_.arrivals + counted_.sequence * heads_.all + counted_.group, 1);
-    }
+    stored_.splits = 0;
+    if (threadIdx.x == 0 && counted_.splits > 0)
+      asm volatile("atom.acq_rel.gpu.global.add.s32 %0, [%1], %2;"
+                   : "=r"(before_) : "l"(space_.arrivals + counted_.sequence * heads_.all + counted_.group), "r"(counted_.splits) : "memory");
   }
 
-  __device__ void merge(const arrival& done) {
-    __threadfence();
-    if (threadIdx.x == 0) space_.arrivals[done.sequence * heads_.all + done.group] = 0;
-    bf16* out = call_.out + (std::int64_t{done.row} * call_.heads + done.first_head) * D;
-    for (int i = threadIdx.x; i < done.heads * (D / 4); i += threads) {
+  __device__ void merge() {
+    if (threadIdx.x == 0) space_.arrivals[counted_.sequence * heads_.all + counted_.group] = 0;
+    const item_heads heads(counted_.group, heads_);
+    bf16* out = call_.out + (std::int64_t{counted_.row} * call_.heads + heads.first) * D;
+    for (int i = threadIdx.x; i < heads.own * (D / 4); i += threads) {
       const int head = i / (D / 4), dim = i % (D / 4) * 4;
-      merge_splits<D>(space_, heads_.all, done.first_slot, done.group, done.splits, head, dim).store(out + head * D + dim);
+      merge_splits<D>(space_, heads_.all, counted_.first_slot, counted_.group, counted_.all, head, dim).store(out + head * D + dim);
     }
   }
 
@@ -477,7 +509,7 @@ private:
   const head_groups& heads_;
   const workspace_view& space_;
   decode_room<D>& room_;
-  int works_;
+  merged running_[columns / quad];
   arrival stored_, counted_;
   int before_ = 0;
 };
@@ -491,21 +523,18 @@ __global__ void __launch_bounds__(threads, 2) decode_rows(step_tables tables, at
 
 head_groups groups_of(int heads, const kv_layout& kv) {
   const int each = heads / kv.kv_heads;
-  const int groups = (each + columns - 1) / columns;
-  return {each, groups, groups * kv.kv_heads};
+  const int all = decode_groups(heads, kv.kv_heads);
+  return {each, all / kv.kv_heads, all};
 }
 
-std::int64_t arrival_bytes(const head_groups& heads) { return std::int64_t{most_sequences} * heads.all * 4; }
+std::int64_t arrival_bytes(const head_groups& heads) { return std::int64_t{most_decode_sequences} * heads.all * 4; }
 
 template <int D>
 void launch_decode(const attention_call& call, const head_groups& heads, const workspace_view& space, cudaStream_t on) {
-  int device = 0, processors = 0;
-  static_cast<void>(cudaGetDevice(&device));
-  static_cast<void>(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
   static_cast<void>(cudaFuncSetAttribute(decode_rows<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(decode_room<D>)));
-  const std::int64_t most = std::int64_t{call.tables->sequences} * (call.tables->longest / split_tokens(1) + 1) * heads.all;
-  const auto blocks = static_cast<unsigned>(std::min<std::int64_t>(2 * processors, most));
-  launch(decode_rows<D>, dim3(blocks), dim3(threads), sizeof(decode_room<D>), on, *call.tables, call, heads, space);
+  // As its neighbours in a step: a multiprocessor that must divide its memory anew first runs dry.
+  static_cast<void>(cudaFuncSetAttribute(decode_rows<D>, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
+  launch(decode_rows<D>, dim3(static_cast<unsigned>(decode_blocks())), dim3(threads), sizeof(decode_room<D>), on, *call.tables, call, heads, space);
 }
 
 }  // namespace

@@ -350,6 +350,7 @@ void launch_groups(const attention_call& call, cudaStream_t on) {
   static_cast<void>(cudaGetDevice(&device));
   static_cast<void>(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
   static_cast<void>(cudaFuncSetAttribute(prefill_groups<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+  static_cast<void>(cudaFuncSetAttribute(prefill_groups<D>, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
   const std::int64_t most = most_tiles(call.tables->sequences, call.tables->rows, groups * group_rows) * call.heads;
   launch(prefill_groups<D>, dim3(static_cast<unsigned>(std::min<std::int64_t>(processors, most))), dim3(threads), bytes, on, *call.tables, call);
 }

@@ -36,7 +36,7 @@ result<attention_room> attention_room::create(room_shape shape, cudaStream_t on)
   const auto pairs = static_cast<std::int64_t>(frequencies.size());
   const std::int64_t workspace = decode_workspace_bytes(splits, shape.heads, layout);
   for (auto r : {take(room.frequencies_, pairs * 8), take(room.angles_, shape.rows * pairs * 8),
-                 take(room.splits_, splits * static_cast<std::int64_t>(sizeof(decode_split))),
+                 take(room.decode_, static_cast<std::int64_t>(sizeof(decode_plan))),
                  take(room.tiles_, tiles * static_cast<std::int64_t>(sizeof(prefill_tile))), take(room.counts_, 8),
                  take(room.workspace_, workspace)})
     if (!r) return r.why();
@@ -46,13 +46,13 @@ result<attention_room> attention_room::create(room_shape shape, cudaStream_t on)
   if (auto r = check(cudaMemsetAsync(room.workspace_.data(), 0, static_cast<std::size_t>(workspace), on), "clearing a workspace"); !r)
     return r.why();
   if (auto r = check(cudaStreamSynchronize(on), "copying frequencies"); !r) return r.why();
-  room.plan_ = {room.angles_.as<float2>(), room.splits_.as<decode_split>(), room.tiles_.as<prefill_tile>(), room.counts_.as<std::int32_t>()};
+  room.plan_ = {room.angles_.as<float2>(), room.decode_.as<decode_plan>(), room.tiles_.as<prefill_tile>(), room.counts_.as<std::int32_t>()};
   room.shape_ = std::move(shape);
   return result<attention_room>(std::move(room));
 }
 
 void attention_room::plan_on(const step_tables& tables, cudaStream_t on) const {
-  make_step_plan({&tables, frequencies_.as<const double>(), shape_.dims / 2, prefill_tile_rows(), plan_}, on);
+  make_step_plan({&tables, frequencies_.as<const double>(), shape_.dims / 2, prefill_tile_rows(), decode_groups(shape_.heads, shape_.kv_heads), plan_}, on);
 }
 
 }  // namespace troupe::kernels::cuda

@@ -44,7 +44,7 @@ public:
 private:
   room_shape shape_;
   step_plan plan_;
-  device_buffer frequencies_, angles_, splits_, tiles_, counts_, workspace_;
+  device_buffer frequencies_, angles_, decode_, tiles_, counts_, workspace_;
 };
 
 }  // namespace troupe::kernels::cuda

@@ -548,6 +548,7 @@ std::int32_t most_vocab() {
 void sample(const sample_call& call, cudaStream_t on) {
   const std::size_t bytes = room_bytes(call.vocab);
   static_cast<void>(cudaFuncSetAttribute(sample_rows, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+  static_cast<void>(cudaFuncSetAttribute(sample_rows, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
   launch(sample_rows, dim3(static_cast<unsigned>(call.tables->samples * blocks)), dim3(threads), bytes, on, call, *call.tables);
 }
 

@@ -1,10 +1,12 @@
 // The planning kernel: block 0 makes the lists of attention work, the others the angles. Knows no tensor.
 #include "kernels/cuda/step_plan.hpp"
 
+#include <algorithm>
+
 namespace troupe::kernels::cuda {
 namespace {
 
-constexpr int most_sequences = 1024;
+constexpr int most_sequences = most_decode_sequences;
 constexpr int list_threads = 1024;
 
 /// Sums of what the threads before this one hold; `total` in all of them. 1,024 threads.
@@ -42,35 +44,58 @@ __device__ int owner_of(const int* starts, int sequences, int index) {
 }
 
 struct list_room {
-  int starts[most_sequences];
-  int slots[most_sequences];
+  int starts[most_sequences + 1];
+  int slots[most_sequences + 1];
   int warp_sums[32];
 };
 
-__device__ decode_split split_of(const step_tables& tables, int sequence, int split, int first_slot) {
-  const int length = tables.past[sequence] + 1, whole = split_tokens(length), first = split * whole;
-  return {sequence * tables.table_stride + first / kv_layout::block_tokens, min(whole, length - first), length - first, tables.first_row[sequence],
-          sequence, first_slot + split, first_slot, split_count(length)};
+/// The work that covers token `position` of all groups of all sequences laid end to end, or the next one where it has
+/// begun before; `index` is its number.
+__device__ decode_start work_at(const list_room& room, int sequences, int groups, std::int64_t position, int& index) {
+  const int s = owner_of(room.starts, sequences, static_cast<int>(position / groups));
+  const int length = room.starts[s + 1] - room.starts[s], splits = room.slots[s + 1] - room.slots[s];
+  const auto within = static_cast<int>(position - std::int64_t{room.starts[s]} * groups);
+  decode_start at{s, within / length, (within % length + split_tokens(length) - 1) / split_tokens(length), 0};
+  index = room.slots[s] * groups + at.group * splits + at.split;
+  if (at.split == splits) {
+    at.split = 0;
+    if (++at.group == groups) {
+      at.group = 0;
+      ++at.sequence;
+    }
+  }
+  return at;
 }
 
-__device__ void list_splits(const step_tables& tables, const step_plan& plan, int sequences, list_room& room) {
+__device__ void list_decode(const step_tables& tables, const step_plan& plan, int sequences, int groups, int blocks, list_room& room) {
   const int s = threadIdx.x;
   const bool decoded = s < sequences && tables.row_count[s] == 1;
   const int length = decoded ? tables.past[s] + 1 : 0;
-  const int tokens = split_tokens(length);
-  int all = 0, whole = 0, short_ones = 0;
-  const int slot = exclusive_sum((length + tokens - 1) / tokens, room.warp_sums, all);
-  const int first_whole = exclusive_sum(length / tokens, room.warp_sums, whole);
-  const int first_short = exclusive_sum(length % tokens != 0, room.warp_sums, short_ones);
-  room.slots[s] = slot;
-  room.starts[s] = first_whole;
-  __syncthreads();
-  if (length % tokens != 0) plan.splits[whole + first_short] = split_of(tables, s, length / tokens, slot);
-  for (int i = threadIdx.x; i < whole; i += list_threads) {
-    const int owner = owner_of(room.starts, sequences, i);
-    plan.splits[i] = split_of(tables, owner, i - room.starts[owner], room.slots[owner]);
+  int all = 0, slots = 0, tokens = 0;
+  const int place = exclusive_sum(decoded, room.warp_sums, all);
+  const int first_slot = exclusive_sum(decoded ? split_count(length) : 0, room.warp_sums, slots);
+  const int first_token = exclusive_sum(length, room.warp_sums, tokens);
+  if (decoded) {
+    plan.decode->sequences[place] = {tables.first_row[s], length, s * tables.table_stride, first_slot};
+    room.starts[place] = first_token;
+    room.slots[place] = first_slot;
   }
-  if (threadIdx.x == 0) plan.counts[0] = all;
+  if (s == 0) {
+    plan.counts[0] = all;
+    room.starts[all] = tokens;
+    room.slots[all] = slots;
+  }
+  __syncthreads();
+  if (s >= blocks) return;
+  decode_start start{};
+  if (all > 0) {
+    const std::int64_t end = std::int64_t{tokens} * groups;
+    int index = 0, next = slots * groups;
+    start = work_at(room, all, groups, s * end / blocks, index);
+    if (s + 1 < blocks) work_at(room, all, groups, (s + 1) * end / blocks, next);
+    start.works = next - index;
+  }
+  plan.decode->starts[s] = start;
 }
 
 /// Tiles ordered by how many keys they see, the most first: those of equal length in any order.
@@ -113,19 +138,28 @@ __device__ void write_angles(const step_tables& tables, const double* frequencie
   angles[index] = {cosine, sine};
 }
 
-__global__ void __launch_bounds__(list_threads) plan_step(step_tables tables, const double* frequencies, int pairs, int tile_rows, step_plan plan) {
+__global__ void __launch_bounds__(list_threads, 1) plan_step(step_tables tables, const double* frequencies, int pairs, int tile_rows, int groups, int blocks, step_plan plan) {
   __shared__ list_room room;
   wait_for_predecessor();  // and no early start for the successor: later kernels read the plan before they wait
   if (blockIdx.x > 0) {
     write_angles(tables, frequencies, pairs, plan.angles, tables.counts[0]);
     return;
   }
-  list_splits(tables, plan, tables.counts[1], room);
+  list_decode(tables, plan, tables.counts[1], groups, blocks, room);
   __syncthreads();
   list_tiles(tables, plan, tables.counts[1], tile_rows, room);
 }
 
 }  // namespace
+
+std::int32_t decode_groups(std::int32_t heads, std::int32_t kv_heads) { return (heads / kv_heads + 7) / 8 * kv_heads; }
+
+std::int32_t decode_blocks() {
+  int device = 0, processors = 0;
+  static_cast<void>(cudaGetDevice(&device));
+  static_cast<void>(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
+  return std::min(2 * processors, most_decode_blocks);
+}
 
 std::int64_t most_splits(std::int64_t sequences, std::int64_t kv_tokens) { return kv_tokens / split_tokens(1) + sequences; }
 
@@ -134,7 +168,7 @@ std::int64_t most_tiles(std::int64_t sequences, std::int64_t rows, std::int64_t 
 void make_step_plan(const step_planning& what, cudaStream_t on) {
   const int angles = what.tables->rows * what.pairs;
   const int blocks = 1 + (angles + list_threads - 1) / list_threads;
-  launch(plan_step, dim3(blocks), dim3(list_threads), 0, on, *what.tables, what.frequencies, what.pairs, what.tile_rows, what.plan);
+  launch(plan_step, dim3(blocks), dim3(list_threads), 0, on, *what.tables, what.frequencies, what.pairs, what.tile_rows, what.groups, decode_blocks(), what.plan);
 }
 
 }  // namespace troupe::kernels::cuda

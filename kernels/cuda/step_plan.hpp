@@ -10,17 +10,26 @@
 
 namespace troupe::kernels::cuda {
 
-/// A stretch of one sequence's KV that one decode item reads, for every KV head, with all that the item needs to know.
-/// `slot` numbers its partial result; those of a sequence are neighbours, in order.
-struct alignas(16) decode_split {
-  std::int32_t first_block;  ///< index into step_tables::block_tables
-  std::int32_t tokens;
-  std::int32_t valid;  ///< the sequence's tokens from this split on, with this step's: those beyond `tokens` are others'
+/// A sequence with one row in this step.
+struct alignas(16) decode_sequence {
   std::int32_t row;
-  std::int32_t sequence;
-  std::int32_t slot;
-  std::int32_t first_slot;  ///< of the sequence
-  std::int32_t splits;      ///< of the sequence
+  std::int32_t length;      ///< with this step's token
+  std::int32_t table;       ///< index of its first block into step_tables::block_tables
+  std::int32_t first_slot;  ///< of its partial results
+};
+
+/// Where a block begins in the order (sequence, group of query heads, split), and how many splits it does.
+struct alignas(16) decode_start {
+  std::int32_t sequence, group, split, works;
+};
+
+constexpr std::int32_t most_decode_sequences = 1024;
+constexpr std::int32_t most_decode_blocks = 512;
+
+/// The decode work of a step: each block gets a stretch of it, equal in tokens but for a split.
+struct decode_plan {
+  decode_sequence sequences[most_decode_sequences];
+  decode_start starts[most_decode_blocks];
 };
 
 /// `rows` query rows of one sequence, from its row `first` of this step.
@@ -34,7 +43,7 @@ struct alignas(16) prefill_tile {
 /// How long a split of a sequence is: a function of its own length alone, so that a sequence's bits do not depend on
 /// its neighbours.
 TROUPE_HOST_DEVICE inline std::int32_t split_tokens(std::int32_t length) {
-  return length <= 2048 ? 128 : length <= 16384 ? 256 : 512;
+  return length <= 2048 ? 128 : length <= 16384 ? 256 : length <= 32768 ? 512 : 1024;
 }
 TROUPE_HOST_DEVICE inline std::int32_t split_count(std::int32_t length) {
   const std::int32_t tokens = split_tokens(length);
@@ -44,9 +53,9 @@ TROUPE_HOST_DEVICE inline std::int32_t split_count(std::int32_t length) {
 /// Sequences with one row are decoded, those with more are prefilled.
 struct step_plan {
   float2* angles = nullptr;         ///< [T][rope dims / 2] cosine, sine
-  decode_split* splits = nullptr;   ///< whole splits first, then the shorter last ones
+  decode_plan* decode = nullptr;
   prefill_tile* tiles = nullptr;    ///< those with the most keys first
-  std::int32_t* counts = nullptr;   ///< [0] splits, [1] tiles
+  std::int32_t* counts = nullptr;   ///< [0] decode sequences, [1] tiles
 };
 
 struct step_planning {
@@ -54,8 +63,14 @@ struct step_planning {
   const double* frequencies = nullptr;  ///< device [pairs]: base^(-2i / dims) / factors[i]
   std::int32_t pairs = 0;
   std::int32_t tile_rows = 0;
+  std::int32_t groups = 0;  ///< decode_groups
   step_plan plan;
 };
+
+/// Query heads of one KV head are attended to in groups of up to eight; this many over all KV heads.
+std::int32_t decode_groups(std::int32_t heads, std::int32_t kv_heads);
+/// Blocks of a decode launch: as many as the device holds at once.
+std::int32_t decode_blocks();
 
 /// Enough for any step of so many sequences and rows whose KV fits `kv_tokens`.
 std::int64_t most_splits(std::int64_t sequences, std::int64_t kv_tokens);

@@ -71,6 +71,7 @@ public:
     p.frequencies = frequencies_.data();
     p.pairs = shape_.rotated / 2;
     p.tile_rows = prefill_tile_rows();
+    p.groups = decode_groups(shape_.heads, shape_.kv_heads);
     p.plan = plan_;
     make_step_plan(p, on);
   }
@@ -278,10 +279,10 @@ private:
     frequencies_ = device_array<double>(host_frequencies_);
     angles_ = device_array<float2>(static_cast<std::size_t>(rows_ * shape_.rotated / 2));
     const std::int64_t splits = most_splits(tables_.sequences, std::int64_t{blocks_} * 16);
-    splits_ = device_array<decode_split>(static_cast<std::size_t>(splits));
+    decode_ = device_array<decode_plan>(1);
     tiles_ = device_array<prefill_tile>(static_cast<std::size_t>(most_tiles(tables_.sequences, rows_, prefill_tile_rows())));
     counts_ = device_array<int>(2);
-    plan_ = {angles_.data(), splits_.data(), tiles_.data(), counts_.data()};
+    plan_ = {angles_.data(), decode_.data(), tiles_.data(), counts_.data()};
     workspace_ = device_array<std::byte>(static_cast<std::size_t>(decode_workspace_bytes(splits, shape_.heads, layout())));
     workspace_.fill(0);
   }
@@ -325,7 +326,7 @@ private:
   device_array<int> ints_, counts_, alone_;
   device_array<double> frequencies_;
   device_array<float2> angles_;
-  device_array<decode_split> splits_;
+  device_array<decode_plan> decode_;
   device_array<prefill_tile> tiles_;
   device_array<std::byte> workspace_;
   device_array<bf16> qkv_, arena_, out_;

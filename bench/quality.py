@@ -5,13 +5,14 @@ quality.py [--formats q4_1,q8_0,...] [--kv f16,...] [--text FILE] [--peers DIR] 
 
   agreement, divergence   of the best token, and over the ten best, with the fp32 answers of tests/reference: what the format's
                           own loss and Troupe's arithmetic cost together
-  perplexity              of a text, beside llama.cpp's llama-perplexity on the same file, text and windows: Troupe's arithmetic
-                          alone. Within 0.3 % is well
+  perplexity              of a text; of llama.cpp's llama-perplexity on the same file, text and windows; and of Troupe on the
+                          file's weights written out as F32, so that nothing but KV is rounded. How far the first is from the
+                          other two is what Troupe's arithmetic costs; how far the peer is from the third, what its own does
 The files are the default model, written anew in each format by llama-quantize; its weights are of 4 bits, so wider formats
 lose nothing; the embedding stays in Q8_0. Formats of blocks of 256 fit only its `ffn_down` (1536 wide): llama-quantize puts
 others in their place elsewhere.
 The text is the help of this Python's own language reference; its hash is printed, since it differs between versions of Python.
-What the peer said is kept beside the files, so that only our side runs again.
+What the peer and the exact weights said is kept beside the files, so that only our side runs again.
 """
 import argparse
 import hashlib
@@ -54,18 +55,37 @@ def file_of(name, peers):
     return path
 
 
+def kept(path, text, peers, kind, find):
+    """find()'s number, from the file that holds it where it was found before."""
+    note = peers / "models" / f"{path.stem}.{hashlib.sha256(text.read_bytes()).hexdigest()[:8]}.{kind}"
+    if not note.exists():
+        note.write_text(str(find()))
+    return float(note.read_text())
+
+
 def peer_perplexity(path, text, peers):
     """llama-perplexity's figure, or None where it is not built."""
     program = peers / "llama.cpp/build/bin/llama-perplexity"
-    kept = path.parent / f"{path.stem}.{hashlib.sha256(text.read_bytes()).hexdigest()[:8]}.ppl"
-    if not program.exists():
-        return None
-    if path is MODEL:
-        kept = peers / "models" / kept.name
-    if not kept.exists():
-        said = "".join(run(program, "-m", path, "-f", text, "-c", 512, "-b", 512, "-fa", "on", "-t", 1))  # bears a busy machine
-        kept.write_text(re.search(r"PPL = ([\d.]+)", said).group(1))
-    return float(kept.read_text())
+
+    def find():  # with one thread: it bears a busy machine
+        said = "".join(run(program, "-m", path, "-f", text, "-c", 512, "-b", 512, "-fa", "on", "-t", 1))
+        return re.search(r"PPL = ([\d.]+)", said).group(1)
+
+    return kept(path, text, peers, "ppl", find) if program.exists() else None
+
+
+def exact_perplexity(troupe, path, text, peers):
+    """Ours, of the same weights as F32."""
+
+    def find():
+        floats = peers / "models/exact.part"
+        run(peers / "llama.cpp/build/bin/llama-quantize", "--allow-requantize", path, floats, "F32")
+        try:
+            return our_perplexity(troupe, floats, text, [])
+        finally:
+            floats.unlink()
+
+    return kept(path, text, peers, "exact", find)
 
 
 def our_perplexity(troupe, path, text, more):
@@ -88,6 +108,10 @@ def distance_to_reference(troupe, path, more):
     return agreeing / positions, divergence / positions
 
 
+def beyond(value, other):
+    return f"{100 * (value / other - 1):+.2f} %" if value and other else "-"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--formats", default=",".join(FORMATS))
@@ -107,16 +131,17 @@ def main():
         text = given.peers / "models/language_reference.txt"
         text.write_text("\n\n".join(topics[name] for name in sorted(topics))[:TEXT_LENGTH])
     print(f"Text: {text.name}, sha256 {hashlib.sha256(text.read_bytes()).hexdigest()[:16]}\n")
-    print("| weights | KV | agreement | divergence | perplexity | llama.cpp's | off by |\n|---|---|---|---|---|---|---|")
+    print("| weights | KV | agreement | divergence | perplexity | to llama.cpp's | to exact | llama.cpp's to exact |\n|---|---|---|---|---|---|---|---|")
     for name in formats:
         path = file_of(name, given.peers)
         theirs = peer_perplexity(path, text, given.peers)
+        exact = exact_perplexity(given.troupe, path, text, given.peers)
         for kind in kinds:
             more = [] if kind == "f16" else ["--kv-type", kind]
             agreement, divergence = distance_to_reference(given.troupe, path, more)
             ours = our_perplexity(given.troupe, path, text, more)
-            compared = f"{theirs:.4f} | {100 * (ours / theirs - 1):+.2f} %" if theirs and kind == "f16" else "- | -"
-            print(f"| {name} | {kind} | {agreement:.3f} | {divergence:.4f} | {ours:.4f} | {compared} |", flush=True)
+            print(f"| {name} | {kind} | {agreement:.3f} | {divergence:.4f} | {ours:.4f} | {beyond(ours, theirs)} | {beyond(ours, exact)} | "
+                  f"{beyond(theirs, exact)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -77,6 +77,7 @@ public:
     std::printf("packed %.1f MB in %.0f ms\n", static_cast<double>(bytes_) / 1e6, seconds * 1e3);
     kv_ = std::move(*lane.make_kv({static_cast<std::int32_t>(layers), kv_heads, head_dim}, 1024));
     for (std::int32_t i = 0; i < 1024; ++i) blocks_.push_back(i);
+    fill_kv();
   }
 
   double bytes() const { return static_cast<double>(bytes_); }
@@ -113,6 +114,18 @@ public:
   }
 
 private:
+  /// Memory that was never written is one page of zeros, read from the cache: not what a long context costs.
+  void fill_kv() {
+    constexpr std::int32_t rows = 512;
+    floats qkv(rows, width + 2 * kv_heads * head_dim);
+    const kernels::rope_shape rope{100000.0f, head_dim, true, {}};
+    for (std::int32_t layer = 0; layer < layers; ++layer)
+      for (std::int32_t past = 0; past < 1024 * 16; past += rows) {
+        const kernels::sequence_rows sequence{0, rows, past, blocks_};
+        lane_.rope_store(qkv.view, heads, rope, layer, *kv_, {&sequence, 1});
+      }
+  }
+
   kernels::matrix pack(const std::vector<tensor_view>& parts) { return std::move(lane_.pack(parts)).value_or_throw(); }
 
   kernels::lane& lane_;

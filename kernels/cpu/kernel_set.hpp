@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/attention_kernels.hpp"
 #include "kernels/cpu/isa.hpp"
 #include "memory/tensor_view.hpp"
 
@@ -98,25 +99,8 @@ struct product_args {
   bool add = false;
 };
 
-/// One pass of running softmax over the blocks [first_block, last_block) of a sequence for `vectors` query vectors
-/// that share a KV head. state[vector] = {m, l, o[head_dim]}: maximum, sum of exponentials, weighted sum of V.
-struct attend_args {
-  const float* queries = nullptr;           ///< [vectors][head_dim], already scaled
-  const std::int32_t* positions = nullptr;  ///< [vectors]: attends to tokens 0 .. position
-  std::int32_t vectors = 0;
-  std::int32_t head_dim = 0;
-  const std::uint16_t* arena = nullptr;  ///< f16; K [head_dim][16], then V [16][head_dim], of block 0's head
-  std::int64_t block_stride = 0;         ///< f16 numbers from one block of the arena to the next
-  const std::int32_t* table = nullptr;   ///< the sequence's blocks
-  std::int32_t first_block = 0;
-  std::int32_t last_block = 0;
-  std::int32_t tokens = 0;  ///< of the sequence that may be read
-  float* state = nullptr;
-};
-
 struct kernel_set {
   isa which;
-  std::int32_t max_vectors;  ///< query vectors that `attend` takes at once
   token_grouping grouping;
   std::int64_t bf16_together;  ///< columns that lie together in a token's bf16
   /// Quantises x[n] of one token of a group of `group` tokens: its blocks are `group` blocks apart.
@@ -132,11 +116,7 @@ struct kernel_set {
   /// them all. In one order and without contraction: the same bits in every set.
   double (*exponential_sums)(const float* x, std::int64_t n, float largest, float factor, float* sums);
   void (*product)(const product_args& args);
-  void (*attend)(const attend_args& args);
-  /// into = the softmax over both states' tokens; `into` holds the earlier ones.
-  void (*merge)(float* into, const float* from, std::int32_t vectors, std::int32_t head_dim);
-  /// f16 numbers of x[n], `step` numbers apart.
-  void (*store_f16)(const float* x, std::int64_t n, std::uint16_t* out, std::int64_t step);
+  attention_kernels attention;
 };
 
 /// The table for an instruction set; the scalar one where this build lacks it. The caller has asked machine_has.

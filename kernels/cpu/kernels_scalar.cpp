@@ -16,9 +16,6 @@ namespace {
 
 using memory::dtype;
 
-constexpr std::int32_t block_tokens = kv_shape::block_tokens;
-constexpr float no_score = -1e30f;  // finite, so that the difference of two of them is 0 and not NaN
-
 // NaN and infinity poison the scale, and through it every output of the row: the request fails, nobody else's.
 void quantise(const float* x, std::int64_t n, std::int64_t group, std::int8_t* quants, activation_block* blocks) {
   for (std::int64_t b = 0; b < n / quant_block; ++b, x += quant_block, quants += group * quant_block) {
@@ -168,73 +165,20 @@ void product(const product_args& args) {
   }
 }
 
-// One block of 16 tokens joins one query vector's state.
-void attend_block(const attend_args& args, std::int32_t vector, std::int32_t block, float* state) {
-  const std::int64_t dim = args.head_dim;
-  const std::uint16_t* k = args.arena + args.table[block] * args.block_stride;
-  const std::uint16_t* v = k + dim * block_tokens;
-  const float* query = args.queries + vector * dim;
-  const std::int32_t seen = std::min(block_tokens, args.positions[vector] + 1 - block * block_tokens);
-  if (seen <= 0) return;
-  float scores[block_tokens];
-  float largest = state[0];
-  for (std::int32_t t = 0; t < seen; ++t) {
-    scores[t] = 0.0f;
-    for (std::int64_t d = 0; d < dim; ++d) scores[t] += query[d] * f16_to_f32(k[d * block_tokens + t]);
-    largest = scores[t] > largest || std::isnan(scores[t]) ? scores[t] : largest;
-  }
-  const float shrink = std::exp(state[0] - largest);
-  state[0] = largest;
-  state[1] *= shrink;
-  for (std::int64_t d = 0; d < dim; ++d) state[2 + d] *= shrink;
-  for (std::int32_t t = 0; t < seen; ++t) {
-    const float p = std::exp(scores[t] - largest);
-    state[1] += p;
-    for (std::int64_t d = 0; d < dim; ++d) state[2 + d] += p * f16_to_f32(v[t * dim + d]);
-  }
-}
-
-void attend(const attend_args& args) {
-  for (std::int32_t vector = 0; vector < args.vectors; ++vector) {
-    float* state = args.state + vector * (args.head_dim + 2);
-    std::fill_n(state, args.head_dim + 2, 0.0f);
-    state[0] = no_score;
-    for (std::int32_t block = args.first_block; block < args.last_block; ++block)
-      attend_block(args, vector, block, state);
-  }
-}
-
-void merge(float* into, const float* from, std::int32_t vectors, std::int32_t head_dim) {
-  for (std::int32_t i = 0; i < vectors; ++i, into += head_dim + 2, from += head_dim + 2) {
-    const float largest = std::max(into[0], from[0]);
-    const float a = std::exp(into[0] - largest);
-    const float b = std::exp(from[0] - largest);
-    into[0] = largest;
-    for (std::int32_t d = 1; d < head_dim + 2; ++d) into[d] = into[d] * a + from[d] * b;
-  }
-}
-
-void store_f16(const float* x, std::int64_t n, std::uint16_t* out, std::int64_t step) {
-  for (std::int64_t i = 0; i < n; ++i) out[i * step] = f32_to_f16(x[i]);
-}
-
 }  // namespace
 
 const kernel_set& scalar_kernels() noexcept {
-  static constexpr kernel_set set{.which = isa::scalar,
-                                  .max_vectors = 8,
-                                  .grouping = {},
-                                  .bf16_together = 1,
-                                  .quantise = quantise,
-                                  .to_bf16 = nullptr,
-                                  .rms_norm = rms_norm,
-                                  .silu_mul = silu_mul,
-                                  .block_best = block_best,
-                                  .exponential_sums = exponential_sums,
-                                  .product = product,
-                                  .attend = attend,
-                                  .merge = merge,
-                                  .store_f16 = store_f16};
+  static const kernel_set set{.which = isa::scalar,
+                              .grouping = {},
+                              .bf16_together = 1,
+                              .quantise = quantise,
+                              .to_bf16 = nullptr,
+                              .rms_norm = rms_norm,
+                              .silu_mul = silu_mul,
+                              .block_best = block_best,
+                              .exponential_sums = exponential_sums,
+                              .product = product,
+                              .attention = scalar_attention()};
   return set;
 }
 

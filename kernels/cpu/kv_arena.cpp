@@ -4,7 +4,7 @@
 namespace troupe::kernels {
 
 std::int64_t cpu_kv_block_bytes(const kv_shape& shape) noexcept {
-  return std::int64_t{shape.layers} * shape.kv_heads * shape.head_dim * kv_shape::block_tokens * 2 * 2;
+  return std::int64_t{shape.layers} * shape.kv_heads * kv_unit(shape.head_dim).bytes();
 }
 
 result<std::unique_ptr<kv_arena>> make_cpu_kv_arena(const kv_shape& shape, std::int32_t blocks) {
@@ -13,7 +13,7 @@ result<std::unique_ptr<kv_arena>> make_cpu_kv_arena(const kv_shape& shape, std::
   std::int64_t bytes = 0;
   if (__builtin_mul_overflow(cpu_kv_block_bytes(shape), std::int64_t{blocks}, &bytes))
     return error{errc::out_of_memory, "the KV arena is larger than an address space", {}};
-  auto storage = memory::allocate_host(bytes, memory::page_size::small);
+  auto storage = memory::allocate_host(bytes);
   if (!storage) return storage.why();
   auto arena = std::make_unique<cpu_kv_arena>();
   arena->shape = shape;

@@ -1,24 +1,24 @@
 // Where K and V of a CPU lane lie. Knows the layout, not what is computed with it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
+#include "kernels/cpu/kv_unit.hpp"
 #include "kernels/lane.hpp"
 #include "memory/buffer.hpp"
 
 namespace troupe::kernels {
 
-/// [layer][kv_head][block]{K [head_dim][16], V [16][head_dim]}, f16: the blocks of one head lie side by side, so that
-/// a sequence with neighbouring blocks is read as one stream.
+/// [block][layer][kv_head] of units (kv_unit.hpp): a block is one run of bytes, copied, kept or sent away as one. Its
+/// 16 tokens fill a good part of a huge page, so that few more are touched than are used.
 class cpu_kv_arena final : public kv_arena {
 public:
   memory::buffer storage;
-  /// f16 numbers from one block of a head to the next.
-  std::int64_t block_stride() const noexcept { return 2ll * shape.head_dim * kv_shape::block_tokens; }
-  std::uint16_t* head(std::int32_t layer, std::int32_t kv_head) const noexcept {
-    return static_cast<std::uint16_t*>(storage.data()) +
-           (std::int64_t{layer} * shape.kv_heads + kv_head) * blocks * block_stride();
+  std::byte* unit(std::int64_t block, std::int32_t layer, std::int32_t kv_head) const noexcept {
+    const std::int64_t index = (block * shape.layers + layer) * shape.kv_heads + kv_head;
+    return static_cast<std::byte*>(storage.data()) + index * kv_unit(shape.head_dim).bytes();
   }
 };
 

@@ -9,19 +9,6 @@ namespace {
 constexpr std::int32_t block_tokens = kv_shape::block_tokens;
 constexpr std::int64_t lone_elements = 16 * 1024;  // below this a dispatch costs more than a second thread saves
 
-void rotate_head(float* head, const rope_shape& rope, const float* cosines, const float* sines) {
-  const std::int32_t pairs = rope.dims / 2;
-  const std::int32_t far = rope.interleaved ? 1 : pairs;
-  const std::int32_t step = rope.interleaved ? 2 : 1;
-  for (std::int32_t i = 0; i < pairs; ++i) {
-    float& first = head[i * step];
-    float& second = head[i * step + far];
-    const float rotated = first * cosines[i] - second * sines[i];
-    second = first * sines[i] + second * cosines[i];
-    first = rotated;
-  }
-}
-
 }  // namespace
 
 void rope_writer::plan(std::span<const sequence_rows> batch) {
@@ -38,20 +25,17 @@ void rope_writer::plan(std::span<const sequence_rows> batch) {
 void rope_writer::write(const rope_store_call& call, const item& work, const kernel_set& kernels) const {
   const std::int32_t dim = call.kv->shape.head_dim;
   const std::int32_t kv_heads = call.kv->shape.kv_heads;
-  const std::int32_t position = work.sequence->past + work.row;
-  const std::int64_t block = work.sequence->blocks[static_cast<std::size_t>(position / block_tokens)];
-  for (std::int32_t r = 0; r < work.rows; ++r) {
-    const std::int64_t row = work.sequence->first_row + work.row + r;
-    float* values = call.qkv.f32(row);
+  const std::int64_t first = work.sequence->first_row + work.row;
+  for (std::int64_t row = first; row < first + work.rows; ++row)
     for (std::int32_t head = 0; head < call.heads + kv_heads; ++head)
-      rotate_head(values + std::int64_t{head} * dim, call.rope, angles_.cosines(row), angles_.sines(row));
-    const std::int32_t slot = position % block_tokens + r;
-    for (std::int32_t head = 0; head < kv_heads; ++head) {
-      const float* k = values + std::int64_t{call.heads + head} * dim;
-      std::uint16_t* to = call.kv->head(call.layer, head) + block * call.kv->block_stride();
-      kernels.store_f16(k, dim, to + slot, block_tokens);
-      kernels.store_f16(k + std::int64_t{kv_heads} * dim, dim, to + (block_tokens + slot) * std::int64_t{dim}, 1);
-    }
+      kernels.attention.rotate({call.qkv.f32(row) + std::int64_t{head} * dim, call.rope.dims / 2, call.rope.interleaved,
+                                angles_.cosines(row), angles_.sines(row)});
+  const std::int32_t position = work.sequence->past + work.row;
+  const std::int32_t block = work.sequence->blocks[static_cast<std::size_t>(position / block_tokens)];
+  for (std::int32_t head = 0; head < kv_heads; ++head) {
+    const float* k = call.qkv.f32(first) + std::int64_t{call.heads + head} * dim;
+    kernels.attention.store({k, k + std::int64_t{kv_heads} * dim, call.qkv.stride_bytes / 4, work.rows,
+                             position % block_tokens, dim, call.kv->unit(block, call.layer, head)});
   }
 }
 

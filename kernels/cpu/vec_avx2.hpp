@@ -24,7 +24,6 @@ struct vec {
   static constexpr token_grouping grouping{};
   static constexpr bool has_tiles = false;
   static constexpr int tokens_at_once = 4;  // 16 registers: 4 integer and 4 float sums, weights, masks
-  static constexpr int vectors_at_once = 4;
 
   // 16 floats
   struct f32x16 {
@@ -93,6 +92,94 @@ struct vec {
     constexpr int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_cvtps_ph(x.low, nearest));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 8), _mm256_cvtps_ph(x.high, nearest));
+  }
+
+  // Attention
+  static constexpr int vectors_at_once = 4;
+  static constexpr int kv_units_at_once = 1;  // 8 sums, 2 registers of K or V, a query, products
+  struct i32x16 {
+    __m256i low, high;
+  };
+  static i32x16 no_ints() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+  static i32x16 load_pairs(const std::byte* from) {
+    const auto* at = reinterpret_cast<const __m256i*>(from);
+    return {_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)};
+  }
+  static i32x16 same_pair(const std::int16_t* from) {
+    std::int32_t word;
+    __builtin_memcpy(&word, from, 4);
+    return {_mm256_set1_epi32(word), _mm256_set1_epi32(word)};
+  }
+  static __m256i dot_pairs(__m256i sums, __m256i a, __m256i b) {
+#if defined(TROUPE_AVX_VNNI)
+    return _mm256_dpwssd_avx_epi32(sums, a, b);
+#else
+    return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b));
+#endif
+  }
+  /// sums + a[2i] * b[2i] + a[2i + 1] * b[2i + 1]
+  static i32x16 dot_pairs(i32x16 sums, i32x16 a, i32x16 b) {
+    i32x16 next{dot_pairs(sums.low, a.low, b.low), dot_pairs(sums.high, a.high, b.high)};
+    asm("" : "+x"(next.low), "+x"(next.high));  // keeps GCC from moving sums about between registers and the stack
+    return next;
+  }
+  static f32x16 to_floats(i32x16 x) { return {_mm256_cvtepi32_ps(x.low), _mm256_cvtepi32_ps(x.high)}; }
+  static f32x16 magnitude(f32x16 x) {
+    const __m256 no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+    return {_mm256_and_ps(x.low, no_sign), _mm256_and_ps(x.high, no_sign)};
+  }
+  /// x - floor(x), and p * 2^floor(x) for x up to 1
+  static f32x16 fraction(f32x16 x) {
+    return {_mm256_sub_ps(x.low, _mm256_floor_ps(x.low)), _mm256_sub_ps(x.high, _mm256_floor_ps(x.high))};
+  }
+  static f32x16 times_power(f32x16 p, f32x16 x) {
+    const __m256 least = _mm256_set1_ps(-127.0f);
+    return {_mm256_mul_ps(p.low, exp2i(_mm256_floor_ps(_mm256_max_ps(x.low, least)))),
+            _mm256_mul_ps(p.high, exp2i(_mm256_floor_ps(_mm256_max_ps(x.high, least))))};
+  }
+  /// 0 from lane n on, 1 <= n <= 16.
+  static f32x16 zero_from(f32x16 x, std::int32_t n) {
+    const __m256i count = _mm256_set1_epi32(n);
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i low = _mm256_cmpgt_epi32(count, lanes);
+    const __m256i high = _mm256_cmpgt_epi32(count, _mm256_add_epi32(lanes, _mm256_set1_epi32(8)));
+    return {_mm256_and_ps(x.low, _mm256_castsi256_ps(low)), _mm256_and_ps(x.high, _mm256_castsi256_ps(high))};
+  }
+  static __m256 load_eight_bf16(const std::byte* from) {
+    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+  }
+  static f32x16 load_bf16(const std::byte* from) { return {load_eight_bf16(from), load_eight_bf16(from + 16)}; }
+  static void store_int16(std::int16_t* out, f32x16 x) {
+    const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x.low), _mm256_cvtps_epi32(x.high));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_permute4x64_epi64(words, 0xd8));
+  }
+  static __m256i pairs_of(__m256i low, __m256 odd) {
+    return _mm256_blend_epi16(low, _mm256_slli_epi32(_mm256_cvtps_epi32(odd), 16), 0xaa);
+  }
+  /// 16 bits of `even` and 16 of `odd` by turns; store_high leaves what is there of `even`.
+  static void store_pairs(std::byte* out, f32x16 even, f32x16 odd) {
+    auto* to = reinterpret_cast<__m256i*>(out);
+    _mm256_storeu_si256(to, pairs_of(_mm256_cvtps_epi32(even.low), odd.low));
+    _mm256_storeu_si256(to + 1, pairs_of(_mm256_cvtps_epi32(even.high), odd.high));
+  }
+  static void store_high(std::byte* out, f32x16 odd) {
+    auto* to = reinterpret_cast<__m256i*>(out);
+    _mm256_storeu_si256(to, pairs_of(_mm256_loadu_si256(to), odd.low));
+    _mm256_storeu_si256(to + 1, pairs_of(_mm256_loadu_si256(to + 1), odd.high));
+  }
+  static void rotate_eight(float* x, __m256 cosines, __m256 sines, __m256i twice) {
+    const __m256 v = _mm256_loadu_ps(x);
+    const __m256 turned = _mm256_mul_ps(_mm256_permute_ps(v, 0xb1), _mm256_permutevar8x32_ps(sines, twice));
+    _mm256_storeu_ps(x, _mm256_fmaddsub_ps(v, _mm256_permutevar8x32_ps(cosines, twice), turned));
+  }
+  /// x[2i], x[2i + 1] turned by the i-th angle, for 16 pairs.
+  static void rotate_pairs(float* x, f32x16 cosines, f32x16 sines) {
+    const __m256i first = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3), second = _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7);
+    rotate_eight(x, cosines.low, sines.low, first);
+    rotate_eight(x + 8, cosines.low, sines.low, second);
+    rotate_eight(x + 16, cosines.high, sines.high, first);
+    rotate_eight(x + 24, cosines.high, sines.high, second);
   }
 
   // The rows of a unit

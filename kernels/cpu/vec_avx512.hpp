@@ -95,7 +95,6 @@ struct vec {
 #else
   static constexpr int tokens_at_once = 8;  // six are 12 integer and 12 float sums, 4 weights, 4 to spare; eight spill a few
 #endif
-  static constexpr int vectors_at_once = 12;
 
   // 16 floats
   using f32x16 = __m512;
@@ -132,6 +131,58 @@ struct vec {
   static void store_f16(std::uint16_t* out, f32x16 x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
                         _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+
+  // Attention
+  static constexpr int vectors_at_once = 6;
+  static constexpr int kv_units_at_once = 4;  // 24 sums, 4 registers of K or V, a query
+  using i32x16 = __m512i;
+  static i32x16 no_ints() { return _mm512_setzero_si512(); }
+  static i32x16 load_pairs(const std::byte* from) { return _mm512_loadu_si512(from); }
+  static i32x16 same_pair(const std::int16_t* from) {
+    std::int32_t word;
+    __builtin_memcpy(&word, from, 4);
+    return _mm512_set1_epi32(word);
+  }
+  /// sums + a[2i] * b[2i] + a[2i + 1] * b[2i + 1]
+  static i32x16 dot_pairs(i32x16 sums, i32x16 a, i32x16 b) {
+    sums = _mm512_dpwssd_epi32(sums, a, b);
+    asm("" : "+v"(sums));  // keeps GCC from moving sums about between registers and the stack
+    return sums;
+  }
+  static f32x16 magnitude(f32x16 x) { return _mm512_abs_ps(x); }
+  /// x - floor(x), and p * 2^floor(x)
+  static f32x16 fraction(f32x16 x) { return _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+  static f32x16 times_power(f32x16 p, f32x16 x) { return _mm512_scalef_ps(p, x); }
+  /// 0 from lane n on, 1 <= n <= 16.
+  static f32x16 zero_from(f32x16 x, std::int32_t n) {
+    return _mm512_maskz_mov_ps(static_cast<__mmask16>(0xffffu >> (16 - n)), x);
+  }
+  static f32x16 load_bf16(const std::byte* from) {
+    const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+  }
+  static void store_int16(std::int16_t* out, f32x16 x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(x)));
+  }
+  /// 16 bits of `even` and 16 of `odd` by turns; store_high leaves what is there of `even`.
+  static void store_pairs(std::byte* out, f32x16 even, f32x16 odd) {
+    const __m512i low = _mm512_and_si512(_mm512_cvtps_epi32(even), _mm512_set1_epi32(0xffff));
+    _mm512_storeu_si512(out, _mm512_or_si512(low, _mm512_slli_epi32(_mm512_cvtps_epi32(odd), 16)));
+  }
+  static void store_high(std::byte* out, f32x16 odd) {
+    const __m512i low = _mm512_and_si512(_mm512_loadu_si512(out), _mm512_set1_epi32(0xffff));
+    _mm512_storeu_si512(out, _mm512_or_si512(low, _mm512_slli_epi32(_mm512_cvtps_epi32(odd), 16)));
+  }
+  /// x[2i], x[2i + 1] turned by the i-th angle, for 16 pairs.
+  static void rotate_pairs(float* x, f32x16 cosines, f32x16 sines) {
+    for (int half = 0; half < 2; ++half, x += 16) {
+      const __m512i twice = _mm512_add_epi32(_mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7),
+                                             _mm512_set1_epi32(8 * half));
+      const __m512 v = _mm512_loadu_ps(x);
+      const __m512 turned = _mm512_mul_ps(_mm512_permute_ps(v, 0xb1), _mm512_permutexvar_ps(twice, sines));
+      _mm512_storeu_ps(x, _mm512_fmaddsub_ps(v, _mm512_permutexvar_ps(twice, cosines), turned));
+    }
   }
 
   // The rows of a unit

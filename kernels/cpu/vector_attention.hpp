@@ -1,8 +1,12 @@
-// Attention over paged KV in terms of `vec`. Part of vector_kernels.hpp.
+// Attention over paged KV in terms of `vec`: scores, their softmax, and the mix of V. Part of vector_kernels.hpp.
+//
+// A row of scores becomes integer weights in place: weight = 2^(score - largest) * scale of V, scaled so that the
+// largest fills 16 bits and their sum keeps the dot product with V in 32. What a vector gets depends on its own scores
+// alone; the vectors beside it in a tile only share the loads.
 #pragma once
 
+#include "kernels/cpu/attention_kernels.hpp"
 #include "kernels/cpu/vector_rows.hpp"
-#include "kernels/lane.hpp"
 
 // clang-format takes the pragma before a loop for a name.
 // clang-format off
@@ -10,103 +14,298 @@
 namespace troupe::kernels {
 namespace {
 
-constexpr std::int32_t block_tokens = kv_shape::block_tokens;
+using i32x16 = vec::i32x16;
+
 constexpr float no_score = -1e30f;  // finite, so that the difference of two of them is 0 and not NaN
-static_assert(block_tokens == width);
+constexpr std::int32_t unit_tokens = kv_unit::tokens;
 
-/// scores[vector] of one block's 16 tokens. Each score is four chains over d = 0, 4, 8 ..., 1, 5, 9 ... and so on,
-/// added in order: the processor runs the chains side by side also where there is one vector.
-template <int Vectors>
-inline void block_scores(const float* queries, std::int64_t dim, const std::uint16_t* k, f32x16 (&scores)[Vectors]) {
-  TROUPE_UNROLL for (int v = 0; v < Vectors; ++v) scores[v] = vec::set(0.0f);
-  for (std::int64_t phase = 0; phase < 4; ++phase) {
-    f32x16 chain[Vectors];
-    TROUPE_UNROLL for (int v = 0; v < Vectors; ++v) chain[v] = vec::set(0.0f);
-    for (std::int64_t d = phase; d < dim; d += 4) {
-      const f32x16 keys = vec::load_f16(k + d * block_tokens);
-      TROUPE_UNROLL for (int v = 0; v < Vectors; ++v) chain[v] = vec::fma(keys, vec::set(queries[v * dim + d]), chain[v]);
+/// 2^x for x <= 0 and NaN, relative error 4e-6. The polynomial is 1 at 0 and 2 at 1, minimax between.
+inline f32x16 power_of_two(f32x16 x) {
+  const f32x16 r = vec::fraction(x);
+  f32x16 p = vec::set(0.013555747456848621f);
+  p = vec::fma(p, r, vec::set(0.05203237012028694f));
+  p = vec::fma(p, r, vec::set(0.2413797676563263f));
+  p = vec::fma(p, r, vec::set(0.6930321455001831f));
+  p = vec::fma(p, r, vec::set(1.0f));
+  return vec::times_power(p, x);
+}
+
+/// Calls work(number<n>), 1 <= n <= Most.
+template <int N>
+struct number {
+  static constexpr int value = N;
+};
+template <int Most, class Work>
+inline void with_number(std::int32_t n, const Work& work) {
+  if constexpr (Most > 1)
+    if (n < Most) return with_number<Most - 1>(n, work);
+  work(number<Most>{});
+}
+
+/// The vectors of a call in groups of nearly equal size, each at most vec::vectors_at_once.
+struct vector_group {
+  std::int32_t first;
+  std::int32_t size;
+  std::int32_t units;  ///< that the group's vectors see
+};
+inline std::int32_t units_seen(std::int32_t tokens) { return (tokens + unit_tokens - 1) / unit_tokens; }
+inline std::int32_t group_vectors(const attend_args& args, vector_group (&groups)[attention_kernels::most_vectors]) {
+  const std::int32_t count = (args.vectors + vec::vectors_at_once - 1) / vec::vectors_at_once;
+  for (std::int32_t g = 0; g < count; ++g) {
+    const std::int32_t first = args.vectors * g / count, last = args.vectors * (g + 1) / count;
+    groups[g] = {first, last - first, 0};
+    for (std::int32_t v = first; v < last; ++v)
+      if (units_seen(args.seen[v]) > groups[g].units) groups[g].units = units_seen(args.seen[v]);
+  }
+  return count;
+}
+
+/// What one call works with besides its arguments.
+struct piece {
+  explicit piece(const attend_args& args) : layout(args.head_dim), fetch(args.vectors <= vec::vectors_at_once) {}
+  kv_unit layout;
+  bool fetch;  ///< few vectors: memory is what they wait for, so it is asked for early
+  float k_scales[piece_tokens];
+  float v_scales[piece_tokens];
+  float largest[attention_kernels::most_vectors];  ///< of each vector's scores here, and so on
+  float total[attention_kernels::most_vectors];
+  float sum[attention_kernels::most_vectors];     ///< of weights times the scale of V
+  float most[attention_kernels::most_vectors];    ///< the largest of them
+  float factor[attention_kernels::most_vectors];  ///< from those to integers
+  float step[attention_kernels::most_vectors];  ///< what one of a weight's integer times V's is worth
+  float keep[attention_kernels::most_vectors];  ///< factor of what was mixed before
+  float join[attention_kernels::most_vectors];  ///< factor of what this piece mixes
+};
+
+inline float* scores_of(const attend_args& args, std::int32_t vector) { return args.scores + vector * piece_tokens; }
+
+/// scores = (query . K) * scale of K, for `Vectors` x `Units` x 16 tokens.
+template <int Vectors, int Units>
+void score_tile(const attend_args& args, const piece& p, std::int32_t first_vector, std::int32_t first_unit) {
+  const std::int64_t dim = p.layout.dim();
+  const std::int16_t* queries = args.queries + first_vector * dim;
+  const std::byte* units[Units];
+  i32x16 sums[Vectors][Units];
+  TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
+    units[u] = args.units[first_unit + u] + kv_unit::k;
+    TROUPE_UNROLL for (int v = 0; v < Vectors; ++v) sums[v][u] = vec::no_ints();
+  }
+  const std::int64_t to_values = p.layout.v() - kv_unit::k;
+  for (std::int64_t d = 0; d < dim; d += 2) {
+    i32x16 keys[Units];
+    TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
+      keys[u] = vec::load_pairs(units[u] + d * 2 * unit_tokens);
+      if (p.fetch) __builtin_prefetch(units[u] + d * 2 * unit_tokens + to_values);
     }
-    TROUPE_UNROLL for (int v = 0; v < Vectors; ++v) scores[v] = vec::add(scores[v], chain[v]);
+    TROUPE_UNROLL for (int v = 0; v < Vectors; ++v) {
+      const i32x16 query = vec::same_pair(queries + v * dim + d);
+      TROUPE_UNROLL for (int u = 0; u < Units; ++u) sums[v][u] = vec::dot_pairs(sums[v][u], keys[u], query);
+    }
+  }
+  TROUPE_UNROLL for (int v = 0; v < Vectors; ++v)
+    TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
+      const std::int32_t token = (first_unit + u) * unit_tokens;
+      vec::store(scores_of(args, first_vector + v) + token, vec::mul(vec::to_floats(sums[v][u]), vec::load(p.k_scales + token)));
+    }
+}
+
+void score(const attend_args& args, const piece& p, const vector_group* groups, std::int32_t count) {
+  const std::int32_t all = units_seen(args.seen[args.vectors - 1]);
+  for (std::int32_t unit = 0; unit < all; unit += vec::kv_units_at_once)
+    for (std::int32_t g = 0; g < count; ++g) {
+      const std::int32_t units = groups[g].units - unit;
+      if (units <= 0) continue;
+      with_number<vec::vectors_at_once>(groups[g].size, [&](auto vectors) {
+        with_number<vec::kv_units_at_once>(units, [&](auto at_once) {
+          score_tile<decltype(vectors)::value, decltype(at_once)::value>(args, p, groups[g].first, unit);
+        });
+      });
+    }
+}
+
+/// The scores of a vector end within this unit, of which it sees `rest` tokens, 1 to 16.
+struct last_unit {
+  std::int32_t index;
+  std::int32_t rest;
+};
+inline last_unit last_unit_of(std::int32_t seen) {
+  const std::int32_t index = (seen - 1) / unit_tokens;
+  return {index, seen - index * unit_tokens};
+}
+
+inline float largest_score(const float* row, const last_unit& last) {
+  f32x16 best = vec::first_lanes(vec::load(row + last.index * unit_tokens), last.rest);
+  for (std::int32_t u = 0; u < last.index; ++u) best = vec::max(vec::load(row + u * unit_tokens), best);
+  return vec::max_of(best);
+}
+
+/// Scores become weights times the scale of V; their sums go to the piece.
+inline void exponentiate(const attend_args& args, piece& p, std::int32_t vector) {
+  float* row = scores_of(args, vector);
+  const last_unit last = last_unit_of(args.seen[vector]);
+  const f32x16 scale = vec::set(args.scales[vector]), offset = vec::set(-p.largest[vector]);
+  const auto power_at = [&](std::int32_t token) { return power_of_two(vec::fma(vec::load(row + token), scale, offset)); };
+  const std::int32_t end = last.index * unit_tokens;
+  f32x16 total = vec::zero_from(power_at(end), last.rest);
+  f32x16 sum = vec::zero_from(vec::mul(total, vec::load(p.v_scales + end)), last.rest);
+  f32x16 most = sum;
+  vec::store(row + end, sum);
+  for (std::int32_t token = 0; token < end; token += unit_tokens) {
+    const f32x16 power = power_at(token);
+    const f32x16 weight = vec::mul(power, vec::load(p.v_scales + token));
+    total = vec::add(total, power);
+    sum = vec::add(sum, weight);
+    most = vec::max(most, weight);
+    vec::store(row + token, weight);
+  }
+  p.total[vector] = vec::sum(total);
+  p.sum[vector] = vec::sum(sum);
+  p.most[vector] = vec::max_of(most);
+}
+
+/// Weights become integers, zero up to `units`.
+inline void round_weights(const attend_args& args, const piece& p, std::int32_t vector, std::int32_t units) {
+  float* row = scores_of(args, vector);
+  auto* out = reinterpret_cast<std::int16_t*>(row);  // behind what is still to be read
+  const f32x16 factor = vec::set(p.factor[vector]);
+  const std::int32_t seen = units_seen(args.seen[vector]);
+  for (std::int32_t u = 0; u < seen; ++u)
+    vec::store_int16(out + u * unit_tokens, vec::mul(vec::load(row + u * unit_tokens), factor));
+  for (std::int32_t u = seen; u < units; ++u) vec::store_int16(out + u * unit_tokens, vec::set(0.0f));
+}
+
+/// Stage by stage for all vectors: what one waits for in a stage, another computes.
+void weigh(const attend_args& args, piece& p, const vector_group* groups, std::int32_t count) {
+  for (std::int32_t v = 0; v < args.vectors; ++v) {
+    p.largest[v] = largest_score(scores_of(args, v), last_unit_of(args.seen[v]));
+    p.largest[v] *= args.scales[v];
+  }
+  for (std::int32_t v = 0; v < args.vectors; ++v) exponentiate(args, p, v);
+  for (std::int32_t v = 0; v < args.vectors; v += width) {
+    const f32x16 by_sum = vec::div(vec::set(largest_weight_sum), vec::load(p.sum + v));
+    const f32x16 by_most = vec::div(vec::set(largest_int16), vec::load(p.most + v));
+    const f32x16 factor = vec::min(vec::min(by_sum, by_most), vec::set(1e30f));  // NaN where the sum is
+    vec::store(p.factor + v, factor);
+    vec::store(p.step + v, vec::div(vec::set(1.0f), factor));
+  }
+  for (std::int32_t g = 0; g < count; ++g)
+    for (std::int32_t v = 0; v < groups[g].size; ++v) round_weights(args, p, groups[g].first + v, groups[g].units);
+}
+
+/// How this piece joins what came before; both maxima give way to the larger. 2^0 is exactly 1.
+inline void joining_factors(const attend_state& into, const float* largest, const float* total, std::int32_t first,
+                            std::int32_t count, float* keep, float* join) {
+  float old[width] = {}, old_total[width] = {}, now[width] = {}, now_total[width] = {};
+  for (std::int32_t i = 0; i < count; ++i) {
+    old[i] = into.largest[first + i];
+    old_total[i] = into.total[first + i];
+    now[i] = largest[first + i];
+    now_total[i] = total[first + i];
+  }
+  const f32x16 most = vec::max(vec::load(old), vec::load(now));
+  const f32x16 a = power_of_two(vec::sub(vec::load(old), most)), b = power_of_two(vec::sub(vec::load(now), most));
+  vec::store(old, most);
+  vec::store(old_total, vec::fma(vec::load(now_total), b, vec::mul(vec::load(old_total), a)));
+  vec::store(now, a);
+  vec::store(now_total, b);
+  for (std::int32_t i = 0; i < count; ++i) {
+    into.largest[first + i] = old[i];
+    into.total[first + i] = old_total[i];
+    keep[first + i] = now[i];
+    join[first + i] = now_total[i];
   }
 }
 
-/// o = o * shrink + weights . V, the tokens in order; `seen` tokens of the block exist.
-template <int Vectors>
-inline void add_values(const attend_args& args, const std::uint16_t* v, std::int32_t seen, const float (&weights)[Vectors][width],
-                       const float (&shrink)[Vectors]) {
-  const std::int64_t dim = args.head_dim;
-  for (std::int64_t d = 0; d < dim; d += width) {
-    f32x16 sums[Vectors];
-    TROUPE_UNROLL for (int i = 0; i < Vectors; ++i)
-      sums[i] = vec::mul(vec::load(args.state + i * (dim + 2) + 2 + d), vec::set(shrink[i]));
-    for (std::int32_t t = 0; t < seen; ++t) {
-      const f32x16 values = vec::load_f16(v + t * dim + d);
-      TROUPE_UNROLL for (int i = 0; i < Vectors; ++i) sums[i] = vec::fma(values, vec::set(weights[i][t]), sums[i]);
+inline f32x16 joined(f32x16 old, float keep, f32x16 now, float join) {
+  return vec::fma(now, vec::set(join), vec::mul(old, vec::set(keep)));
+}
+
+/// mixed (joins) weights . V, for `Vectors` x `Parts` x 16 dimensions.
+template <int Vectors, int Parts>
+void mix_tile(const attend_args& args, const piece& p, const vector_group& group, std::int32_t first_dim) {
+  const std::int64_t dim = p.layout.dim();
+  const auto* weights = reinterpret_cast<const std::int16_t*>(scores_of(args, group.first));
+  i32x16 sums[Vectors][Parts];
+  TROUPE_UNROLL for (int v = 0; v < Vectors; ++v)
+    TROUPE_UNROLL for (int i = 0; i < Parts; ++i) sums[v][i] = vec::no_ints();
+  const bool fetch = p.fetch && args.next != nullptr;
+  for (std::int32_t u = 0; u < group.units; ++u) {
+    const std::byte* values = args.units[u] + p.layout.v() + first_dim * 4;
+    const std::byte* next = fetch ? args.next[u] + kv_unit::k + first_dim * 4 : nullptr;
+    for (std::int64_t t = 0; t < unit_tokens; t += 2) {
+      i32x16 pairs[Parts];
+      TROUPE_UNROLL for (int i = 0; i < Parts; ++i) {
+        pairs[i] = vec::load_pairs(values + t * dim * 2 + i * 64);
+        if (fetch) __builtin_prefetch(next + t * dim * 2 + i * 64);
+      }
+      TROUPE_UNROLL for (int v = 0; v < Vectors; ++v) {
+        const i32x16 weight = vec::same_pair(weights + v * 2 * piece_tokens + u * unit_tokens + t);
+        TROUPE_UNROLL for (int i = 0; i < Parts; ++i) sums[v][i] = vec::dot_pairs(sums[v][i], pairs[i], weight);
+      }
     }
-    TROUPE_UNROLL for (int i = 0; i < Vectors; ++i) vec::store(args.state + i * (dim + 2) + 2 + d, sums[i]);
+  }
+  TROUPE_UNROLL for (int v = 0; v < Vectors; ++v) {
+    const std::int32_t vector = group.first + v;
+    float* mixed = args.state.mixed + vector * dim + first_dim;
+    TROUPE_UNROLL for (int i = 0; i < Parts; ++i) {
+      const f32x16 now = vec::mul(vec::to_floats(sums[v][i]), vec::set(p.step[vector]));
+      vec::store(mixed + i * width, args.first ? now : joined(vec::load(mixed + i * width), p.keep[vector], now, p.join[vector]));
+    }
   }
 }
 
-template <int Vectors>
-void attend_vectors(const attend_args& args) {
-  const std::int64_t dim = args.head_dim;
-  f32x16 totals[Vectors];
-  float largest[Vectors];
-  TROUPE_UNROLL for (int i = 0; i < Vectors; ++i) {
-    totals[i] = vec::set(0.0f);
-    largest[i] = no_score;
-  }
-  for (std::int64_t i = 0; i < Vectors * (dim + 2); ++i) args.state[i] = 0.0f;
-  for (std::int32_t block = args.first_block; block < args.last_block; ++block) {
-    const std::uint16_t* k = args.arena + args.table[block] * args.block_stride;
-    const std::int32_t left = args.tokens - block * block_tokens;
-    f32x16 scores[Vectors];
-    float weights[Vectors][width];
-    float shrink[Vectors];
-    block_scores<Vectors>(args.queries, dim, k, scores);
-    TROUPE_UNROLL for (int i = 0; i < Vectors; ++i) {
-      scores[i] = vec::first_lanes(scores[i], args.positions[i] + 1 - block * block_tokens);
-      const float best = vec::max_of(scores[i]);
-      const float now = best <= largest[i] ? largest[i] : best;  // a NaN goes through to the output
-      const f32x16 p = exponential(vec::sub(scores[i], vec::set(now)));
-      shrink[i] = vec::first(exponential(vec::set(largest[i] - now)));
-      totals[i] = vec::fma(totals[i], vec::set(shrink[i]), p);
-      largest[i] = now;
-      vec::store(weights[i], p);
-    }
-    add_values<Vectors>(args, k + dim * block_tokens, left < block_tokens ? left : block_tokens, weights, shrink);
-  }
-  TROUPE_UNROLL for (int i = 0; i < Vectors; ++i) {
-    args.state[i * (dim + 2)] = largest[i];
-    args.state[i * (dim + 2) + 1] = vec::sum(totals[i]);
-  }
-}
-
-template <int Vectors>
-inline void attend_up_to(const attend_args& args) {
-  if constexpr (Vectors > 0) {
-    if (args.vectors == Vectors) return attend_vectors<Vectors>(args);
-    attend_up_to<Vectors - 1>(args);
+void mix(const attend_args& args, const piece& p, const vector_group& group) {
+  const std::int32_t parts = p.layout.dim() / static_cast<std::int32_t>(width);
+  const std::int32_t tiles = (parts + vec::kv_units_at_once - 1) / vec::kv_units_at_once;
+  for (std::int32_t i = 0; i < tiles; ++i) {
+    const std::int32_t first = parts * i / tiles, last = parts * (i + 1) / tiles;
+    with_number<vec::vectors_at_once>(group.size, [&](auto vectors) {
+      with_number<vec::kv_units_at_once>(last - first, [&](auto at_once) {
+        mix_tile<decltype(vectors)::value, decltype(at_once)::value>(args, p, group, first * static_cast<std::int32_t>(width));
+      });
+    });
   }
 }
 
 void attend(const attend_args& args) {
-  if (args.head_dim % width != 0) return scalar_kernels().attend(args);
-  attend_up_to<vec::vectors_at_once>(args);
+  piece p(args);
+  vector_group groups[attention_kernels::most_vectors];
+  const std::int32_t count = group_vectors(args, groups);
+  for (std::int32_t u = 0; u < units_seen(args.seen[args.vectors - 1]); ++u) {
+    vec::store(p.k_scales + u * unit_tokens, vec::load_bf16(args.units[u] + kv_unit::k_scales));
+    vec::store(p.v_scales + u * unit_tokens, vec::load_bf16(args.units[u] + kv_unit::v_scales));
+    if (p.fetch && args.next != nullptr) __builtin_prefetch(args.next[u]);
+  }
+  score(args, p, groups, count);
+  weigh(args, p, groups, count);
+  for (std::int32_t v = 0; v < args.vectors; v += width) {
+    const std::int32_t some = args.vectors - v < width ? args.vectors - v : static_cast<std::int32_t>(width);
+    if (args.first)
+      for (std::int32_t i = v; i < v + some; ++i) {
+        args.state.largest[i] = p.largest[i];
+        args.state.total[i] = p.total[i];
+      }
+    else
+      joining_factors(args.state, p.largest, p.total, v, some, p.keep, p.join);
+  }
+  for (std::int32_t g = 0; g < count; ++g) mix(args, p, groups[g]);
 }
 
-void merge(float* into, const float* from, std::int32_t vectors, std::int32_t head_dim) {
-  for (std::int32_t i = 0; i < vectors; ++i, into += head_dim + 2, from += head_dim + 2) {
-    const float largest = into[0] > from[0] ? into[0] : from[0];
-    const float a = vec::first(exponential(vec::set(into[0] - largest)));
-    const float b = vec::first(exponential(vec::set(from[0] - largest)));
-    into[0] = largest;
-    into[1] = into[1] * a + from[1] * b;
-    std::int32_t d = 2;
-    for (; d + width <= head_dim + 2; d += width)
-      vec::store(into + d, vec::add(vec::mul(vec::load(into + d), vec::set(a)), vec::mul(vec::load(from + d), vec::set(b))));
-    for (; d < head_dim + 2; ++d) into[d] = into[d] * a + from[d] * b;
-  }
+void merge(const attend_state& into, const attend_state& from, std::int32_t vectors, std::int32_t head_dim) {
+  const std::int64_t dim = kv_unit(head_dim).dim();
+  float keep[attention_kernels::most_vectors], join[attention_kernels::most_vectors];
+  for (std::int32_t v = 0; v < vectors; v += width)
+    joining_factors(into, from.largest, from.total, v, vectors - v < width ? vectors - v : static_cast<std::int32_t>(width), keep, join);
+  for (std::int32_t v = 0; v < vectors; ++v)
+    for (std::int64_t d = v * dim; d < (v + 1) * dim; d += width)
+      vec::store(into.mixed + d, joined(vec::load(into.mixed + d), keep[v], vec::load(from.mixed + d), join[v]));
+}
+
+void divide(const float* mixed, float total, std::int32_t n, float* out) {
+  const f32x16 inverse = vec::set(1.0f / total);
+  std::int32_t i = 0;
+  for (; i + width <= n; i += width) vec::store(out + i, vec::mul(vec::load(mixed + i), inverse));
+  if (i < n) store_tail(out + i, vec::mul(vec::load(mixed + i), inverse), n - i);
 }
 
 }  // namespace

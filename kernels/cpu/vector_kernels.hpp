@@ -3,7 +3,7 @@
 // code compiled for one processor can be linked into another's path. Knows no intrinsic.
 //
 // vec provides: f32x16 (16 floats) with load, store, set, add, sub, mul, fma(a, b, c) = a * b + c, max, sum, max_of,
-// load_f16, store_f16, load_bf16, exp2i (2^n for integral n), round, below(x, limit) ? 0 : y; and for products, on
+// load_f16, load_bf16, exp2i (2^n for integral n), round, below(x, limit) ? 0 : y; and for products, on
 // `rows` rows at a time, block_dots, to_floats, load_half, load_rows, store_rows; and quantise_block.
 #pragma once
 
@@ -28,6 +28,7 @@ constexpr std::int64_t width = 16;
 }  // namespace troupe::kernels
 
 #include "kernels/cpu/vector_attention.hpp"
+#include "kernels/cpu/vector_kv_store.hpp"
 #include "kernels/cpu/vector_products.hpp"
 #include "kernels/cpu/vector_rows.hpp"
 #include "kernels/cpu/vector_sampling.hpp"
@@ -36,7 +37,6 @@ namespace troupe::kernels {
 namespace {
 
 constexpr kernel_set vector_set{.which = vec::which,
-                                .max_vectors = vec::vectors_at_once,
                                 .grouping = vec::grouping,
                                 .bf16_together = vec::bf16_together,
                                 .quantise = quantise,
@@ -46,9 +46,12 @@ constexpr kernel_set vector_set{.which = vec::which,
                                 .block_best = block_best,
                                 .exponential_sums = exponential_sums,
                                 .product = product,
-                                .attend = attend,
-                                .merge = merge,
-                                .store_f16 = store_f16};
+                                .attention = {.rotate = rotate,
+                                              .store = store_kv,
+                                              .quantise_query = quantise_query,
+                                              .attend = attend,
+                                              .merge = merge,
+                                              .divide = divide}};
 
 }  // namespace
 }  // namespace troupe::kernels

@@ -67,14 +67,5 @@ void silu_mul(const float* gate, const float* up, std::int64_t n, float* out) {
   if (i < n) store_tail(out + i, gated(load_tail(gate + i, n - i), load_tail(up + i, n - i)), n - i);
 }
 
-void store_f16(const float* x, std::int64_t n, std::uint16_t* out, std::int64_t step) {
-  std::uint16_t halves[width];
-  for (std::int64_t i = 0; i < n; i += width) {
-    const std::int64_t count = n - i < width ? n - i : width;
-    vec::store_f16(halves, count == width ? vec::load(x + i) : load_tail(x + i, count));
-    for (std::int64_t k = 0; k < count; ++k) out[(i + k) * step] = halves[k];
-  }
-}
-
 }  // namespace
 }  // namespace troupe::kernels

@@ -33,7 +33,7 @@ class stream_counters;
 struct engine_options {
   std::string device = "cpu";       ///< cpu, cuda, or auto: the GPU where one answers
   std::int32_t threads = 0;         ///< of the lane's team; 0: the usable cores
-  std::string isa;                  ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx
+  std::string isa;                  ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon
   bool repack = true;
   std::int64_t kv_bytes = 0;        ///< 0: a share of the free memory (kv_store.hpp); on a GPU what is left of gpu_memory
   double gpu_memory = 0.9;          ///< share of a GPU's memory that weights, KV and steps may take

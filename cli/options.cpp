@@ -45,8 +45,8 @@ void add_engine(CLI::App& app, engine_options& e) {
       ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
   option(app, "--gpu-memory", e.gpu_memory, "Share of a GPU's memory that weights, KV and steps may take")->check(CLI::Range(0.05, 1.0));
   option(app, "-t,--threads", e.threads, "Compute threads; 0 = every core this process may use")->check(CLI::Range(0, 512));
-  option(app, "--isa", e.isa, "Instruction set: scalar, avx2, avx_vnni, avx512vnni, avx512bf16 or amx (default: the best this machine has)")
-      ->check(CLI::IsMember({"scalar", "avx2", "avx_vnni", "avx512vnni", "avx512bf16", "amx"}));
+  option(app, "--isa", e.isa, "Instruction set: scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx or neon (default: the best this machine has)")
+      ->check(CLI::IsMember({"scalar", "avx2", "avx_vnni", "avx512vnni", "avx512bf16", "amx", "neon"}));
   add_no_repack(app, e);
   option(app, "--max-sequences", e.max_sequences, "Sequences decoding at once")->check(CLI::Range(1, 1024));
   option(app, "--max-batch-tokens", e.max_batch_tokens, "Rows of one step, prefill and decode together")->check(CLI::Range(16, 65536));
@@ -164,7 +164,7 @@ void add_looking(commands& c, all_options& o) {
   bench_app.add_option("-t,--threads", b.threads, "Thread counts (default: every core)")->delimiter(',');
   bench_app.add_option("-b,--batch", b.batch, "Sequences decoding together")->delimiter(',')->capture_default_str();
   bench_app.add_option("-r,--repeat", b.repeat, "Repetitions; the median is shown")->check(CLI::Range(1, 1000))->capture_default_str();
-  option(bench_app, "--isa", b.engine.isa, "scalar, avx2, avx_vnni, avx512vnni, avx512bf16 or amx")->check(CLI::IsMember({"scalar", "avx2", "avx_vnni", "avx512vnni", "avx512bf16", "amx"}));
+  option(bench_app, "--isa", b.engine.isa, "scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx or neon")->check(CLI::IsMember({"scalar", "avx2", "avx_vnni", "avx512vnni", "avx512bf16", "amx", "neon"}));
   add_no_repack(bench_app, b.engine);
   option(bench_app, "--device", b.device, "cpu, or cuda: bare steps on the GPU")->check(CLI::IsMember({"cpu", "cuda"}));
   bench_app.add_option("--shape", b.shape, "With --device cuda: random weights made there, of llama-8b, llama-1b, qwen-0.6b or smollm-135m");

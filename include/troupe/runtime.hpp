@@ -24,7 +24,7 @@ struct runtime_options {
   std::string device = "auto";          ///< cpu, cuda, or auto: the GPU where one answers and the build can use it
   double gpu_memory = 0.9;              ///< share of a GPU's memory that weights, KV and steps may take
   std::int32_t threads = 0;             ///< of the lane; 0: from the machine
-  std::string isa;                      ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx
+  std::string isa;                      ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon
   bool repack = true;                   ///< false: weights stay in the file's pages; no memory for them, but several times slower
   std::int64_t kv_bytes = 0;            ///< for each model's KV blocks; 0: a share of the free memory
   std::int32_t context_length = 0;      ///< upper bound; 0: what the model has

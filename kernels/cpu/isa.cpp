@@ -5,6 +5,9 @@
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 #include <array>
@@ -14,7 +17,7 @@
 namespace troupe::kernels {
 namespace {
 
-constexpr std::array all_isas{isa::scalar, isa::avx2, isa::avx_vnni, isa::avx512vnni, isa::avx512bf16, isa::amx};
+constexpr std::array all_isas{isa::scalar, isa::avx2, isa::avx_vnni, isa::avx512vnni, isa::avx512bf16, isa::amx, isa::neon};
 
 bool masked(isa which) noexcept {
   const char* best = std::getenv("TROUPE_ISA");
@@ -79,6 +82,14 @@ bool kernel_grants_tiles() noexcept { return false; }
 cpu_bits read_cpu() noexcept { return {}; }
 #endif
 
+bool has_neon_dots() noexcept {
+#if defined(__aarch64__)
+  return (::getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+  return false;
+#endif
+}
+
 }  // namespace
 
 std::string_view to_string(isa which) noexcept {
@@ -95,6 +106,8 @@ std::string_view to_string(isa which) noexcept {
       return "avx512bf16";
     case isa::amx:
       return "amx";
+    case isa::neon:
+      return "neon";
   }
   return "?";
 }
@@ -122,6 +135,8 @@ bool machine_has(isa which) noexcept {
       return bits.avx512bf16;
     case isa::amx:
       return bits.amx && kernel_grants_tiles();
+    case isa::neon:
+      return has_neon_dots();
   }
   return false;
 }

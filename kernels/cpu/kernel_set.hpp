@@ -130,6 +130,8 @@ const kernel_set& avx_vnni_kernels() noexcept;
 const kernel_set& avx512vnni_kernels() noexcept;
 const kernel_set& avx512bf16_kernels() noexcept;
 const kernel_set& amx_kernels() noexcept;
+#elif defined(__aarch64__)
+const kernel_set& neon_kernels() noexcept;
 #endif
 
 }  // namespace troupe::kernels

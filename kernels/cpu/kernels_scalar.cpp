@@ -197,7 +197,11 @@ const kernel_set& kernels_for(isa which) noexcept {
       return avx512bf16_kernels();
     case isa::amx:
       return amx_kernels();
+    case isa::neon:
+      break;
   }
+#elif defined(__aarch64__)
+  if (which == isa::neon) return neon_kernels();
 #endif
   return scalar_kernels();
 }

@@ -24,6 +24,8 @@ void pause() noexcept {
 #if defined(__x86_64__)
   _mm_pause();
 #elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#elif defined(__aarch64__)
   asm volatile("yield");
 #else
   std::this_thread::yield();

@@ -13,7 +13,7 @@ namespace troupe::kernels {
 namespace {
 
 constexpr std::int64_t panel_columns = 1024;  // decoded at once: 16 KiB
-constexpr std::int64_t few_tokens = 4;        // memory is slower than any unit
+constexpr std::int64_t few_tokens = 24;       // the vector units do as well
 
 /// BF16 sums differ in their rounding from those of dot products: one unit has to make them all.
 template <class Tile>

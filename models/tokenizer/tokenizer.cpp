@@ -91,8 +91,8 @@ private:
 
   bool add_word(std::string_view word) {
     if (parts_.rules.whole_words) {
-      if (const auto found = parts_.id_of_word.find(word); found != parts_.id_of_word.end()) {
-        ids_.push_back(found->second);
+      if (const int32_t id = parts_.id_of_word(word); id != text_index::none) {
+        ids_.push_back(id);
         return true;
       }
     }
@@ -164,9 +164,9 @@ std::optional<int32_t> tokenizer::eos() const noexcept { return parts_->vocabula
 bool tokenizer::add_bos() const noexcept { return parts_->vocabulary.add_bos; }
 
 std::optional<int32_t> tokenizer::find(std::string_view token_text) const {
-  const auto found = parts_->id_of_text.find(token_text);
-  if (found == parts_->id_of_text.end()) return std::nullopt;
-  return found->second;
+  const int32_t id = parts_->id_of_text(token_text);
+  if (id == text_index::none) return std::nullopt;
+  return id;
 }
 
 }  // namespace troupe::models

@@ -63,16 +63,22 @@ result<void> check_special_ids(const vocabulary_data& v) {
   return {};
 }
 
+error crowded(size_t token) {
+  return corrupt("too many tokens collide in the look-up table, token " + std::to_string(token) + " among them");
+}
+
 result<void> index_texts(tokenizer_parts& parts) {
   const auto& tokens = parts.vocabulary.tokens;
-  parts.id_of_text.reserve(tokens.size());
+  parts.by_text = text_index(tokens.size());
+  const auto text_of = [&](int32_t id) { return std::string_view(tokens[static_cast<size_t>(id)]); };
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i].empty()) return corrupt("token " + std::to_string(i) + " is empty");
     if (tokens[i].size() > longest_text)
       return corrupt("token " + std::to_string(i) + " has " + std::to_string(tokens[i].size()) + " bytes");
-    const auto [found, is_new] = parts.id_of_text.emplace(tokens[i], static_cast<int32_t>(i));
-    if (!is_new)
-      return corrupt("tokens " + std::to_string(found->second) + " and " + std::to_string(i) + " are both " +
+    const int32_t earlier = parts.by_text.insert(tokens[i], static_cast<int32_t>(i), text_of);
+    if (earlier == text_index::crowded) return crowded(i);
+    if (earlier != text_index::none)
+      return corrupt("tokens " + std::to_string(earlier) + " and " + std::to_string(i) + " are both " +
                      quoted(tokens[i]));
   }
   return {};
@@ -117,37 +123,42 @@ result<void> decode_tokens(tokenizer_parts& parts) {
   return {};
 }
 
-void index_bytes(tokenizer_parts& parts) {
+result<void> index_bytes(tokenizer_parts& parts) {
   parts.id_of_byte.fill(-1);
+  if (parts.rules.whole_words) parts.by_bytes = text_index(parts.vocabulary.tokens.size());
   for (int32_t id = 0; id < static_cast<int32_t>(parts.vocabulary.tokens.size()); ++id) {
     const token_kind kind = parts.kind_of(id);
     if (kind != token_kind::normal && kind != token_kind::byte) continue;
     const std::string_view bytes = parts.bytes_of(id);
-    if (parts.rules.whole_words && kind == token_kind::normal) parts.id_of_word.emplace(bytes, id);
+    if (parts.rules.whole_words && kind == token_kind::normal &&
+        parts.by_bytes.insert(bytes, id, [&](int32_t other) { return parts.bytes_of(other); }) == text_index::crowded)
+      return crowded(static_cast<size_t>(id));
     if (bytes.size() != 1) continue;
     int32_t& of_byte = parts.id_of_byte[static_cast<uint8_t>(bytes[0])];
     if (of_byte < 0 || kind == token_kind::normal) of_byte = id;
   }
+  return {};
 }
 
-result<void> add_merge(tokenizer_parts& parts, std::string_view merge, uint32_t rank) {
+/// `joined` is room that is kept from call to call.
+result<void> add_merge(tokenizer_parts& parts, std::string_view merge, uint32_t rank, std::string& joined) {
   const auto where = [&] { return "merge " + std::to_string(rank) + " (" + quoted(merge) + ")"; };
   const size_t gap = merge.find(' ');
   if (gap == std::string_view::npos || gap == 0 || gap + 1 == merge.size())
     return corrupt(where() + " is not two tokens with a space between");
 
-  std::string joined(merge.substr(0, gap));
+  joined.assign(merge.substr(0, gap));
   joined += merge.substr(gap + 1);
-  const auto left = parts.id_of_text.find(merge.substr(0, gap));
-  const auto right = parts.id_of_text.find(merge.substr(gap + 1));
-  const auto merged = parts.id_of_text.find(joined);
-  const auto none = parts.id_of_text.end();
+  const int32_t left = parts.id_of_text(merge.substr(0, gap));
+  const int32_t right = parts.id_of_text(merge.substr(gap + 1));
+  const int32_t merged = parts.id_of_text(joined);
+  constexpr int32_t none = text_index::none;
   if (left == none || right == none || merged == none)
     return corrupt(where() + ": one of its parts or their sum is not a token");
 
   // What merging makes, any user's text can make.
-  if (parts.is_control(merged->second)) return {};
-  switch (parts.merges.insert(left->second, right->second, {rank, merged->second})) {
+  if (parts.is_control(merged)) return {};
+  switch (parts.merges.insert(left, right, {rank, merged})) {
     case merge_table::insertion::done: return {};
     case merge_table::insertion::duplicate: return corrupt(where() + " occurs twice");
     case merge_table::insertion::too_crowded: break;
@@ -159,8 +170,9 @@ result<void> build_merges(tokenizer_parts& parts) {
   std::vector<std::string> merges = std::move(parts.vocabulary.merges);
   parts.vocabulary.merges.clear();
   parts.merges = merge_table(merges.size());
+  std::string joined;
   for (size_t rank = 0; rank < merges.size(); ++rank)
-    if (auto added = add_merge(parts, merges[rank], static_cast<uint32_t>(rank)); !added) return added;
+    if (auto added = add_merge(parts, merges[rank], static_cast<uint32_t>(rank), joined); !added) return added;
   return {};
 }
 
@@ -199,14 +211,14 @@ result<std::shared_ptr<const tokenizer_parts>> build_tokenizer_parts(vocabulary_
   if (auto ok = check_sizes(vocabulary); !ok) return std::move(ok).why();
   if (auto ok = check_special_ids(vocabulary); !ok) return std::move(ok).why();
 
-  // In its final place from the start: the indexes hold views into its strings.
+  // In its final place from the start: it is large.
   auto parts = std::make_shared<tokenizer_parts>();
   parts->vocabulary = std::move(vocabulary);
   parts->rules = *rules;
   if (auto ok = index_texts(*parts); !ok) return std::move(ok).why();
   settle_kinds(parts->vocabulary);
   if (auto ok = decode_tokens(*parts); !ok) return std::move(ok).why();
-  index_bytes(*parts);
+  if (auto ok = index_bytes(*parts); !ok) return std::move(ok).why();
   if (auto ok = build_merges(*parts); !ok) return std::move(ok).why();
   if (auto ok = collect_literals(*parts); !ok) return std::move(ok).why();
   mark_ends(*parts);

@@ -7,7 +7,6 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include <troupe/result.hpp>
@@ -15,6 +14,7 @@
 #include "models/tokenizer/literal_tokens.hpp"
 #include "models/tokenizer/merge_table.hpp"
 #include "models/tokenizer/pre_tokenizer.hpp"
+#include "models/tokenizer/text_index.hpp"
 #include "models/tokenizer/vocabulary.hpp"
 
 namespace troupe::models {
@@ -28,13 +28,20 @@ struct tokenizer_parts {
   std::string bytes;                                          // of all tokens, end to end
   std::vector<size_t> starts;                                 // token id lies in bytes[starts[id], starts[id + 1])
   std::vector<bool> ends;                                     // by id: ends a generation
-  std::unordered_map<std::string_view, int32_t> id_of_text;   // keys lie in vocabulary.tokens
-  std::unordered_map<std::string_view, int32_t> id_of_word;   // normal tokens by bytes; only where the rules want it
+  text_index by_text;                                         // of vocabulary.tokens
+  text_index by_bytes;                                        // normal tokens; only where the rules want it
   size_t longest_token = 1;                                   // bytes
 
   std::string_view bytes_of(int32_t id) const {
     const auto i = static_cast<size_t>(id);
     return std::string_view(bytes).substr(starts[i], starts[i + 1] - starts[i]);
+  }
+  /// `text_index::none` where there is no such token.
+  int32_t id_of_text(std::string_view text) const {
+    return by_text.find(text, [this](int32_t id) { return std::string_view(vocabulary.tokens[static_cast<size_t>(id)]); });
+  }
+  int32_t id_of_word(std::string_view word) const {
+    return by_bytes.find(word, [this](int32_t id) { return bytes_of(id); });
   }
   token_kind kind_of(int32_t id) const { return vocabulary.kinds[static_cast<size_t>(id)]; }
   bool is_control(int32_t id) const {

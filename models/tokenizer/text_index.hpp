@@ -1,0 +1,83 @@
+// From texts to ids, when each id's text is kept elsewhere. Eight bytes an entry and no allocation for any of them: a
+// vocabulary is looked up three times a merge while it loads. Immutable once built; any thread may look up.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+#include <vector>
+
+namespace troupe::models {
+
+class text_index {
+public:
+  static constexpr int32_t none = -1;
+  static constexpr int32_t crowded = -2;
+
+  /// Room for `count` texts.
+  explicit text_index(size_t count = 0)
+      : slots_(std::bit_ceil(2 * count + 2)), shift_(64 - std::countr_zero(slots_.size())) {}
+
+  /// text_of(id) is the text of an id inserted before. `none`: inserted; else the id that has this text already, or
+  /// `crowded`: texts chosen to collide, as no honest file has them.
+  template <class TextOf>
+  int32_t insert(std::string_view text, int32_t id, const TextOf& text_of) {
+    const uint64_t hash = hash_of(text);
+    size_t i = static_cast<size_t>(hash >> shift_);
+    for (size_t probe = 0; probe < longest_probe; ++probe, i = (i + 1) & (slots_.size() - 1)) {
+      slot& s = slots_[i];
+      if (s.id == none) {
+        s = {static_cast<uint32_t>(hash), id};
+        return none;
+      }
+      if (s.tag == static_cast<uint32_t>(hash) && text_of(s.id) == text) return s.id;
+    }
+    return crowded;
+  }
+
+  /// `none`: no id has this text.
+  template <class TextOf>
+  int32_t find(std::string_view text, const TextOf& text_of) const {
+    const uint64_t hash = hash_of(text);
+    size_t i = static_cast<size_t>(hash >> shift_);
+    for (size_t probe = 0; probe < longest_probe; ++probe, i = (i + 1) & (slots_.size() - 1)) {
+      const slot& s = slots_[i];
+      if (s.id == none) break;
+      if (s.tag == static_cast<uint32_t>(hash) && text_of(s.id) == text) return s.id;
+    }
+    return none;
+  }
+
+private:
+  struct slot {
+    uint32_t tag = 0;
+    int32_t id = none;
+  };
+
+  /// Eight bytes a round; multiplying carries each bit upwards, folding brings the upper ones down again.
+  static uint64_t hash_of(std::string_view text) noexcept {
+    uint64_t hash = text.size() * 0x9E3779B97F4A7C15u;
+    const auto mix = [&hash](uint64_t word) {
+      hash = (hash ^ word) * 0xD6E8FEB86659FD93u;
+      hash ^= hash >> 32;
+    };
+    for (; text.size() > 8; text.remove_prefix(8)) {
+      uint64_t word;
+      std::memcpy(&word, text.data(), 8);
+      mix(word);
+    }
+    uint64_t last = 0;
+    std::memcpy(&last, text.data(), text.size());
+    mix(last);
+    return hash * 0x9E3779B97F4A7C15u;
+  }
+
+  static constexpr size_t longest_probe = 512;  // bounds what a hostile vocabulary can make a look-up cost
+
+  std::vector<slot> slots_;  // open addressing, a power of two, at most half full
+  int shift_;
+};
+
+}  // namespace troupe::models

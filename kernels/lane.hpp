@@ -16,6 +16,7 @@
 
 #include "kernels/step_batch.hpp"
 #include "memory/buffer.hpp"
+#include "memory/mapped_file.hpp"
 #include "memory/tensor_view.hpp"
 
 namespace troupe::kernels {
@@ -75,6 +76,10 @@ public:
   virtual result<tensor_view> host_view(tensor_view of) { return of; }
   /// Of all activations but the residual stream and logits.
   virtual memory::dtype activation_type() const { return memory::dtype::f32; }
+  /// The views given to pack from now on show bytes of `file`'s map (null: plain memory), `bytes` of them in all. A lane
+  /// may read the file in place of touching the map, which faults where the file has been cut short, and see beforehand
+  /// that there is memory. The file must outlive the matrices of a lane that does not copy.
+  virtual result<void> expect_weights(const memory::mapped_file*, std::int64_t) { return {}; }
   /// Stacks `parts` (equal cols) into one matrix, so that inputs are read and quantised once (Q|K|V, gate|up).
   virtual result<matrix> pack(std::span<const tensor_view> parts) = 0;
   /// An embedding: what `embed` looks rows up in, and `linear` multiplies with where the model's head is `tied` to it.

@@ -23,6 +23,7 @@ public:
     if (fd_ >= 0) ::close(fd_);
   }
   int get() const noexcept { return fd_; }
+  int release() noexcept { return std::exchange(fd_, -1); }
 
 private:
   int fd_;
@@ -39,22 +40,26 @@ std::int64_t page_size() noexcept { return ::sysconf(_SC_PAGESIZE); }
 
 result<mapped_file> mapped_file::open(const std::string& path) {
   // O_NONBLOCK: opening a FIFO without a writer would wait for ever; regular files ignore it.
-  const descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   if (file.get() < 0) return failed(path, errno);
   struct stat about = {};
   if (::fstat(file.get(), &about) != 0) return failed(path, errno);
   if (!S_ISREG(about.st_mode)) return error{errc::invalid_argument, path + ": not a regular file", {}};
-  if (about.st_size == 0) return mapped_file(path, nullptr, 0);
+  if (about.st_size == 0) return mapped_file(path, -1, nullptr, 0);
   void* at = ::mmap(nullptr, static_cast<std::size_t>(about.st_size), PROT_READ, MAP_PRIVATE, file.get(), 0);
   if (at == MAP_FAILED) return failed(path, errno);
-  return mapped_file(path, static_cast<std::byte*>(at), about.st_size);
+  return mapped_file(path, file.release(), static_cast<std::byte*>(at), about.st_size);
 }
 
 mapped_file::mapped_file(mapped_file&& other) noexcept
-    : path_(std::move(other.path_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : path_(std::move(other.path_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
 
 mapped_file& mapped_file::operator=(mapped_file&& other) noexcept {
   std::swap(path_, other.path_);
+  std::swap(descriptor_, other.descriptor_);
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   return *this;
@@ -62,6 +67,19 @@ mapped_file& mapped_file::operator=(mapped_file&& other) noexcept {
 
 mapped_file::~mapped_file() {
   if (data_ != nullptr) ::munmap(data_, static_cast<std::size_t>(size_));
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+bool mapped_file::read(std::int64_t offset, std::span<std::byte> into) const noexcept {
+  if (offset < 0) return false;
+  while (!into.empty()) {
+    const ssize_t got = ::pread(descriptor_, into.data(), into.size(), offset);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return false;
+    into = into.subspan(static_cast<std::size_t>(got));
+    offset += got;
+  }
+  return true;
 }
 
 void mapped_file::prefetch(std::int64_t offset, std::int64_t bytes) const noexcept {

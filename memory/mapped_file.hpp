@@ -11,7 +11,7 @@
 namespace troupe::memory {
 
 /// Move-only; the bytes stay mapped as long as it lives. Safe to read from many threads.
-/// A file that shrinks while mapped makes reads past its new end fault: replace model files by rename, never in place.
+/// A file that shrinks while mapped makes reads of the map past its new end fault; read() only fails.
 class mapped_file {
 public:
   /// Errors: not_found; invalid_argument for anything but a regular file (a directory, FIFO or device is never
@@ -26,16 +26,22 @@ public:
   std::int64_t size() const noexcept { return size_; }
   std::span<const std::byte> bytes() const noexcept { return {data_, static_cast<std::size_t>(size_)}; }
 
+  /// Copies the bytes from `offset` on without touching the map. False: the file has no such bytes any more, or the
+  /// operating system failed.
+  bool read(std::int64_t offset, std::span<std::byte> into) const noexcept;
+
   /// Asks the kernel to read ahead. Ranges are cut to the file.
   void prefetch(std::int64_t offset, std::int64_t bytes) const noexcept;
   /// Gives back whole pages inside the range that this process holds; reading them again is correct, only slower.
   void release(std::int64_t offset, std::int64_t bytes) const noexcept;
 
 private:
-  mapped_file(std::string path, std::byte* data, std::int64_t size) : path_(std::move(path)), data_(data), size_(size) {}
+  mapped_file(std::string path, int descriptor, std::byte* data, std::int64_t size)
+      : path_(std::move(path)), descriptor_(descriptor), data_(data), size_(size) {}
   void advise(std::int64_t first, std::int64_t last, int advice) const noexcept;
 
   std::string path_;
+  int descriptor_ = -1;
   std::byte* data_ = nullptr;
   std::int64_t size_ = 0;
 };

@@ -12,6 +12,12 @@ weight_reader::weight_reader(const gguf_file& file, kernels::lane& lane, const l
   for (const gguf_tensor& tensor : file.tensors()) total_bytes_ += tensor.bytes;
 }
 
+weight_reader::~weight_reader() {
+  if (auto told = lane_.expect_weights(nullptr, 0); !told) return;  // nothing is expected: nothing can be refused
+}
+
+result<void> weight_reader::begin() { return lane_.expect_weights(file_.mapped(), total_bytes_); }
+
 result<memory::tensor_view> weight_reader::take(const std::string& name, std::int64_t rows, std::int64_t cols) {
   auto view = file_.view(name);
   if (!view) return view;
@@ -66,10 +72,12 @@ result<std::vector<float>> weight_reader::vector(const std::string& name, std::i
   auto view = take(name, 1, size);
   if (!view) return std::move(view).why();
   std::vector<float> values(static_cast<std::size_t>(size));
-  const auto* halves = static_cast<const std::uint16_t*>(view->data);
+  std::vector<std::byte> bytes(static_cast<std::size_t>(view->bytes()));
+  if (auto read = file_.read(*file_.find_tensor(name), bytes); !read) return std::move(read).why();
+  const auto* halves = reinterpret_cast<const std::uint16_t*>(bytes.data());
   for (std::size_t i = 0; i < values.size(); ++i) {
     switch (view->type) {
-      case memory::dtype::f32: values[i] = static_cast<const float*>(view->data)[i]; break;
+      case memory::dtype::f32: values[i] = reinterpret_cast<const float*>(bytes.data())[i]; break;
       case memory::dtype::f16: values[i] = kernels::f16_to_f32(halves[i]); break;
       case memory::dtype::bf16: values[i] = kernels::bf16_to_f32(halves[i]); break;
       default:

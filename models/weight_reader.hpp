@@ -27,7 +27,12 @@ struct weight_name {
 class weight_reader {
 public:
   weight_reader(const gguf_file& file, kernels::lane& lane, const load_progress& progress);
+  ~weight_reader();
+  weight_reader(const weight_reader&) = delete;
+  weight_reader& operator=(const weight_reader&) = delete;
 
+  /// Tells the lane what is to come; before the first matrix. Errors: the lane's.
+  result<void> begin();
   /// The tensors stacked into one [sum of rows, cols]. Types may differ only where the lane can stack them.
   result<kernels::matrix> matrix(std::initializer_list<weight_name> parts, std::int64_t cols);
   /// An embedding [rows, cols]; tied: it is the output head too.

@@ -2,7 +2,6 @@
 #include "kernels/cpu/cpu_lane.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <system_error>
 
 #include "kernels/cpu/attention.hpp"
@@ -11,6 +10,7 @@
 #include "kernels/cpu/packed_tiles.hpp"
 #include "kernels/cpu/rope_writer.hpp"
 #include "kernels/cpu/sample_row.hpp"
+#include "kernels/cpu/weight_store.hpp"
 
 namespace troupe::kernels {
 namespace {
@@ -24,17 +24,6 @@ constexpr std::int64_t rows_prepared_by_all = 2;          // each thread for its
 constexpr std::int64_t input_bytes_at_once = 512 * 1024;  // quantised rows that stay in L2 while tiles stream by
 constexpr std::size_t read_past = 512;                    // a group of few tokens is read as if it were a full one
 constexpr std::int64_t panel_tiles = 8;                   // filled at once when weights are not repacked
-
-/// A part's tiles [first, last) that fall into one thread's share.
-struct tile_range {
-  std::int64_t first;
-  std::int64_t last;
-};
-tile_range within(const packed_part& part, const share& mine) noexcept {
-  const std::int64_t tiles = tiles_of(part.source.rows);
-  return {std::clamp<std::int64_t>(mine.first - part.first_tile, 0, tiles),
-          std::clamp<std::int64_t>(mine.last - part.first_tile, 0, tiles)};
-}
 
 /// The rows of x made ready for a product: normed or gated if wanted, and quantised or rounded if a part needs it.
 struct prepared_rows {
@@ -64,13 +53,18 @@ public:
       : options_(options),
         kernels_(kernels_for(options.which)),
         team_(plan_team(base::read_topology(), options.threads), when_late::narrow),
+        weights_(team_, options.repack, options.weight_memory_bytes),
         sampling_(static_cast<std::size_t>(team_.size()), {&kernels_, {}, {}, {}}) {}
 
   const thread_team& team() const noexcept override { return team_; }
   isa which() const noexcept override { return options_.which; }
+  bool repacks() const noexcept override { return weights_.repacks(); }
 
   result<memory::buffer> allocate(std::int64_t bytes) override { return memory::allocate_host(bytes); }
-  result<matrix> pack(std::span<const tensor_view> parts) override;
+  result<void> expect_weights(const memory::mapped_file* file, std::int64_t bytes) override {
+    return weights_.expect(file, bytes);
+  }
+  result<matrix> pack(std::span<const tensor_view> parts) override { return weights_.pack(parts); }
   std::int64_t kv_block_bytes(const kv_shape& shape) const override;
   result<std::unique_ptr<kv_arena>> make_kv(const kv_shape& shape, std::int32_t blocks) override;
 
@@ -100,7 +94,6 @@ private:
   }
 
   const float* as_f32(const tensor_view& weight);
-  bool fill_tiles(cpu_matrix& w);
   void product(const product_call& call);
   /// bf16 numbers of a row of `cols` columns.
   std::int64_t halves_of(std::int64_t cols) const noexcept {
@@ -119,6 +112,7 @@ private:
   cpu_lane_options options_;
   const kernel_set& kernels_;
   thread_team team_;
+  weight_store weights_;
   attention_planner attention_;
   rope_writer rope_;
   std::vector<sample_scratch> sampling_;
@@ -132,73 +126,27 @@ private:
 
 // --- weights --------------------------------------------------------------------------------------------------
 
-result<matrix> team_lane::pack(std::span<const tensor_view> parts) {
-  if (parts.empty()) return error{errc::invalid_argument, "a matrix needs at least one part", {}};
-  auto w = std::make_unique<cpu_matrix>();
-  w->cols = parts.front().cols;
-  for (const tensor_view& part : parts) {
-    if (part.cols != w->cols || part.rows <= 0 || part.cols <= 0)
-      return error{errc::invalid_argument, "stacked parts must be non-empty and of equal width", {}};
-    if (part.type == dtype::i32) return error{errc::unsupported, "integer tensors are no weights", {}};
-    if (part.cols % memory::info(part.type).block != 0)
-      return error{errc::unsupported, "rows of " + std::to_string(part.cols) + " are not whole blocks of " +
-                                          std::string(memory::info(part.type).name), {}};
-    w->parts.push_back({part, nullptr, w->rows, w->tiles});
-    w->rows += part.rows;
-    w->tiles += tiles_of(part.rows);
-    w->bytes += tiles_of(part.rows) * tile_bytes(part.type, part.cols);
-    w->any_quantised = w->any_quantised || is_quantised(part.type);
-    w->any_bf16 = w->any_bf16 || part.type == dtype::bf16;
-    w->any_float = w->any_float || part.type == dtype::f16 || part.type == dtype::f32;
-  }
-  if (options_.repack) {
-    auto storage = memory::allocate_host(w->bytes);
-    if (!storage) return storage.why();
-    w->storage = std::move(*storage);
-    if (!fill_tiles(*w)) return error{errc::corrupt_file, "a scale of the weights is NaN or infinite", {}};
-  }
-  return matrix{std::move(w)};
-}
-
-bool team_lane::fill_tiles(cpu_matrix& w) {
-  auto* at = static_cast<std::byte*>(w.storage.data());
-  for (packed_part& part : w.parts) {
-    part.tiles = at;
-    at += tiles_of(part.source.rows) * tile_bytes(part.source.type, w.cols);
-  }
-  std::atomic<bool> finite{true};
-  team_.run([&](int thread, int threads) {
-    const share mine = team_.share_of(w.tiles, thread, threads);
-    for (const packed_part& part : w.parts) {
-      const tile_range tiles = within(part, mine);
-      const std::int64_t bytes = tile_bytes(part.source.type, w.cols);
-      for (std::int64_t tile = tiles.first; tile < tiles.last; ++tile)
-        if (!pack_tile(part.source, tile * tile_rows, const_cast<std::byte*>(part.tiles) + tile * bytes))
-          finite = false;
-    }
-  });
-  return finite;
-}
-
 void team_lane::embed(const packed_matrix& table, std::span<const std::int32_t> ids, tensor_view out) {
   const auto& w = static_cast<const cpu_matrix&>(table);
   const std::int64_t count = static_cast<std::int64_t>(ids.size());
-  over_rows(count, count * w.cols, [&](std::int64_t first, std::int64_t last) {
-    std::vector<std::byte> panel;
+  const auto embed_rows = [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t i = first; i < last; ++i) {
       const std::int64_t id = ids[static_cast<std::size_t>(i)];
       const packed_part* part = &w.parts.front();
       while (id >= part->first_row + part->source.rows) ++part;
       const std::int64_t row = id - part->first_row;
-      const std::int64_t bytes = tile_bytes(part->source.type, w.cols);
+      const std::int64_t tile = row / tile_rows, bytes = tile_bytes(part->source.type, w.cols);
       if (part->tiles == nullptr) {
-        panel.resize(static_cast<std::size_t>(bytes));
-        pack_tile(part->source, row / tile_rows * tile_rows, panel.data());
+        panels_.resize(std::max(panels_.size(), static_cast<std::size_t>(bytes)));
+        weights_.fill(*part, tile, tile + 1, panels_.data(), 0);
       }
-      const std::byte* tile = part->tiles == nullptr ? panel.data() : part->tiles + row / tile_rows * bytes;
-      read_tile_row(part->source.type, tile, row % tile_rows, w.cols, out.f32(i));
+      const std::byte* from = part->tiles == nullptr ? panels_.data() : part->tiles + tile * bytes;
+      read_tile_row(part->source.type, from, row % tile_rows, w.cols, out.f32(i));
     }
-  });
+  };
+  if (weights_.repacks()) return over_rows(count, count * w.cols, embed_rows);
+  embed_rows(0, count);
+  weights_.throw_if_lost();
 }
 
 // --- products -------------------------------------------------------------------------------------------------
@@ -274,9 +222,7 @@ void team_lane::multiply_part(const packed_part& part, product_args args, tile_r
     args.first = tile;
     args.last = std::min(tile + step, tiles.last);
     args.tiles = panel == nullptr ? part.tiles + tile * bytes : panel;
-    if (panel != nullptr)
-      for (std::int64_t t = args.first; t < args.last; ++t)
-        pack_tile(part.source, t * tile_rows, panel + (t - tile) * bytes);
+    if (panel != nullptr) weights_.fill(part, args.first, args.last, panel, thread);
     for (args.first_group = 0; args.first_group < groups; args.first_group += at_once) {
       args.last_group = std::min(args.first_group + at_once, groups);
       kernels_.product(args);
@@ -312,13 +258,13 @@ void team_lane::product(const product_call& call) {
   const bool alone = team_.size() == 1 || call.w->bytes < lone_weight_bytes;
   const bool each = !alone && tokens <= rows_prepared_by_all;
   reserve_rows(call, each ? team_.size() : 1);
-  if (!options_.repack)
+  if (!weights_.repacks())
     panels_.resize(static_cast<std::size_t>(team_.size() * panel_tiles * tile_rows * call.w->cols * 4));
   if (alone) {
     const prepared_rows rows = rows_for(call, 0, 0);
     prepare(call, rows, 0, tokens);
     multiply(call, rows, 0, 1);
-    return;
+    return weights_.throw_if_lost();
   }
   team_.run([&](int thread, int threads) {
     const prepared_rows rows = rows_for(call, each ? thread : 0, thread);
@@ -327,6 +273,7 @@ void team_lane::product(const product_call& call) {
     if (!each) team_.barrier();
     multiply(call, rows, thread, threads);
   });
+  weights_.throw_if_lost();
 }
 
 void team_lane::linear(const packed_matrix& w, tensor_view x, tensor_view out) {

@@ -13,6 +13,7 @@ struct cpu_lane_options {
   int threads = 1;
   isa which = best_isa();
   bool repack = true;  ///< false: weights stay in the file's pages and tiles are filled for each product (slower)
+  std::int64_t weight_memory_bytes = 0;  ///< that repacked weights may take; 0: what the machine has left when they come
 };
 
 /// A lane that lets its barriers be counted.
@@ -20,11 +21,14 @@ class cpu_lane : public lane {
 public:
   virtual const thread_team& team() const noexcept = 0;
   virtual isa which() const noexcept = 0;
+  /// False: not wanted, or there was no memory for it.
+  virtual bool repacks() const noexcept = 0;
 };
 
 /// unsupported: the machine lacks the instruction set (it is never executed); invalid_argument: threads < 1;
 /// internal: a thread could not be started.
-/// Ops grow the lane's scratch memory to the largest step seen and may throw std::bad_alloc.
+/// Ops grow the lane's scratch memory to the largest step seen and may throw std::bad_alloc; where weights are not
+/// repacked, products and embed throw troupe::failure (io) once the file has been cut short.
 result<std::unique_ptr<cpu_lane>> make_cpu_lane(const cpu_lane_options& options);
 
 }  // namespace troupe::kernels

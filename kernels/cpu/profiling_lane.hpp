@@ -69,6 +69,9 @@ public:
   step_profile take() noexcept { return std::exchange(sums_, {}); }
 
   result<memory::buffer> allocate(std::int64_t bytes) override { return inner_.allocate(bytes); }
+  result<void> expect_weights(const memory::mapped_file* file, std::int64_t bytes) override {
+    return inner_.expect_weights(file, bytes);
+  }
   result<matrix> pack(std::span<const tensor_view> parts) override { return inner_.pack(parts); }
   std::int64_t kv_block_bytes(const kv_shape& shape) const override { return inner_.kv_block_bytes(shape); }
   result<std::unique_ptr<kv_arena>> make_kv(const kv_shape& shape, std::int32_t blocks) override {

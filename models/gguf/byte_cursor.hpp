@@ -12,19 +12,23 @@
 
 namespace troupe::models {
 
-/// Little-endian, as GGUF is; the hosts that Troupe runs on are too. Does not own the bytes. Errors say file, offset
-/// and reason.
+/// Little-endian, as GGUF is; the hosts that Troupe runs on are too. Does not own the bytes, which may be only the first
+/// of a file of `whole` bytes. Errors say file, offset and reason.
 class byte_cursor {
 public:
-  byte_cursor(std::string_view file, std::span<const std::byte> bytes) : file_(file), bytes_(bytes) {}
+  byte_cursor(std::string_view file, std::span<const std::byte> bytes, std::uint64_t whole)
+      : file_(file), bytes_(bytes), whole_(whole) {}
 
   std::uint64_t offset() const noexcept { return offset_; }
-  std::uint64_t left() const noexcept { return bytes_.size() - offset_; }
+  /// In the whole file.
+  std::uint64_t left() const noexcept { return whole_ - offset_; }
+  /// A read failed for want of bytes that the file has beyond those given.
+  bool wants_more() const noexcept { return wants_more_; }
 
   template <class T>
   result<T> read() {
     static_assert(std::is_arithmetic_v<T>);
-    if (left() < sizeof(T)) return truncated();
+    if (!has(sizeof(T))) return truncated();
     T value;
     std::memcpy(&value, bytes_.data() + offset_, sizeof(T));
     offset_ += sizeof(T);
@@ -33,7 +37,7 @@ public:
 
   /// `count` elements of `size` bytes; the product may not overflow nor pass the end.
   result<std::span<const std::byte>> take(std::uint64_t count, std::uint64_t size) {
-    if (size != 0 && count > left() / size) return truncated();
+    if (size != 0 && (count > left() / size || !has(count * size))) return truncated();
     const auto taken = bytes_.subspan(offset_, count * size);
     offset_ += count * size;
     return taken;
@@ -54,13 +58,20 @@ public:
   }
 
 private:
+  bool has(std::uint64_t count) noexcept {
+    if (count <= bytes_.size() - offset_) return true;
+    wants_more_ = count <= left();
+    return false;
+  }
   error truncated() const {
     return corrupt("needs more than the " + std::to_string(left()) + " bytes left in the file");
   }
 
   std::string_view file_;
   std::span<const std::byte> bytes_;
+  std::uint64_t whole_;
   std::uint64_t offset_ = 0;
+  bool wants_more_ = false;
 };
 
 }  // namespace troupe::models

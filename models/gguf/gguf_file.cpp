@@ -1,6 +1,7 @@
 // Typed access to a checked GGUF file. Knows no architecture; gguf_parser.cpp does the checking.
 #include "models/gguf/gguf_file.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "models/gguf/gguf_parser.hpp"
@@ -13,6 +14,13 @@ T load(std::span<const std::byte> bytes) noexcept {
   T value;
   std::memcpy(&value, bytes.data(), sizeof(T));
   return value;
+}
+
+constexpr std::int64_t first_header = 2 << 20;
+constexpr std::int64_t longest_header = 256 << 20;  // ten times the largest vocabulary known
+
+error shrunk(const std::string& path) {
+  return {errc::io, path + ": the file has been cut short or cannot be read any more", {}};
 }
 
 }  // namespace
@@ -32,16 +40,33 @@ std::vector<std::string_view> gguf_array::strings() const {
 result<gguf_file> gguf_file::open(const std::string& path) {
   auto mapped = memory::mapped_file::open(path);
   if (!mapped) return std::move(mapped).why();
-  auto owned = std::make_unique<const memory::mapped_file>(*std::move(mapped));
-  auto file = parse(path, owned->bytes());
-  if (file) file->file_ = std::move(owned);
-  return file;
+  const auto owned = std::make_shared<const memory::mapped_file>(*std::move(mapped));
+  // Where the header ends is known when it has been read: more and more of the file is taken until that fits.
+  for (std::int64_t taken = std::min(first_header, owned->size());; taken = std::min(4 * taken, owned->size())) {
+    if (taken > longest_header) return error{errc::corrupt_file, path + ": the header does not end within 256 MiB", {}};
+    gguf_file file;
+    file.name_ = path;
+    file.owned_header_ = std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(taken));
+    const std::span<std::byte> header(file.owned_header_.get(), static_cast<std::size_t>(taken));
+    if (!owned->read(0, header)) return shrunk(path);
+    file.header_ = header;
+    file.bytes_ = owned->bytes().data();
+    file.size_ = owned->size();
+    gguf_parser parser(file);
+    auto parsed = parser.run();
+    if (!parsed && parser.wants_more()) continue;
+    if (!parsed) return std::move(parsed).why();
+    file.file_ = owned;
+    return file;
+  }
 }
 
 result<gguf_file> gguf_file::parse(std::string name, std::span<const std::byte> bytes) {
   gguf_file file;
   file.name_ = std::move(name);
-  file.bytes_ = bytes;
+  file.header_ = bytes;
+  file.bytes_ = bytes.data();
+  file.size_ = static_cast<std::int64_t>(bytes.size());
   auto parsed = gguf_parser(file).run();
   if (!parsed) return std::move(parsed).why();
   return file;
@@ -153,8 +178,17 @@ result<memory::tensor_view> gguf_file::view(std::string_view name) const {
                  {}};
   }
   const memory::dtype type = *tensor->type->readable;
-  auto* data = const_cast<std::byte*>(bytes_.data()) + tensor->offset;
+  auto* data = const_cast<std::byte*>(bytes_) + tensor->offset;
   return memory::tensor_view{data, type, tensor->rows, tensor->cols, memory::row_size(type, tensor->cols)};
+}
+
+result<void> gguf_file::read(const gguf_tensor& tensor, std::span<std::byte> into) const {
+  const std::size_t bytes = std::min(into.size(), static_cast<std::size_t>(tensor.bytes));
+  if (!file_)
+    std::memcpy(into.data(), bytes_ + tensor.offset, bytes);
+  else if (!file_->read(tensor.offset, into.first(bytes)))
+    return shrunk(name_);
+  return {};
 }
 
 void gguf_file::release(const gguf_tensor& tensor) const noexcept {

@@ -20,7 +20,7 @@
 
 namespace troupe::models {
 
-/// An array in the file. Views the mapped bytes.
+/// An array in the file. Views the header's bytes.
 struct gguf_array {
   gguf_type element = gguf_type::uint8;
   std::uint64_t count = 0;
@@ -50,13 +50,14 @@ struct gguf_tensor {
 /// Immutable after open; may be read from many threads. Getters' errors name the key.
 class gguf_file {
 public:
-  /// Maps and checks the whole header. Errors: those of mapped_file::open, corrupt_file (file, offset, reason).
+  /// Maps the file; reads and checks the whole header. Errors: those of mapped_file::open, io, corrupt_file (file,
+  /// offset, reason).
   static result<gguf_file> open(const std::string& path);
   /// The same over bytes that the caller keeps alive; `name` is for error texts.
   static result<gguf_file> parse(std::string name, std::span<const std::byte> bytes);
 
   const std::string& name() const noexcept { return name_; }
-  std::int64_t size() const noexcept { return static_cast<std::int64_t>(bytes_.size()); }
+  std::int64_t size() const noexcept { return size_; }
 
   // Metadata. Missing or of another type: corrupt_file. Integers of any width are read as one kind, negative refused.
   bool has(std::string_view key) const noexcept { return values_.contains(key); }
@@ -79,6 +80,11 @@ public:
   /// Errors: corrupt_file when missing, unsupported for types that Troupe does not compute with.
   result<memory::tensor_view> view(std::string_view name) const;
 
+  /// Copies a tensor's bytes, as many as it has, without touching the map. Errors: io where the file has shrunk.
+  result<void> read(const gguf_tensor& tensor, std::span<std::byte> into) const;
+  /// What `view` shows bytes of; null for a file made by parse().
+  const memory::mapped_file* mapped() const noexcept { return file_.get(); }
+
   /// Hints to the kernel for the pages of one tensor; no effect on a file made by parse().
   void release(const gguf_tensor& tensor) const noexcept;
   void prefetch_all() const noexcept;
@@ -95,8 +101,11 @@ private:
   error wrong_type(std::string_view key, std::string_view wanted, const value& found) const;
 
   std::string name_;
-  std::unique_ptr<const memory::mapped_file> file_;
-  std::span<const std::byte> bytes_;
+  std::shared_ptr<const memory::mapped_file> file_;
+  std::unique_ptr<std::byte[]> owned_header_;  ///< a copy: who cuts the file short does not harm it
+  std::span<const std::byte> header_;          ///< the file's first bytes: metadata and the tensors' directory
+  const std::byte* bytes_ = nullptr;           ///< the whole file, mapped or given
+  std::int64_t size_ = 0;
   std::map<std::string_view, value, std::less<>> values_;
   std::vector<gguf_tensor> tensors_;
   std::map<std::string_view, std::size_t, std::less<>> by_name_;

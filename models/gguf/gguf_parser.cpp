@@ -104,7 +104,7 @@ result<void> gguf_parser::read_array(gguf_file::value& value) {
   for (std::uint64_t i = 0; i < *count; ++i) {
     if (auto text = cursor_.read_string(); !text) return std::move(text).why();
   }
-  value.array.bytes = file_.bytes_.subspan(first, cursor_.offset() - first);
+  value.array.bytes = file_.header_.subspan(first, cursor_.offset() - first);
   return {};
 }
 
@@ -131,7 +131,7 @@ result<void> gguf_parser::read_tensors() {
     if (auto read = read_shape(tensor); !read) return read;
     auto offset = cursor_.read<std::uint64_t>();
     if (!offset) return std::move(offset).why();
-    if (*offset % alignment_ != 0 || *offset > file_.bytes_.size()) {
+    if (*offset % alignment_ != 0 || *offset > static_cast<std::uint64_t>(file_.size_)) {
       return cursor_.corrupt("tensor " + quoted(*name) + " lies at " + std::to_string(*offset) +
                              ", past the end or not aligned to " + std::to_string(alignment_));
     }
@@ -155,7 +155,7 @@ result<void> gguf_parser::read_shape(gguf_tensor& tensor) {
     auto size = cursor_.read<std::uint64_t>();
     if (!size) return std::move(size).why();
     // A dimension fits the file even at 1/8 byte an element, which no type goes below: products below cannot wrap.
-    const std::uint64_t most = file_.bytes_.size() * 8;
+    const std::uint64_t most = static_cast<std::uint64_t>(file_.size_) * 8;
     if (*size < 1 || *size > most || (i > 0 && rows > most / *size)) {
       return cursor_.corrupt("tensor " + quoted(tensor.name) + " has dimensions that the file cannot hold");
     }
@@ -177,7 +177,7 @@ result<void> gguf_parser::read_shape(gguf_tensor& tensor) {
 }
 
 result<void> gguf_parser::place_tensors() {
-  const std::uint64_t size = file_.bytes_.size();
+  const std::uint64_t size = static_cast<std::uint64_t>(file_.size_);
   // At most the file's size plus 2^20: no overflow. Without tensors the padding may be missing.
   const std::uint64_t data = (cursor_.offset() + alignment_ - 1) / alignment_ * alignment_;
   for (gguf_tensor& tensor : file_.tensors_) {

@@ -157,6 +157,7 @@ result<std::unique_ptr<const network>> load_llama(const gguf_file& file, kernels
   if (!read) return std::move(read).why();
   model_shape shape = *std::move(read);
   weight_reader reader(file, lane, progress);
+  if (auto begun = reader.begin(); !begun) return std::move(begun).why();
   if (reader.has("rope_freqs.weight")) {
     auto factors = reader.vector("rope_freqs.weight", shape.rope_dims / 2);
     if (!factors) return std::move(factors).why();

@@ -4,7 +4,9 @@
 #include <sys/stat.h>
 
 #include <cstring>
+#include <filesystem>
 #include <fstream>
+#include <span>
 
 #include "memory/buffer.hpp"
 #include "support/catch.hpp"
@@ -52,6 +54,32 @@ TEST_CASE("released and prefetched pages read the same, whatever the range") {
   }
 }
 
+TEST_CASE("reading copies the file's bytes, and fails where there are none") {
+  const scratch_path path(".bin");
+  std::string bytes(50'000, '\0');
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(i * 7 + i / 256);
+  write(path.string(), bytes);
+  const auto file = mapped_file::open(path.string());
+  REQUIRE(file.ok());
+  const auto read = [&](std::int64_t offset, std::size_t size, std::string* into = nullptr) {
+    std::string copy(size, '\0');
+    const bool done = file->read(offset, std::as_writable_bytes(std::span(copy)));
+    if (into != nullptr) *into = copy;
+    return done;
+  };
+  for (const auto& [offset, size] : std::vector<std::pair<std::int64_t, std::size_t>>{{0, 50'000}, {4097, 9000}, {49'999, 1}, {50'000, 0}}) {
+    std::string copy;
+    REQUIRE(read(offset, size, &copy));
+    CHECK(copy == bytes.substr(static_cast<std::size_t>(offset), size));
+  }
+  CHECK_FALSE(read(-1, 1));
+  CHECK_FALSE(read(50'000, 1));
+  CHECK_FALSE(read(49'000, 1001));
+  std::filesystem::resize_file(path.string(), 10'000);
+  CHECK(read(0, 10'000));
+  CHECK_FALSE(read(0, 10'001));
+}
+
 TEST_CASE("an empty file maps to no bytes") {
   const scratch_path path(".bin");
   write(path.string(), "");
@@ -78,7 +106,7 @@ TEST_CASE("host buffers are zero, aligned and of any sensible size") {
     const auto buffer = troupe::memory::allocate_host(bytes);
     REQUIRE(buffer.ok());
     CHECK(buffer->bytes() == bytes);
-    CHECK(reinterpret_cast<std::uintptr_t>(buffer->data()) % 64 == 0);
+    CHECK(reinterpret_cast<std::uintptr_t>(buffer->data()) % (bytes >= 2 << 20 ? 2 << 20 : 64) == 0);
     const std::string zeros(static_cast<std::size_t>(bytes), '\0');
     CHECK(std::memcmp(buffer->data(), zeros.data(), zeros.size()) == 0);
   }

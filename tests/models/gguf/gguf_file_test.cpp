@@ -146,3 +146,20 @@ TEST_CASE("a tensor of a type that is known but not computed with is listed, and
   }
   CHECK(refused == names.size());
 }
+
+TEST_CASE("a header is read to its end however long it is") {
+  for (const std::size_t megabytes : {1, 3, 9}) {
+    gguf_writer writer;
+    writer.add<std::string>("general.architecture", "llama");
+    writer.add<std::string>("long", std::string(megabytes << 20, 'x'));
+    writer.add_tensor("w", {4, 2}, 0, std::string(32, 'y'));
+    const troupe::test::scratch_path path(".gguf");
+    REQUIRE(writer.write(path.string()));
+    const auto file = gguf_file::open(path.string());
+    REQUIRE(file.ok());
+    CHECK(file->string("long").value_or_throw().size() == megabytes << 20);
+    std::string bytes(32, ' ');
+    REQUIRE(file->read(*file->find_tensor("w"), std::as_writable_bytes(std::span(bytes))).ok());
+    CHECK(bytes == std::string(32, 'y'));
+  }
+}

@@ -1,0 +1,73 @@
+// How a CPU lane gets at weights: repacked into tiles once, by all threads, or read from the file for each product.
+// Knows tiles and files; knows no product.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include <troupe/result.hpp>
+
+#include "kernels/cpu/packed_tiles.hpp"
+#include "kernels/cpu/thread_team.hpp"
+#include "memory/buffer.hpp"
+#include "memory/mapped_file.hpp"
+
+namespace troupe::kernels {
+
+/// A part's tiles [first, last) that fall into one thread's share.
+struct tile_range {
+  std::int64_t first;
+  std::int64_t last;
+};
+inline tile_range within(const packed_part& part, const share& mine) noexcept {
+  const std::int64_t tiles = tiles_of(part.source.rows);
+  return {std::clamp<std::int64_t>(mine.first - part.first_tile, 0, tiles),
+          std::clamp<std::int64_t>(mine.last - part.first_tile, 0, tiles)};
+}
+
+/// Used by the thread that drives the team, but for fill.
+///
+/// Bytes of a file are read, not touched in its map: that is faster (no page tables to fill; 15 GB/s against 10 on two
+/// cores), holds no page of the source, and where the file was cut short meanwhile it is an error and no SIGBUS.
+class weight_store {
+public:
+  /// `memory_bytes`: what a copy may take; 0: what the machine has left at the time.
+  weight_store(thread_team& team, bool repack, std::int64_t memory_bytes)
+      : team_(team), repack_(repack), memory_bytes_(memory_bytes) {}
+
+  /// As lane::expect_weights. Where the copy would not fit, says so in the log and goes on without one.
+  result<void> expect(const memory::mapped_file* file, std::int64_t bytes);
+  /// As lane::pack.
+  result<matrix> pack(std::span<const tensor_view> parts);
+
+  bool repacks() const noexcept { return repack_; }
+
+  /// The part's tiles [first, last) at `panel`, made anew; any thread, `thread` being its number in the team. What can
+  /// no longer be read is zero, and failed() from then on.
+  void fill(const packed_part& part, std::int64_t first, std::int64_t last, std::byte* panel, int thread) noexcept;
+  /// Throws troupe::failure (io) if a file could not be read: what was computed from it is worthless.
+  void throw_if_lost() const;
+
+private:
+  result<void> reserve_staging(const cpu_matrix& w);
+  result<memory::buffer> take(std::int64_t bytes);
+  bool fill_all(cpu_matrix& w);
+  /// False: not to be read. `finite` is cleared where a scale is not.
+  bool fill_tiles(const packed_part& part, std::int64_t first, std::int64_t last, std::byte* out, int thread,
+                  bool& finite) noexcept;
+
+  thread_team& team_;
+  bool repack_;
+  std::int64_t memory_bytes_;
+  const memory::mapped_file* file_ = nullptr;
+  std::shared_ptr<memory::buffer> slab_;  ///< what packed matrices are cut from; each of them holds it too
+  std::int64_t slab_used_ = 0;
+  memory::buffer staging_;  ///< a region for each thread, in which rows of a file wait to be packed
+  std::int64_t staging_each_ = 0;
+  std::atomic<bool> lost_{false};
+};
+
+}  // namespace troupe::kernels

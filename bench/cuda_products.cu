@@ -134,9 +134,9 @@ struct tried_shape {
   int (*bytes)(int k_padded, int rows);
   bool fits(int k_padded, int rows) const { return bytes(k_padded, rows) <= 227 * 1024; }
 };
-template <class F, int Warps, int Depth>
+template <class F, int Depth>
 tried_shape shape_of(const char* name, int blocks = 1) {
-  return {name, launch_small<F, Warps, Depth>, blocks, small_shape<F, Warps, Depth>::bytes};
+  return {name, launch_small<F, Depth>, blocks, small_shape<F, Depth>::bytes};
 }
 
 void chain(const model_shape& m, const char* type, const tried_shape& shape, const weights& w, int rows, int sms, cudaStream_t on) {
@@ -284,9 +284,9 @@ int main(int argc, char** argv) {
        }()), ...);
     }
   };
-  shapes("q4_0", weight_type::q4_0, shape_of<q4_0_format, 16, 3>("16x3"), shape_of<q4_0_format, 16, 2>("16x2"), shape_of<q4_0_format, 8, 6>("8x6"), shape_of<q4_0_format, 8, 3>("8x3,2/SM", 2));
-  shapes("q8_0", weight_type::q8_0, shape_of<q8_0_format, 16, 2>("16x2"), shape_of<q8_0_format, 8, 4>("8x4"), shape_of<q8_0_format, 8, 2>("8x2,2/SM", 2));
-  shapes("fp8", weight_type::fp8, shape_of<fp8_format, 16, 5>("16x5"), shape_of<fp8_format, 16, 4>("16x4"), shape_of<fp8_format, 16, 8>("16x8"), shape_of<fp8_format, 8, 10>("8x10"), shape_of<fp8_format, 8, 5>("8x5,2/SM", 2));
-  shapes("bf16", weight_type::bf16, shape_of<bf16_format, 16, 5>("16x5"), shape_of<bf16_format, 16, 4>("16x4"), shape_of<bf16_format, 16, 8>("16x8"), shape_of<bf16_format, 8, 10>("8x10"), shape_of<bf16_format, 8, 5>("8x5,2/SM", 2));
+  shapes("q4_0", weight_type::q4_0, shape_of<q4_0_format, 8>("8 deep"), shape_of<q4_0_format, 4>("4 deep"), shape_of<q4_0_format, 4>("4, 2/SM", 2));
+  shapes("q8_0", weight_type::q8_0, shape_of<q8_0_format, 5>("5 deep"), shape_of<q8_0_format, 3>("3 deep"), shape_of<q8_0_format, 3>("3, 2/SM", 2));
+  shapes("fp8", weight_type::fp8, shape_of<fp8_format, 6>("6 deep"), shape_of<fp8_format, 4>("4 deep"), shape_of<fp8_format, 8>("8 deep"), shape_of<fp8_format, 3>("3, 2/SM", 2));
+  shapes("bf16", weight_type::bf16, shape_of<bf16_format, 3>("3 deep"), shape_of<bf16_format, 2>("2 deep"), shape_of<bf16_format, 4>("4 deep"), shape_of<bf16_format, 2>("2, 2/SM", 2));
   return 0;
 }

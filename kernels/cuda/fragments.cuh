@@ -41,12 +41,12 @@ __device__ inline unsigned fp8_pair(unsigned two) {  // exact: every e4m3 is an 
   return out;
 }
 
-// Where a lane finds its share of unit row r8 (8 rows), group `group` of F::columns columns.
+// Weight rows in eights (r8), columns in groups of 128.
 struct weight_source {
   const std::uint8_t* data;
   const std::uint8_t* scales;
   long row_bytes;  // row-major types
-  int groups;      // of F::columns a row
+  int groups;      // of 128 columns a row
 };
 
 /// Units of 8 rows lie in eights: the 64 rows of one warp group's tile are contiguous for 128 columns.
@@ -54,52 +54,55 @@ __device__ inline long unit_at(const weight_source& w, int r8, int group) {
   return (static_cast<long>(r8 >> 3) * w.groups + group) * 8 + (r8 & 7);
 }
 
+/// One group: 128 columns of 16 weight rows. A lane loads `quads` times 16 bytes of row g and of row g + 8, `quad_step`
+/// apart; the next group's lie group_step on. x: of four blocks of 32 columns what the lane multiplies.
 struct bf16_format {
   static constexpr bool half_x = false, row_scale = false, fragment_order = false;
-  static constexpr int columns = 32, quads = 1, scale_bytes = 0, sums = 0;
+  static constexpr int quads = 4, scale_bytes = 0, sums = 0;
   static constexpr float upper_x = 1.0f;
+  static constexpr int quad_step = 64, group_step = 256;
   static __device__ const std::uint8_t* at(const weight_source& w, int r8, int group, int lane) {
-    return w.data + (r8 * 8L + (lane >> 2)) * w.row_bytes + group * 64 + (lane & 3) * 16;
+    return w.data + (r8 * 8L + (lane >> 2)) * w.row_bytes + group * group_step + (lane & 3) * 16;
   }
-  static constexpr int quad_step = 64, group_step = 64;
-  /// x of this lane's token at the group's first column
-  static __device__ void multiply(float (&acc)[4], const uint4* lo, const uint4* hi, const char*, const char*,
-                                  const std::uint8_t* x, const float*, int lane) {
-    const uint4 b = *reinterpret_cast<const uint4*>(x + (lane & 3) * 16);
-    mma<half_x>(acc, lo->x, hi->x, lo->y, hi->y, b.x, b.y);
-    mma<half_x>(acc, lo->z, hi->z, lo->w, hi->w, b.z, b.w);
+  template <bool Half = false>
+  static __device__ void multiply(float (&acc)[4], const uint4 (&lo)[quads], const uint4 (&hi)[quads], uint4, uint4,
+                                  const uint4* x, const float*, int) {
+#pragma unroll
+    for (int q = 0; q < quads; ++q) {
+      mma<Half>(acc, lo[q].x, hi[q].x, lo[q].y, hi[q].y, x[q].x, x[q].y);
+      mma<Half>(acc, lo[q].z, hi[q].z, lo[q].w, hi[q].w, x[q].z, x[q].w);
+    }
   }
 };
 
 struct f16_format : bf16_format {
   static constexpr bool half_x = true;
-  static __device__ void multiply(float (&acc)[4], const uint4* lo, const uint4* hi, const char*, const char*,
-                                  const std::uint8_t* x, const float*, int lane) {
-    const uint4 b = *reinterpret_cast<const uint4*>(x + (lane & 3) * 16);
-    mma<half_x>(acc, lo->x, hi->x, lo->y, hi->y, b.x, b.y);
-    mma<half_x>(acc, lo->z, hi->z, lo->w, hi->w, b.z, b.w);
+  static __device__ void multiply(float (&acc)[4], const uint4 (&lo)[quads], const uint4 (&hi)[quads], uint4 a, uint4 b,
+                                  const uint4* x, const float* sums, int lane) {
+    bf16_format::multiply<true>(acc, lo, hi, a, b, x, sums, lane);
   }
 };
 
 struct fp8_format {
   static constexpr bool half_x = true, row_scale = true, fragment_order = true;
-  static constexpr int columns = 64, quads = 1, scale_bytes = 0, sums = 0;
+  static constexpr int quads = 2, scale_bytes = 0, sums = 0;
   static constexpr float upper_x = 1.0f;
-  static constexpr int quad_step = 64, group_step = 64;
+  static constexpr int quad_step = 64, group_step = 128;
   static __device__ const std::uint8_t* at(const weight_source& w, int r8, int group, int lane) {
-    return w.data + (r8 * 8L + (lane >> 2)) * w.row_bytes + group * 64 + (lane & 3) * 16;
+    return w.data + (r8 * 8L + (lane >> 2)) * w.row_bytes + group * group_step + (lane & 3) * 16;
   }
   static __device__ void four(float (&acc)[4], unsigned lo, unsigned hi, unsigned b0, unsigned b1) {
-    mma<half_x>(acc, fp8_pair(lo), fp8_pair(hi), fp8_pair(lo >> 16), fp8_pair(hi >> 16), b0, b1);
+    mma<true>(acc, fp8_pair(lo), fp8_pair(hi), fp8_pair(lo >> 16), fp8_pair(hi >> 16), b0, b1);
   }
-  static __device__ void multiply(float (&acc)[4], const uint4* lo, const uint4* hi, const char*, const char*,
-                                  const std::uint8_t* x, const float*, int lane) {
-    const uint4* b = reinterpret_cast<const uint4*>(x) + (lane & 3);
-    const uint4 b0 = b[0], b1 = b[4];
-    four(acc, lo->x, hi->x, b0.x, b0.y);
-    four(acc, lo->y, hi->y, b0.z, b0.w);
-    four(acc, lo->z, hi->z, b1.x, b1.y);
-    four(acc, lo->w, hi->w, b1.z, b1.w);
+  static __device__ void multiply(float (&acc)[4], const uint4 (&lo)[quads], const uint4 (&hi)[quads], uint4, uint4,
+                                  const uint4* x, const float*, int) {
+#pragma unroll
+    for (int q = 0; q < quads; ++q) {
+      four(acc, lo[q].x, hi[q].x, x[2 * q].x, x[2 * q].y);
+      four(acc, lo[q].y, hi[q].y, x[2 * q].z, x[2 * q].w);
+      four(acc, lo[q].z, hi[q].z, x[2 * q + 1].x, x[2 * q + 1].y);
+      four(acc, lo[q].w, hi[q].w, x[2 * q + 1].z, x[2 * q + 1].w);
+    }
   }
 };
 
@@ -107,11 +110,14 @@ struct fp8_format {
 // (`sums`, for tokens 2t and 2t+1), so that the sum over (value + offset) * x comes out as that over value * x.
 struct block_format {
   static constexpr bool half_x = true, row_scale = false, fragment_order = true;
-  static constexpr int columns = 128, scale_bytes = 8, sums = 1;
+  static constexpr int scale_bytes = 8, sums = 1;
 };
-__device__ inline float scale_of(const __half2* d, int block) {
-  const __half2 two = d[block >> 1];
-  return (block & 1) ? __high2float(two) : __low2float(two);
+__device__ inline float2 halves(unsigned two) { return __half22float2(*reinterpret_cast<const __half2*>(&two)); }
+__device__ inline void add_scaled(float (&acc)[4], const float (&part)[4], float lo, float hi) {
+  acc[0] += lo * part[0];
+  acc[1] += lo * part[1];
+  acc[2] += hi * part[2];
+  acc[3] += hi * part[3];
 }
 
 struct q8_0_format : block_format {
@@ -121,30 +127,23 @@ struct q8_0_format : block_format {
   static __device__ const std::uint8_t* at(const weight_source& w, int r8, int group, int lane) {
     return w.data + unit_at(w, r8, group) * 1024 + lane * 16;
   }
-  static __device__ void block(float (&acc)[4], uint2 lo, uint2 hi, float d_lo, float d_hi, uint4 b, float2 start) {
+  static __device__ void block(float (&acc)[4], uint2 lo, uint2 hi, float d_lo, float d_hi, uint4 x, float2 start) {
     float part[4] = {start.x, start.y, start.x, start.y};
     constexpr unsigned high = 0x64646464u;
     mma<true>(part, __byte_perm(lo.x, high, 0x4240), __byte_perm(hi.x, high, 0x4240), __byte_perm(lo.x, high, 0x4341),
-              __byte_perm(hi.x, high, 0x4341), b.x, b.y);
+              __byte_perm(hi.x, high, 0x4341), x.x, x.y);
     mma<true>(part, __byte_perm(lo.y, high, 0x4240), __byte_perm(hi.y, high, 0x4240), __byte_perm(lo.y, high, 0x4341),
-              __byte_perm(hi.y, high, 0x4341), b.z, b.w);
-    acc[0] += d_lo * part[0];
-    acc[1] += d_lo * part[1];
-    acc[2] += d_hi * part[2];
-    acc[3] += d_hi * part[3];
+              __byte_perm(hi.y, high, 0x4341), x.z, x.w);
+    add_scaled(acc, part, d_lo, d_hi);
   }
-  static __device__ void multiply(float (&acc)[4], const uint4* lo, const uint4* hi, const char* d_lo, const char* d_hi,
-                                  const std::uint8_t* x, const float* sums, int lane) {
-    const uint4* b = reinterpret_cast<const uint4*>(x) + (lane & 3);
+  static __device__ void multiply(float (&acc)[4], const uint4 (&lo)[quads], const uint4 (&hi)[quads], uint4 d_lo, uint4 d_hi,
+                                  const uint4* x, const float* sums, int lane) {
     const float2* start = reinterpret_cast<const float2*>(sums) + (lane & 3);
-    const __half2* dl = reinterpret_cast<const __half2*>(d_lo);
-    const __half2* dh = reinterpret_cast<const __half2*>(d_hi);
+    const float2 l[2] = {halves(d_lo.x), halves(d_lo.y)}, h[2] = {halves(d_hi.x), halves(d_hi.y)};
 #pragma unroll
-    for (int q = 0; q < 2; ++q) {
-      block(acc, {lo[q].x, lo[q].y}, {hi[q].x, hi[q].y}, __low2float(dl[q]), __low2float(dh[q]), b[8 * q],
-            start[8 * q]);
-      block(acc, {lo[q].z, lo[q].w}, {hi[q].z, hi[q].w}, __high2float(dl[q]), __high2float(dh[q]), b[8 * q + 4],
-            start[8 * q + 4]);
+    for (int q = 0; q < quads; ++q) {
+      block(acc, {lo[q].x, lo[q].y}, {hi[q].x, hi[q].y}, l[q].x, h[q].x, x[2 * q], start[8 * q]);
+      block(acc, {lo[q].z, lo[q].w}, {hi[q].z, hi[q].w}, l[q].y, h[q].y, x[2 * q + 1], start[8 * q + 4]);
     }
   }
 };
@@ -156,35 +155,29 @@ struct nibbles_format : block_format {
   static __device__ const std::uint8_t* at(const weight_source& w, int r8, int group, int lane) {
     return w.data + unit_at(w, r8, group) * 512 + lane * 16;
   }
-  static __device__ void products(float (&part)[4], unsigned lo, unsigned hi, uint4 b) {
+  static __device__ void products(float (&part)[4], unsigned lo, unsigned hi, uint4 x) {
     constexpr unsigned low = 0x000f000fu, high = 0x00f000f0u, thousand = 0x64006400u;
     const unsigned lo8 = lo >> 8, hi8 = hi >> 8;
-    mma<true>(part, (lo & low) | thousand, (hi & low) | thousand, (lo8 & low) | thousand, (hi8 & low) | thousand, b.x,
-              b.y);
+    mma<true>(part, (lo & low) | thousand, (hi & low) | thousand, (lo8 & low) | thousand, (hi8 & low) | thousand, x.x,
+              x.y);
     mma<true>(part, (lo & high) | thousand, (hi & high) | thousand, (lo8 & high) | thousand, (hi8 & high) | thousand,
-              b.z, b.w);
+              x.z, x.w);
   }
 };
 
 struct q4_0_format : nibbles_format {
   static constexpr float offset = 1032.0f, upper_offset = 1152.0f;
-  static __device__ void multiply(float (&acc)[4], const uint4* lo, const uint4* hi, const char* d_lo, const char* d_hi,
-                                  const std::uint8_t* x, const float* sums, int lane) {
-    const uint4* b = reinterpret_cast<const uint4*>(x) + (lane & 3);
+  static __device__ void multiply(float (&acc)[4], const uint4 (&lo)[quads], const uint4 (&hi)[quads], uint4 d_lo, uint4 d_hi,
+                                  const uint4* x, const float* sums, int lane) {
     const float2* start = reinterpret_cast<const float2*>(sums) + (lane & 3);
-    const __half2* dl = reinterpret_cast<const __half2*>(d_lo);
-    const __half2* dh = reinterpret_cast<const __half2*>(d_hi);
-    const unsigned l[4] = {lo->x, lo->y, lo->z, lo->w}, h[4] = {hi->x, hi->y, hi->z, hi->w};
+    const unsigned l[4] = {lo[0].x, lo[0].y, lo[0].z, lo[0].w}, h[4] = {hi[0].x, hi[0].y, hi[0].z, hi[0].w};
+    const float2 sl[2] = {halves(d_lo.x), halves(d_lo.y)}, sh[2] = {halves(d_hi.x), halves(d_hi.y)};
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       const float2 s = start[4 * j];
       float part[4] = {s.x, s.y, s.x, s.y};
-      products(part, l[j], h[j], b[4 * j]);
-      const float a = scale_of(dl, j), c = scale_of(dh, j);
-      acc[0] += a * part[0];
-      acc[1] += a * part[1];
-      acc[2] += c * part[2];
-      acc[3] += c * part[3];
+      products(part, l[j], h[j], x[j]);
+      add_scaled(acc, part, j & 1 ? sl[j / 2].y : sl[j / 2].x, j & 1 ? sh[j / 2].y : sh[j / 2].x);
     }
   }
 };
@@ -192,23 +185,22 @@ struct q4_0_format : nibbles_format {
 struct q4_1_format : nibbles_format {
   static constexpr int scale_bytes = 16, sums = 2;
   static constexpr float offset = 1024.0f, upper_offset = 1024.0f;
-  static __device__ void multiply(float (&acc)[4], const uint4* lo, const uint4* hi, const char* d_lo, const char* d_hi,
-                                  const std::uint8_t* x, const float* sums, int lane) {
-    const uint4* b = reinterpret_cast<const uint4*>(x) + (lane & 3);
+  static __device__ void multiply(float (&acc)[4], const uint4 (&lo)[quads], const uint4 (&hi)[quads], uint4 d_lo, uint4 d_hi,
+                                  const uint4* x, const float* sums, int lane) {
     const float2* start = reinterpret_cast<const float2*>(sums) + (lane & 3);  // then the plain sums, 8 floats on
-    const __half2* dl = reinterpret_cast<const __half2*>(d_lo);
-    const __half2* dh = reinterpret_cast<const __half2*>(d_hi);
-    const unsigned l[4] = {lo->x, lo->y, lo->z, lo->w}, h[4] = {hi->x, hi->y, hi->z, hi->w};
+    const unsigned l[4] = {lo[0].x, lo[0].y, lo[0].z, lo[0].w}, h[4] = {hi[0].x, hi[0].y, hi[0].z, hi[0].w};
+    const unsigned sl[4] = {d_lo.x, d_lo.y, d_lo.z, d_lo.w}, sh[4] = {d_hi.x, d_hi.y, d_hi.z, d_hi.w};
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       const float2 s = start[8 * j], plain = start[8 * j + 4];
       float part[4] = {s.x, s.y, s.x, s.y};
-      products(part, l[j], h[j], b[4 * j]);
-      const float2 a = __half22float2(dl[j]), c = __half22float2(dh[j]);
-      acc[0] += a.x * part[0] + a.y * plain.x;
-      acc[1] += a.x * part[1] + a.y * plain.y;
-      acc[2] += c.x * part[2] + c.y * plain.x;
-      acc[3] += c.x * part[3] + c.y * plain.y;
+      products(part, l[j], h[j], x[j]);
+      const float2 a = halves(sl[j]), c = halves(sh[j]);
+      add_scaled(acc, part, a.x, c.x);
+      acc[0] += a.y * plain.x;
+      acc[1] += a.y * plain.y;
+      acc[2] += c.y * plain.x;
+      acc[3] += c.y * plain.y;
     }
   }
 };

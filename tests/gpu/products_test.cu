@@ -192,7 +192,12 @@ void run_case(const given& c, file_matrix& file, const device_matrix& w, product
 
   double worst = 0.0;
   bool written = true;
-  for (float v : out) written &= std::isfinite(v);
+  std::string unwritten;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    if (std::isfinite(out[i])) continue;
+    if (written) unwritten = " (row " + std::to_string(i / out_n) + " column " + std::to_string(i % out_n) + " unwritten)";
+    written = false;
+  }
   const auto dot = [&](int row, int n, double rms) {
     double sum = 0.0;
     for (int i = 0; i < c.k; ++i) {
@@ -223,7 +228,38 @@ void run_case(const given& c, file_matrix& file, const device_matrix& w, product
   const bool pass = written && worst < allowed;
   failures += !pass;
   std::printf("%s %-5s %6dx%-6d rows %3d output %d norm %d error %.2e%s\n", pass ? "PASS" : "FAIL", name_of(c.type), c.n, c.k,
-              c.rows, static_cast<int>(c.output), c.norm, worst, written ? "" : " (unwritten)");
+              c.rows, static_cast<int>(c.output), c.norm, worst, unwritten.c_str());
+}
+
+/// A row's bits alone and among others: within the few-rows kernel, and within the wgmma kernel.
+void run_bits(weight_type type, const device_matrix& w, products& engine, cudaStream_t on) {
+  const int k = static_cast<int>(w.cols), n = static_cast<int>(w.rows), most = small_product_rows(w);
+  std::vector<float> hidden(64L * k), gain(k, 1.0f);
+  for (float& v : hidden) v = normal();
+  std::vector<float> zeros(64L * n);
+  float* d_hidden = on_device(hidden);
+  float* d_gain = on_device(gain);
+  float* d_out = on_device(zeros);
+  must(engine.reserve(64, w));
+  const auto run = [&](int first, int rows) {
+    product p{&w, rows, nullptr, k, d_hidden + static_cast<long>(first) * k, d_gain, 1e-5f, d_out, n, product_output::f32};
+    must(engine.linear(p, on));
+    must(check(cudaStreamSynchronize(on), "product"));
+    std::vector<float> out(static_cast<std::size_t>(rows) * n);
+    must(check(cudaMemcpy(out.data(), d_out, out.size() * 4, cudaMemcpyDeviceToHost), "test copy"));
+    return out;
+  };
+  const auto same = [&](const char* name, int rows, int part) {
+    const auto whole = run(0, rows);
+    bool equal = true;
+    for (int first = 0; first + part <= rows; first += part)
+      equal &= std::memcmp(run(first, part).data(), whole.data() + static_cast<long>(first) * n, 4L * part * n) == 0;
+    failures += !equal;
+    std::printf("%s %-5s %6dx%-6d rows %3d = %d at a time, bit for bit (%s)\n", equal ? "PASS" : "FAIL", name_of(type), n, k, rows, part, name);
+  };
+  same("few", most, 1);
+  if (type != weight_type::f16) same("more", 64, 16), same("more", 32, 9);
+  for (void* q : {d_hidden, d_gain, d_out}) cudaFree(q);
 }
 
 }  // namespace
@@ -246,6 +282,7 @@ int main(int argc, char** argv) {
       const tensor_view parts[] = {whole.slice_rows(0, cut), whole.slice_rows(cut, cut), whole.slice_rows(2 * cut, n - 2 * cut)};
       auto w = pack_matrix(parts, type, stream.get()).value_or_throw();
       if (type == weight_type::fp8) round_to_fp8(file);
+      if (n <= 1536) run_bits(type, *w, *engine, stream.get());
       for (int rows : {1, 2, 3, 5, 8, 9, 17, 33, 65, 129}) {
         const auto output = static_cast<product_output>(random_bits() % 4);
         run_case({type, file_type, n, k, rows, output, rows % 2 == 1}, file, *w, *engine, stream.get());

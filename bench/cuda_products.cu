@@ -284,9 +284,9 @@ int main(int argc, char** argv) {
        }()), ...);
     }
   };
-  shapes("q4_0", weight_type::q4_0, shape_of<q4_0_format, 8>("8 deep"), shape_of<q4_0_format, 4>("4 deep"), shape_of<q4_0_format, 4>("4, 2/SM", 2));
-  shapes("q8_0", weight_type::q8_0, shape_of<q8_0_format, 5>("5 deep"), shape_of<q8_0_format, 3>("3 deep"), shape_of<q8_0_format, 3>("3, 2/SM", 2));
-  shapes("fp8", weight_type::fp8, shape_of<fp8_format, 6>("6 deep"), shape_of<fp8_format, 4>("4 deep"), shape_of<fp8_format, 8>("8 deep"), shape_of<fp8_format, 3>("3, 2/SM", 2));
-  shapes("bf16", weight_type::bf16, shape_of<bf16_format, 3>("3 deep"), shape_of<bf16_format, 2>("2 deep"), shape_of<bf16_format, 4>("4 deep"), shape_of<bf16_format, 2>("2, 2/SM", 2));
+  shapes("q4_0", weight_type::q4_0, shape_of<q4_0_format, 4>("4, 2/SM", 2), shape_of<q4_0_format, 8>("8 deep"), shape_of<q4_0_format, 6>("6, 2/SM", 2));
+  shapes("q8_0", weight_type::q8_0, shape_of<q8_0_format, 3>("3, 2/SM", 2), shape_of<q8_0_format, 4>("4, 2/SM", 2));
+  shapes("fp8", weight_type::fp8, shape_of<fp8_format, 3>("3, 2/SM", 2), shape_of<fp8_format, 4>("4, 2/SM", 2));
+  shapes("bf16", weight_type::bf16, shape_of<bf16_format, 6>("6 deep"), shape_of<bf16_format, 8>("8 deep"), shape_of<bf16_format, 4>("4, 2/SM", 2), shape_of<bf16_format, 3>("3, 2/SM", 2));
   return 0;
 }

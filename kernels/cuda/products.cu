@@ -59,9 +59,11 @@ __global__ void __launch_bounds__(512) prepare_x(product p, int k, int k_out, vo
   }
   float factor = 1.0f;
   if (!p.x) factor = rsqrtf(block_reduced(squares, false, scratch) / static_cast<float>(k) + p.eps);
-  if (into == form::fp8) {
+  if (into != form::bf16) {  // f16: a power of two, so that nothing overflows and nothing rounds
     largest = block_reduced(largest, true, scratch) * factor;
-    const float scale = largest > 0.0f ? 448.0f / largest : 1.0f;
+    float scale = 1.0f;
+    if (into == form::fp8 && largest > 0.0f) scale = 448.0f / largest;
+    if (into == form::f16 && largest > 16384.0f && largest < 3e38f) scale = exp2f(-floorf(log2f(largest / 16384.0f)) - 1.0f);
     if (threadIdx.x == 0) scales[row] = 1.0f / scale;
     factor *= scale;
   }
@@ -95,15 +97,23 @@ void launch_prepare(const product& p, int k, int k_out, void* out, float* scales
   launch(prepare_x, dim3(p.rows), dim3(512), k_out * sizeof(float), on, p, k, k_out, out, scales, into);
 }
 
-/// What the library cannot write itself: bf16 or silu of f32 sums (its f16 products have no bf16 output).
-__global__ void finish_f32(const float* sums, bf16* out, int n, int n_out, long out_stride) {
+/// The library's f16 products have no bf16 output, and their x carries a scale a row: from their f32 sums to `out`.
+__global__ void finish_f16(const float* sums, const float* scales, product p, int n, int n_out) {
   wait_for_predecessor();
   let_successor_start();
-  const float* const row = sums + static_cast<long>(blockIdx.y) * n;
+  const long row = blockIdx.y;
   const int c = blockIdx.x * blockDim.x + threadIdx.x;
   if (c >= n_out) return;
-  const float v = row[c];
-  out[blockIdx.y * out_stride + c] = __float2bfloat16(n == n_out ? v : v / (1.0f + __expf(-v)) * row[n_out + c]);
+  const float v = sums[row * n + c] * scales[row];
+  const long at = row * p.out_stride + c;
+  switch (p.output) {
+    case product_output::bf16: static_cast<bf16*>(p.out)[at] = __float2bfloat16(v); break;
+    case product_output::f32: static_cast<float*>(p.out)[at] = v; break;
+    case product_output::add_f32: static_cast<float*>(p.out)[at] += v; break;
+    case product_output::silu_bf16:
+      static_cast<bf16*>(p.out)[at] = __float2bfloat16(v / (1.0f + __expf(-v)) * (sums[row * n + n_out + c] * scales[row]));
+      break;
+  }
 }
 
 __global__ void silu_halves(const bf16* gate_up, bf16* out, int n, long out_stride) {
@@ -131,7 +141,13 @@ result<void> grow(device_buffer& buffer, std::int64_t bytes) {
   return {};
 }
 
-constexpr std::int32_t wide_rows = 64;  // to here the wgmma kernel outruns the library
+constexpr std::int32_t wide_rows = 64;  // to here the wgmma kernel outruns the library for fp8
+
+/// To here the few-rows kernel is the fastest (bench/cuda_products.cu).
+std::int32_t few_rows(const device_matrix& w) {
+  const std::int32_t most = small_product_rows(w);
+  return w.type == weight_type::bf16 ? std::min(most, 3) : w.type == weight_type::f16 ? most : std::min(most, 4);
+}
 
 bool dense_type(weight_type t) { return t == weight_type::bf16 || t == weight_type::f16 || t == weight_type::fp8; }
 
@@ -144,7 +160,7 @@ result<std::unique_ptr<products>> products::make() {
 }
 
 result<void> products::reserve(std::int32_t rows, const device_matrix& w) {
-  if (rows <= small_product_rows(w)) return {};
+  if (rows <= few_rows(w)) return {};
   if (auto done = grow(prepared_, rows * w.k_padded * 2); !done) return done;
   if (!dense_type(w.type)) return {};
   if (auto done = grow(scales_, rows * 4L); !done) return done;
@@ -152,8 +168,8 @@ result<void> products::reserve(std::int32_t rows, const device_matrix& w) {
 }
 
 result<void> products::linear(const product& p, cudaStream_t on) {
-  const std::int32_t most = small_product_rows(*p.w);
-  if (p.rows > wide_rows && library_ && dense_type(p.w->type)) return dense(p, on);
+  const std::int32_t most = few_rows(*p.w);
+  if (p.rows > (p.w->type == weight_type::bf16 ? most : wide_rows) && library_ && dense_type(p.w->type)) return dense(p, on);
   if (p.rows > most && p.w->type != weight_type::f16) {
     const int k = static_cast<int>(p.w->cols), k_padded = static_cast<int>(p.w->k_padded);
     wide_input x{p.x, p.x_stride, nullptr};
@@ -209,15 +225,14 @@ result<void> products::dense(const product& p, cudaStream_t on) {
   d.f32_out = p.output == product_output::f32 || p.output == product_output::add_f32;
   d.add = p.output == product_output::add_f32;
   const bool silu = p.output == product_output::silu_bf16;
-  const bool finish = w.type == weight_type::f16 && !d.f32_out;
-  if (finish) d.f32_out = true;
+  const bool finish = w.type == weight_type::f16;
+  if (finish) d.f32_out = true, d.add = false;
   d.out = silu || finish ? wide_.data() : p.out;
   d.out_stride = silu || finish ? w.rows : p.out_stride;
   if (auto done = library_->multiply(d, on); !done) return done;
   if (finish) {
     const int n_out = silu ? d.n / 2 : d.n;
-    launch(finish_f32, dim3((n_out + 255) / 256, p.rows), dim3(256), 0, on, wide_.as<const float>(), static_cast<bf16*>(p.out),
-           d.n, n_out, static_cast<long>(p.out_stride));
+    launch(finish_f16, dim3((n_out + 255) / 256, p.rows), dim3(256), 0, on, wide_.as<const float>(), scales_.as<const float>(), p, d.n, n_out);
     return {};
   }
   if (silu) {

@@ -9,12 +9,12 @@ namespace {
 template <class Use>
 auto with_shape(weight_type type, Use use) {
   switch (type) {
-    case weight_type::bf16: return use.template operator()<bf16_format, 3>();
-    case weight_type::f16: return use.template operator()<f16_format, 3>();
-    case weight_type::fp8: return use.template operator()<fp8_format, 6>();
-    case weight_type::q8_0: return use.template operator()<q8_0_format, 5>();
-    case weight_type::q4_1: return use.template operator()<q4_1_format, 6>();
-    default: return use.template operator()<q4_0_format, 8>();
+    case weight_type::bf16: return use.template operator()<bf16_format, 6, 1>();
+    case weight_type::f16: return use.template operator()<f16_format, 6, 1>();
+    case weight_type::fp8: return use.template operator()<fp8_format, 3, 2>();
+    case weight_type::q8_0: return use.template operator()<q8_0_format, 3, 2>();
+    case weight_type::q4_1: return use.template operator()<q4_1_format, 3, 2>();
+    default: return use.template operator()<q4_0_format, 4, 2>();
   }
 }
 
@@ -28,7 +28,7 @@ int processors() {
 }  // namespace
 
 std::int32_t small_product_rows(const device_matrix& w) {
-  return with_shape(w.type, [&]<class F, int Depth>() {
+  return with_shape(w.type, [&]<class F, int Depth, int Blocks>() {
     int rows = 8;
     while (rows > 0 && small_shape<F, Depth>::bytes(static_cast<int>(w.k_padded), rows) > 227 * 1024) --rows;
     return rows;
@@ -37,7 +37,7 @@ std::int32_t small_product_rows(const device_matrix& w) {
 
 void small_product(const product& p, cudaStream_t on) {
   static const int blocks = processors();
-  with_shape(p.w->type, [&]<class F, int Depth>() { launch_small<F, Depth>(p, blocks, on); });
+  with_shape(p.w->type, [&]<class F, int Depth, int Blocks>() { launch_small<F, Depth>(p, blocks * Blocks, on); });
 }
 
 }  // namespace troupe::kernels::cuda

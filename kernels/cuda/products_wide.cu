@@ -89,8 +89,10 @@ void launch_wide(const product& p, const wide_input& x, const hopper_device& dev
   a.split = 1;
   int blocks = std::min(device.processors, a.weight_tiles * a.token_tiles);
   if (Groups == 1) {
-    // As many blocks as run at once, two an SM, from the matrix alone.
-    while (a.split < 8 && a.weight_tiles * a.split * 2 <= device.processors * 2 && a.groups >= 4 * a.split) a.split *= 2;
+    // Enough blocks to keep most of the processors reading, and two an SM where columns are many; from the matrix alone.
+    const auto may_double = [&] { return a.split < 8 && a.groups >= 4 * a.split; };
+    while (may_double() && a.weight_tiles * a.split < device.processors * 3 / 4) a.split *= 2;
+    if (may_double() && a.weight_tiles * a.split <= device.processors && w.k_padded >= 3072 * a.split) a.split *= 2;
     blocks = a.weight_tiles * a.split;
   }
   a.out = p.out;

@@ -19,7 +19,7 @@ struct small_arguments {
   int tiles;
   int k;
   int log_parts;  // of the number of warps that share a tile
-  int rounds;     // runs of at most 4 groups a warp
+  int rounds;     // runs of at most 512 columns a warp
   product p;
 };
 
@@ -29,11 +29,13 @@ template <class F, int Depth>
 struct small_shape {
   static constexpr int group_bytes = 2 * F::quads * small_threads * 16;
   static constexpr int group_scale_bytes = 2 * small_threads * F::scale_bytes;
-  __host__ __device__ static constexpr int rounds(int groups) { return (groups + 4 * small_warps - 1) / (4 * small_warps); }
-  __host__ __device__ static constexpr int x_stride(int rounds) { return rounds * 1024 + 64; }  // bytes; off by half the banks
+  static constexpr int units = 512 / F::columns;  // groups a warp takes in a round
+  static constexpr int block_words = F::byte_x ? 2 : 4;  // of x, a lane and block of 32 columns
+  __host__ __device__ static constexpr int rounds(int k_padded) { return (k_padded + 512 * small_warps - 1) / (512 * small_warps); }
+  __host__ __device__ static constexpr int x_stride(int rounds) { return rounds * 256 * block_words + 64; }  // bytes; off by half the banks
   __host__ __device__ static constexpr int sums_floats(int rounds) { return rounds * 16 * F::sums * 8; }
   static constexpr int bytes(int k_padded, int rows) {
-    const int r = rounds(k_padded / 128);
+    const int r = rounds(k_padded);
     return Depth * (group_bytes + group_scale_bytes) + small_warps * (rows * x_stride(r) + sums_floats(r) * 4) +
            2 * small_warps * 2 * (16 * rows + 1) * 4 + small_warps * 8 * 4;
   }
@@ -93,7 +95,21 @@ __device__ inline unsigned pack_two(float a, float b) {
 /// Writes eight values at columns c.. of the warp's own (a whole warp together) as the format's products want them.
 template <class F>
 __device__ void place_x(const float (&v)[8], float scale, int c, int row, std::uint8_t* x, float* sums, int lane) {
-  if constexpr (!F::fragment_order) {
+  if constexpr (F::byte_x) {  // bytes 2i + j of word h: columns 16h + 8j + 2t + i
+    float largest = 0.0f, nan = 0.0f;  // nan: 0, or NaN where a value is NaN or infinite
+#pragma unroll
+    for (float f : v) largest = fmaxf(largest, fabsf(f)), nan += f * 0.0f;
+#pragma unroll
+    for (int o = 1; o <= 2; o *= 2) {
+      largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, o));
+      nan += __shfl_xor_sync(0xffffffffu, nan, o);
+    }
+    const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+    std::uint8_t* const to = x + (c & ~31) + (c >> 4 & 1) * 4 + (c >> 3 & 1);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) to[(i >> 1) * 8 + (i & 1) * 2] = static_cast<std::uint8_t>(__float2int_rn(v[i] * inverse));
+    if ((lane & 3) == 0) sums[c / 32 * 8 + row] = largest / (127.0f * 16.0f) + nan;
+  } else if constexpr (!F::fragment_order) {
     *reinterpret_cast<uint4*>(x + c * 2) = {
         pack_two<F::half_x>(v[0] * scale, v[1] * scale), pack_two<F::half_x>(v[2] * scale, v[3] * scale),
         pack_two<F::half_x>(v[4] * scale, v[5] * scale), pack_two<F::half_x>(v[6] * scale, v[7] * scale)};
@@ -126,8 +142,8 @@ __device__ void place_x(const float (&v)[8], float scale, int c, int row, std::u
 /// Which groups of columns a warp takes in a round: `count` from `first`.
 struct small_run {
   int first, count;
-  __device__ small_run(int groups, int part, int log_parts, int round) {
-    const int base = round * 4 * small_warps, in_round = min(groups - base, 4 * small_warps);
+  __device__ small_run(int groups, int units, int part, int log_parts, int round) {
+    const int base = round * units * small_warps, in_round = min(groups - base, units * small_warps);
     first = part * in_round >> log_parts;
     count = ((part + 1) * in_round >> log_parts) - first;
     first += base;
@@ -141,11 +157,11 @@ __device__ float stage_x(const small_arguments& a, int row, int part, std::uint8
   float v[2][8], scale = 1.0f;
   squares = 0.0f;
   const auto read = [&](int round) {  // 512 columns
-    const small_run run(a.w.groups, part, a.log_parts, round);
+    const small_run run(a.w.groups, 512 / F::columns, part, a.log_parts, round);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int own = i * 256 + lane * 8;
-      eight_values(a.p, row, own < run.count * 128 ? run.first * 128 + own : a.k, a.k, v[i], squares);
+      eight_values(a.p, row, own < run.count * F::columns ? run.first * F::columns + own : a.k, a.k, v[i], squares);
     }
   };
   read(0);
@@ -199,7 +215,7 @@ __global__ void __launch_bounds__(small_threads, 2) small_product_kernel(const _
   int pair = blockIdx.x * slots + slot, second = 0, round = 0, left = 0;
   unsigned copy_to = 0;
   const auto next_run = [&] {
-    const small_run run(a.w.groups, part, a.log_parts, round);
+    const small_run run(a.w.groups, 512 / F::columns, part, a.log_parts, round);
     const int tile = pair + second * step;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -251,23 +267,31 @@ __global__ void __launch_bounds__(small_threads, 2) small_product_kernel(const _
   }
   __syncwarp();
 
-  const std::uint8_t* const my_x = x + min(g, rows - 1) * x_stride + t * 16;
-  uint4 b[16];
+  const std::uint8_t* const my_x = x + min(g, rows - 1) * x_stride + t * 4 * shape::block_words;
+  unsigned b[16 * shape::block_words];
   unsigned read_at = 0;
   int buffer = 0;
   for (int first = blockIdx.x * slots; first < a.tiles; first += 2 * step, buffer ^= 1) {
     float acc[2][4] = {};
     for (int r = 0; r < a.rounds; ++r) {
-      const int count = small_run(a.w.groups, part, a.log_parts, r).count;
+      const int count = small_run(a.w.groups, shape::units, part, a.log_parts, r).count;
       if (a.rounds > 1 || first == blockIdx.x * slots) {
 #pragma unroll
-        for (int i = 0; i < 16; ++i) b[i] = *reinterpret_cast<const uint4*>(my_x + r * 1024 + i * 64);
+        for (int i = 0; i < 16; ++i) {
+          if constexpr (F::byte_x) {
+            const uint2 two = *reinterpret_cast<const uint2*>(my_x + r * 512 + i * 32);
+            b[2 * i] = two.x, b[2 * i + 1] = two.y;
+          } else {
+            const uint4 four = *reinterpret_cast<const uint4*>(my_x + r * 1024 + i * 64);
+            b[4 * i] = four.x, b[4 * i + 1] = four.y, b[4 * i + 2] = four.z, b[4 * i + 3] = four.w;
+          }
+        }
       }
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         if (first + slot + i * step >= a.tiles) break;
 #pragma unroll
-        for (int u = 0; u < 4; ++u) {
+        for (int u = 0; u < shape::units; ++u) {
           if (u >= count) break;
           wait_copies<Depth - 1>();
           uint4 lo[F::quads], hi[F::quads], d_lo = {}, d_hi = {};
@@ -286,7 +310,7 @@ __global__ void __launch_bounds__(small_threads, 2) small_product_kernel(const _
             d_hi = *reinterpret_cast<const uint4*>(scales + small_threads * 16);
           }
           copy_next();
-          F::multiply(acc[i], lo, hi, d_lo, d_hi, b + u * 4, sums + (r * 16 + u * 4) * 8 * F::sums, lane);
+          F::multiply(acc[i], lo, hi, d_lo, d_hi, b + u * (F::columns / 32 * shape::block_words), sums + (r * 16 + u * (F::columns / 32)) * 8 * F::sums, lane);
           read_at = read_at + 1 == Depth ? 0 : read_at + 1;
         }
       }
@@ -343,13 +367,13 @@ void launch_small(const product& p, int blocks, cudaStream_t on) {
   a.k = static_cast<int>(w.cols);
   a.w.data = w.data.template as<const std::uint8_t>();
   a.w.scales = w.scales.template as<const std::uint8_t>();
-  a.w.groups = static_cast<int>(w.k_padded / 128);
+  a.w.groups = static_cast<int>(w.k_padded / F::columns);
   a.w.row_bytes = w.type == weight_type::fp8 ? w.k_padded : w.k_padded * 2;
   a.row_scale = w.scales.template as<const float>();
   if (a.n_half) a.n = a.n_half;
   a.log_parts = 3;
   while (1 << a.log_parts > a.w.groups) --a.log_parts;
-  a.rounds = shape::rounds(a.w.groups);
+  a.rounds = shape::rounds(static_cast<int>(w.k_padded));
   const int slots = small_warps >> a.log_parts, sets = (a.tiles + slots - 1) / slots;
   static const cudaError_t raised = [] {
     // An SM whose split between cache and shared memory must change first runs empty: all kernels ask for one split.

@@ -95,7 +95,7 @@ __global__ void pack_q4(file_rows f, std::uint32_t* out, __half* scales, int gro
   for (int t = 0; t < 4; ++t) {
     const std::uint32_t word = nibbles[2 * t] | nibbles[8 + 2 * t] << 8 | nibbles[2 * t + 1] << 16 |
                                static_cast<std::uint32_t>(nibbles[8 + 2 * t + 1]) << 24;
-    out[unit * 128 + (g * 4 + t) * 4 + block % 4] = word;
+    out[unit * 128 + (g * 4 + t) * 4 + block % 4] = scale_count == 1 ? word ^ 0x88888888u : word;
   }
 }
 

@@ -5,7 +5,7 @@
 //   fp8         e4m3, row-major [n_padded][k_padded], column e of every 64 at fp8_place(e); scales: f32 [n_padded],
 //               weight = scale * value
 //   q8_0        bytes (value + 128) in fragment order; scales: f16, below; weight = d * value
-//   q4_0, q4_1  nibbles in fragment order; weight = d * (nibble - 8), or d * nibble + m
+//   q4_0, q4_1  nibbles in fragment order; weight = d * nibble, signed, or d * nibble + m
 // Fragment order: units of 8 rows x 128 columns; unit (r8, k128) is number (r8 / 8 * (k_padded / 128) + k128) * 8 + r8 % 8.
 // A unit of nibbles is 32 lanes x 16 bytes, of bytes 2 x 32 lanes x 16 bytes (the first 64 columns, then the others):
 // what a lane of an m16n8k16 product wants of the A operand, in one load. Lane 4g+t holds of row g, of every block of

@@ -38,10 +38,12 @@ struct units_of_8 {
 
 struct nibbles : units_of_8 {
   static constexpr int chunk_bytes = 8 * 512, quads = 1, quad_bytes = 0;
-  static __device__ unsigned raised(unsigned word, int shift) { return (word >> shift & 0x000f000fu) | 0x43004300u; }
+  static constexpr unsigned wanted = 0x000f000fu;
 };
 
 struct q4_0 : nibbles {
+  /// 128 + 8 + the signed nibble
+  static __device__ unsigned raised(unsigned word, int shift) { return (word >> shift & wanted) ^ 0x43084308u; }
   static constexpr int scale_bytes = 8;  // of a row's four blocks
   /// Blocks of 32 columns: block b of the lane's rows g (lo) and g + 8 (hi), as two steps of 16 columns.
   static __device__ void operands(const uint4* lo, const uint4* hi, const uint4& d_lo, const uint4& d_hi, int b,
@@ -65,6 +67,7 @@ struct q4_0 : nibbles {
 };
 
 struct q4_1 : nibbles {
+  static __device__ unsigned raised(unsigned word, int shift) { return (word >> shift & wanted) | 0x43004300u; }
   static constexpr int scale_bytes = 16;
   static __device__ unsigned value(unsigned raised, __nv_bfloat162 d, __nv_bfloat162 m) {
     return as_word(__hfma2(__hadd2(as_bf16(raised), as_bf16(0xc300c300u)), d, m));  // -128

@@ -84,8 +84,8 @@ void check_against_plain(const test::tiny_model_options& options) {
     const auto expected = test::plain_llama(*model->file, model->shape(), ids);
     INFO(kernels::to_string(which));
     const auto off = distance(logits, expected);
-    CHECK(off.average < 2e-4);
-    CHECK(off.worst < 5e-3);  // now and then a K or V rounds the other way
+    CHECK(off.average < 3e-4);  // queries, K and V in 16 bits
+    CHECK(off.worst < 5e-3);
     CHECK(std::abs(expected[39][5]) > 1e-3);
   }
 }

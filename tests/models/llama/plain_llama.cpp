@@ -58,17 +58,6 @@ void rotate(rows& x, const models::model_shape& shape) {
   }
 }
 
-/// K and V are kept in half precision; nearest, ties to even. Test values are far from its limits.
-void round_to_half(rows& x) {
-  for (row& r : x) {
-    for (double& v : r) {
-      int exponent = 0;
-      std::frexp(v, &exponent);
-      v = std::ldexp(std::nearbyint(std::ldexp(v, 11 - exponent)), exponent - 11);
-    }
-  }
-}
-
 rows attend(const rows& q, const rows& k, const rows& v, const models::model_shape& shape) {
   const auto dim = static_cast<std::size_t>(shape.head_dim);
   const auto group = static_cast<std::size_t>(shape.heads / shape.kv_heads);
@@ -108,8 +97,6 @@ std::vector<std::vector<double>> plain_llama(const models::gguf_file& file, cons
     rows v = times(h, weights(file, p + "attn_v.weight"));
     rotate(q, shape);
     rotate(k, shape);
-    round_to_half(k);
-    round_to_half(v);
     add(x, times(attend(q, k, v, shape), weights(file, p + "attn_output.weight")));
     h = normed(x, weights(file, p + "ffn_norm.weight"), shape.rms_eps);
     rows gate = times(h, weights(file, p + "ffn_gate.weight"));

@@ -2,376 +2,15 @@
 // through shared memory, ahead of the arithmetic and across the borders of splits. K . Q^T and V^T . P on the tensor cores
 // with the query heads of a group as the 8 columns. A sequence's splits are merged in their order: on the way by a block
 // that does them from the first on, the rest by the block that finishes last. Knows the arena's layout; no model.
-#include <algorithm>
+#include <cooperative_groups.h>
 
-#include "kernels/cuda/attention.hpp"
-#include "kernels/cuda/rotate.hpp"
-#include "kernels/cuda/warp_tiles.hpp"
+#include "kernels/cuda/decode_tiles.hpp"
 
 namespace troupe::kernels::cuda {
 namespace {
 
-constexpr int warps = 4;
-constexpr int threads = warps * 32;
-constexpr int columns = 8;  ///< query heads of one item
-constexpr int quad = 4;     ///< heads that are summed over the warps at a time: two blocks must fit a multiprocessor
-constexpr int stages = 3;
-constexpr int block_tokens = kv_layout::block_tokens;
-constexpr float minus_infinity = -INFINITY;
-
-/// Query heads of a KV head in groups of up to eight.
-struct head_groups {
-  int heads;  ///< query heads of a KV head
-  int groups;  ///< of a KV head
-  int all;     ///< of all KV heads
-};
-
-struct workspace_view {
-  int* arrivals;   ///< [sequence][group]
-  float* records;  ///< [slot][group][column][D + 4]: sums of values, maximum, sum
-};
-
-template <int D>
-struct decode_room {
-  alignas(128) std::byte tiles[warps][stages][2][block_tokens * D * 2];
-  alignas(16) bf16 queries[2][columns][D + 8];  // of this item and the next; rows 16 bytes apart in the banks
-  alignas(16) bf16 newest[2][2][D];             // K and V of a sequence's last token, where the item ends with it
-  float sums[warps][quad][D + 4];
-  float2 states[warps][columns];
-  std::uint64_t arrived[warps][stages];
-  int last;
-};
-
-/// One split after the other: the sequence behind the current one is asked for when that begins.
-struct work_walk {
-  const decode_plan* plan;
-  int groups;
-  decode_start at;  ///< works: how many are left
-  decode_sequence sequence, ahead;
-
-  __device__ work_walk(const decode_plan* plan, int groups) : plan(plan), groups(groups), at(plan->starts[blockIdx.x]) {
-    if (at.works == 0) return;
-    sequence = plan->sequences[at.sequence];
-    look_ahead();
-  }
-  __device__ bool ended() const { return at.works == 0; }
-  __device__ int splits() const { return split_count(sequence.length); }
-  __device__ int first() const { return at.split * split_tokens(sequence.length); }
-  __device__ int tokens() const { return min(split_tokens(sequence.length), sequence.length - first()); }
-  /// Turns to the next split; true where it is of other heads or another sequence, or there is none.
-  __device__ bool advance() {
-    --at.works;
-    if (++at.split < splits()) return at.works == 0;
-    at.split = 0;
-    if (++at.group == groups) {
-      at.group = 0;
-      ++at.sequence;
-      sequence = ahead;
-      look_ahead();
-    }
-    return true;
-  }
-
-private:
-  __device__ void look_ahead() { ahead = plan->sequences[min(at.sequence + 1, most_decode_sequences - 1)]; }
-};
-
-/// The tiles of one warp, in the order of its splits, up to `stages` ahead of their use.
-template <int D>
-class tile_stream {
-public:
-  static constexpr int tile_bytes = block_tokens * D * 2;
-
-  __device__ tile_stream(const step_tables& tables, const attention_call& call, const head_groups& heads, decode_room<D>& room)
-      : tables_(tables), call_(call), heads_(heads), room_(room), lane_(threadIdx.x & 31), warp_(threadIdx.x >> 5), ahead_(call.plan.decode, heads.all) {
-#if __CUDA_ARCH__ >= 900
-    if (lane_ < stages) barrier_init(&room_.arrived[warp_][lane_], 1);
-    barrier_init_fence();
-    __syncwarp();
-#endif
-    ask_blocks();
-    enter();
-    for (int i = 0; i < stages; ++i) fetch();
-  }
-
-  /// The oldest tile pair (K, V behind it), once it is there.
-  __device__ std::byte* front() {
-#if __CUDA_ARCH__ >= 900
-    barrier_wait(&room_.arrived[warp_][used_ % stages], (used_ / stages) & 1);
-#else
-    copies_wait<stages - 1>();
-    __syncwarp();
-#endif
-    return room_.tiles[warp_][used_ % stages][0];
-  }
-  /// Gives its room to the next one.
-  __device__ void pop() {
-    ++used_;
-    __syncwarp();
-    fetch();
-  }
-  /// How many tiles of a split are this warp's.
-  __device__ static int share(int tokens, int warp) { return ((tokens + block_tokens - 1) / block_tokens - warp + warps - 1) / warps; }
-
-private:
-  __device__ void ask_blocks() {
-    if (ahead_.ended()) return;
-    const int at = warp_ + lane_ * warps;
-    if (at * block_tokens < ahead_.tokens()) ahead_blocks_ = tables_.block_tables[ahead_.sequence.table + ahead_.first() / block_tokens + at];
-  }
-  /// Turns to the next split in which this warp has tiles, and asks for the blocks of the one behind it.
-  __device__ void enter() {
-    for (left_ = 0; left_ <= 0 && !ahead_.ended();) {
-      left_ = share(ahead_.tokens(), warp_);
-      blocks_ = ahead_blocks_;
-      kv_head_ = ahead_.at.group / heads_.groups;
-      ahead_.advance();
-      ask_blocks();
-    }
-    next_ = 0;
-  }
-  __device__ void fetch() {
-    if (left_ > 0) {
-      const int block = __shfl_sync(~0u, blocks_, next_);
-      const std::byte* from = call_.kv.tile(block, call_.layer, kv_head_);
-      auto* to = room_.tiles[warp_][fetched_ % stages];
-#if __CUDA_ARCH__ >= 900
-      if (lane_ == 0) {
-        std::uint64_t* barrier = &room_.arrived[warp_][fetched_ % stages];
-        barrier_expect(barrier, 2 * tile_bytes);
-        copy_bulk(to[0], from, tile_bytes, barrier);
-        copy_bulk(to[1], from + call_.kv.value_offset(), tile_bytes, barrier);
-      }
-#else
-      for (int at = lane_ * 16; at < tile_bytes; at += 512) {
-        copy_16(to[0] + at, from + at);
-        copy_16(to[1] + at, from + call_.kv.value_offset() + at);
-      }
-#endif
-      ++fetched_;
-      ++next_;
-      if (--left_ <= 0) enter();
-    }
-#if __CUDA_ARCH__ < 900
-    copies_commit();
-#endif
-  }
-
-  const step_tables& tables_;
-  const attention_call& call_;
-  const head_groups& heads_;
-  decode_room<D>& room_;
-  int lane_, warp_;
-  work_walk ahead_;
-  int ahead_blocks_ = 0, blocks_ = 0;
-  int kv_head_ = 0, left_ = 0, next_ = 0;
-  unsigned fetched_ = 0, used_ = 0;
-};
-
-/// Which heads a split is done for.
-struct item_heads {
-  int group, kv_head, first, own;
-
-  __device__ item_heads(int group, const head_groups& heads)
-      : group(group), kv_head(group / heads.groups), first(kv_head * heads.heads + group % heads.groups * columns),
-        own(min(columns, (kv_head + 1) * heads.heads - first)) {}
-};
-
-/// Brings the queries of a row's heads to shared memory, rotated, and K and V of its token: asked for while the heads
-/// before are at work, stored when they are done. A thread has 16 numbers of one head.
-template <int D>
-class row_loader {
-public:
-  __device__ row_loader(const attention_call& call, decode_room<D>& room) : call_(call), room_(room) {}
-
-  __device__ void ask(int row, const item_heads& heads) {
-    constexpr int units = D / 16;
-    const int unit = threadIdx.x % units, head = threadIdx.x / units;
-    kind_ = head < heads.own ? query : head >= columns && head < columns + 2 && call_.rope.angles ? newest : nothing;
-    at_ = chunks_of(unit, call_.rope);
-    if (kind_ == nothing) return;
-    const int of_row = kind_ == query ? heads.first + head : call_.heads + (head - columns) * call_.kv.kv_heads + heads.kv_head;
-    const auto* from = reinterpret_cast<const chunk*>(call_.qkv + (std::int64_t{row} * (call_.heads + 2 * call_.kv.kv_heads) + of_row) * D);
-    low_ = from[at_.x];
-    high_ = from[at_.y];
-    angles_ = head == columns + 1 ? row_angles() : row_angles(call_.rope, row, unit);  // V does not turn
-  }
-
-  __device__ void store(int turn) {
-    constexpr int units = D / 16;
-    const int head = threadIdx.x / units;
-    if (kind_ == nothing) {
-      if (head < columns) put(room_.queries[turn][head], chunk{}, chunk{});
-      return;
-    }
-    angles_.rotate(low_, high_);
-    put(kind_ == query ? room_.queries[turn][head] : room_.newest[turn][head - columns], low_, high_);
-  }
-
-private:
-  enum role { nothing, query, newest };
-  __device__ void put(bf16* to, const chunk& low, const chunk& high) const {
-    reinterpret_cast<chunk*>(to)[at_.x] = low;
-    reinterpret_cast<chunk*>(to)[at_.y] = high;
-  }
-
-  const attention_call& call_;
-  decode_room<D>& room_;
-  role kind_ = nothing;
-  int2 at_{};
-  chunk low_, high_;
-  row_angles angles_;
-};
-
-/// The queries of a group as the B operand of K . Q^T: registers 2 s and 2 s + 1 hold dims 16 s ... of head lane / 4.
-template <int D>
-struct query_columns {
-  std::uint32_t pairs[D / 8];
-
-  __device__ void load(const bf16 (&queries)[columns][D + 8]) {
-    const int lane = threadIdx.x & 31;
-#pragma unroll
-    for (int c = 0; c < D / 8; c += 4) {
-      std::uint32_t four[4];
-      load_matrices(four, shared_address(&queries[lane & 7][(c + (lane >> 3)) * 8]));
-      for (int i = 0; i < 4; ++i) pairs[c + i] = four[i];
-    }
-  }
-};
-
-/// What a warp knows of its tiles so far: for columns 2 (lane % 4) and the one after it, in powers of two.
-template <int D>
-struct column_state {
-  float maximum[2] = {minus_infinity, minus_infinity};
-  float sum[2] = {};  ///< of this lane's keys
-  float out[D / 16][4] = {};
-
-  /// One tile: the first `valid` of its tokens count.
-  __device__ void add(const std::byte* tile, const query_columns<D>& q, int valid, float scale) {
-    const int lane = threadIdx.x & 31;
-    const std::uint32_t keys = shared_address(tile);
-    float even[4] = {}, odd[4] = {};
-    const int key = lane & 15;
-#pragma unroll
-    for (int s = 0; s < D / 16; ++s) {
-      std::uint32_t a[4];
-      load_matrices(a, keys + kv_layout::chunk_offset(key, 2 * s + (lane >> 4)));
-      multiply_add(s % 2 ? odd : even, a, q.pairs[2 * s], q.pairs[2 * s + 1]);
-    }
-    float score[4];
-    for (int i = 0; i < 4; ++i) score[i] = lane / 4 + (i & 2) * 4 < valid ? (even[i] + odd[i]) * scale : minus_infinity;
-    float shrink[2];
-    for (int c = 0; c < 2; ++c) {
-      float best = fmaxf(score[c], score[c + 2]);
-      for (int step = 4; step < 32; step *= 2) best = fmaxf(best, __shfl_xor_sync(~0u, best, step));
-      best = fmaxf(best, maximum[c]);
-      shrink[c] = exp2_fast(maximum[c] - best);
-      maximum[c] = best;
-      score[c] = exp2_fast(score[c] - best);
-      score[c + 2] = exp2_fast(score[c + 2] - best);
-      sum[c] = sum[c] * shrink[c] + (score[c] + score[c + 2]);
-    }
-    if (__any_sync(~0u, shrink[0] != 1.0f || shrink[1] != 1.0f))
-      for (auto& o : out)
-        for (int i = 0; i < 4; ++i) o[i] *= shrink[i & 1];
-    const std::uint32_t low = transpose_matrix(pack_bf16(score[0], score[1]));
-    const std::uint32_t high = transpose_matrix(pack_bf16(score[2], score[3]));
-    const std::uint32_t values = keys + block_tokens * D * 2;
-    const int token = (lane & 7) + (lane & 16) / 2;
-#pragma unroll
-    for (int m = 0; m < D / 16; ++m) {
-      std::uint32_t a[4];
-      load_matrices_transposed(a, values + kv_layout::chunk_offset(token, 2 * m + ((lane >> 3) & 1)));
-      multiply_add(out[m], a, low, high);
-    }
-  }
-  /// The lanes' sums to the warp's.
-  __device__ void close() {
-    for (float& own : sum)
-      for (int step = 4; step < 32; step *= 2) own += __shfl_xor_sync(~0u, own, step);
-  }
-};
-
-/// The sequence's newest token, from shared memory to its place in the tile and in the arena.
-template <int D>
-__device__ void add_newest(std::byte* tile, const bf16 (&newest)[2][D], const kv_layout& kv, std::byte* arena, int token) {
-  const int lane = threadIdx.x & 31;
-  if (lane >= D / 4) return;
-  const int value = lane / (D / 8), at = lane % (D / 8);
-  const chunk c = reinterpret_cast<const chunk*>(newest[value])[at];
-  const int to = kv_layout::chunk_offset(token, at);
-  *reinterpret_cast<chunk*>(tile + value * (block_tokens * D * 2) + to) = c;
-  *reinterpret_cast<chunk*>(arena + value * kv.value_offset() + to) = c;
-}
-
-/// What lies behind the newest token may be anything, and 0 * NaN is NaN.
-template <int D>
-__device__ void clear_values(std::byte* tile, int valid) {
-  for (int at = valid * (D / 8) + (threadIdx.x & 31); at < block_tokens * (D / 8); at += 32)
-    *reinterpret_cast<uint4*>(tile + block_tokens * D * 2 + kv_layout::chunk_offset(at / (D / 8), at % (D / 8))) = uint4{};
-}
-
-/// Heads first ... first + 3 of the warp's state.
-template <int D>
-__device__ void write_room(decode_room<D>& room, const column_state<D>& state, int first) {
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-#pragma unroll
-  for (int c = 0; c < 2; ++c) {
-    const int head = lane % 4 * 2 + c;
-    if (head / quad != first / quad) continue;
-    if (lane < 4) room.states[warp][head] = {state.maximum[c], state.sum[c]};
-#pragma unroll
-    for (int m = 0; m < D / 16; ++m) {
-      room.sums[warp][head % quad][m * 16 + lane / 4] = state.out[m][c];
-      room.sums[warp][head % quad][m * 16 + 8 + lane / 4] = state.out[m][c + 2];
-    }
-  }
-}
-
-/// Four dims of one head, summed under one maximum.
-struct merged {
-  float maximum = minus_infinity;
-  float sum = 0;
-  float4 out = {};
-
-  __device__ void add(float2 state, float4 part) {
-    if (state.x == minus_infinity) return;
-    const float best = fmaxf(maximum, state.x);
-    const float old = exp2_fast(maximum - best), fresh = exp2_fast(state.x - best);
-    maximum = best;
-    sum = sum * old + state.y * fresh;
-    out.x = out.x * old + part.x * fresh;
-    out.y = out.y * old + part.y * fresh;
-    out.z = out.z * old + part.z * fresh;
-    out.w = out.w * old + part.w * fresh;
-  }
-  __device__ void store(bf16* to) const {
-    const float all = 1.0f / sum;
-    *reinterpret_cast<uint2*>(to) = {pack_bf16(out.x * all, out.y * all), pack_bf16(out.z * all, out.w * all)};
-  }
-};
-
-/// The splits of one sequence and group, in order.
-template <int D>
-__device__ merged merge_splits(const workspace_view& space, int groups, int first_slot, int group, int splits, int head, int dim) {
-  constexpr int batch = 8;
-  merged all;
-  for (int s = 0; s < splits; s += batch) {
-    float2 states[batch];
-    float4 parts[batch];
-#pragma unroll
-    for (int i = 0; i < batch; ++i) {
-      const std::int64_t at = (std::int64_t{first_slot + min(s + i, splits - 1)} * groups + group) * columns + head;
-      const float* record = space.records + at * (D + 4);
-      states[i] = __ldcg(reinterpret_cast<const float2*>(record + D));
-      parts[i] = __ldcg(reinterpret_cast<const float4*>(record + dim));
-    }
-#pragma unroll
-    for (int i = 0; i < batch; ++i)
-      if (s + i < splits) all.add(states[i], parts[i]);
-  }
-  return all;
-}
+namespace cg = cooperative_groups;
+using namespace decode;
 
 /// Splits whose results lie in the workspace. They are counted a split later and merged, where they were a sequence's last,
 /// yet a split later, so that nobody waits for the count.
@@ -390,7 +29,7 @@ public:
     const bool fused = call_.rope.angles != nullptr;
     if (!fused) wait_for_predecessor();
     work_walk work(call_.plan.decode, heads_.all);
-    tile_stream<D> tiles(tables_, call_, heads_, room_);
+    tile_stream<D> tiles(tables_, call_, heads_, room_, work);
     if (work.ended() && blockIdx.x > 0) return;  // makes room for the successor; one block must wait, for those behind it
     if (fused) wait_for_predecessor();
     if (work.ended()) return;
@@ -405,7 +44,7 @@ public:
       const bool last = next.advance();
       const item_heads heads(work.at.group, heads_);
       if (last && !next.ended()) rows.ask(next.sequence.row, item_heads(next.at.group, heads_));
-      const column_state<D> state = attend(tiles, work, heads, turn, fused);
+      const column_state<D> state = attend(room_, tables_, call_, tiles, work, heads, turn);
       if (last && !next.ended()) rows.store(turn ^ 1);
       ++done;
 #pragma unroll
@@ -433,39 +72,12 @@ public:
   }
 
 private:
-  __device__ column_state<D> attend(tile_stream<D>& tiles, const work_walk& work, const item_heads& heads, int turn, bool fused) {
-    const int warp = threadIdx.x >> 5;
-    query_columns<D> q;
-    q.load(room_.queries[turn]);
-    column_state<D> state;
-    const int share = tile_stream<D>::share(work.tokens(), warp);
-    for (int i = 0; i < share; ++i) {
-      const int first = work.first() + (warp + i * warps) * block_tokens;
-      const int valid = work.sequence.length - first;
-      std::byte* tile = tiles.front();
-      if (valid <= block_tokens) {
-        const int block = tables_.block_tables[work.sequence.table + first / block_tokens];
-        if (fused) add_newest<D>(tile, room_.newest[turn], call_.kv, call_.kv.tile(block, call_.layer, heads.kv_head), valid - 1);
-        clear_values<D>(tile, valid);
-#if __CUDA_ARCH__ >= 900
-        fence_async_proxy();
-#endif
-        __syncwarp();
-      }
-      state.add(tile, q, valid, call_.scale * 1.44269504f);
-      tiles.pop();
-    }
-    state.close();
-    return state;
-  }
-
   /// Four heads of a split, summed over the warps. From a sequence's first split on they are merged right here; a block that
   /// began behind it leaves each to the merge.
   __device__ void finish(merged& running, const work_walk& work, const item_heads& heads, int first, int done, bool last) {
     if (static_cast<int>(threadIdx.x) >= min(heads.own - first, quad) * (D / 4)) return;
     const int head = first + static_cast<int>(threadIdx.x) / (D / 4), dim = static_cast<int>(threadIdx.x) % (D / 4) * 4;
-    merged here;
-    for (int w = 0; w < warps; ++w) here.add(room_.states[w][head], *reinterpret_cast<const float4*>(&room_.sums[w][head % quad][dim]));
+    const merged here = merge_warps<D>(room_, head, dim);
     const bool from_first = done == work.at.split + 1;
     if (!from_first) return write_record(here, work.sequence.first_slot + work.at.split, heads.group, head, dim);
     if (done == 1) running = merged();
@@ -521,6 +133,72 @@ __global__ void __launch_bounds__(threads, 2) decode_rows(step_tables tables, at
   decode_block<D>(tables, call, heads, space, *reinterpret_cast<decode_room<D>*>(shared)).run();
 }
 
+// --- few short sequences: a cluster does all splits of one sequence and group, and merges them through its shared memory --
+
+constexpr int cluster_blocks = 8;
+constexpr int cluster_tokens = 2048;
+constexpr int most_rounds = cluster_tokens / 128 / cluster_blocks;  // splits of a block
+
+template <int D>
+struct cluster_room {
+  decode_room<D> room;
+  alignas(16) float records[most_rounds][columns][D + 4];
+};
+
+template <int D>
+__global__ void __cluster_dims__(cluster_blocks, 1, 1) __launch_bounds__(threads, 1) decode_in_clusters(step_tables tables, attention_call call, head_groups heads) {
+#if __CUDA_ARCH__ >= 900
+  extern __shared__ __align__(128) std::byte shared[];
+  auto& mine = *reinterpret_cast<cluster_room<D>*>(shared);
+  decode_room<D>& room = mine.room;
+  let_successor_start();
+  if (!call.rope.angles) wait_for_predecessor();
+  const auto cluster = cg::this_cluster();
+  const int rank = static_cast<int>(cluster.block_rank()), pair = static_cast<int>(blockIdx.x) / cluster_blocks;
+  if (pair >= call.plan.counts[0] * heads.all) return wait_for_predecessor();
+  work_walk work(call.plan.decode, heads.all, pair, rank, cluster_blocks);
+  const item_heads of(work.at.group, heads);
+  const decode_sequence sequence = work.sequence;
+  const int splits = work.splits();
+  tile_stream<D> tiles(tables, call, heads, room, work);
+  wait_for_predecessor();
+  if (!work.ended()) {
+    row_loader<D> rows(call, room);
+    rows.ask(sequence.row, of);
+    rows.store(0);
+    __syncthreads();
+  }
+  for (int round = 0; !work.ended(); ++round, work.advance()) {
+    const column_state<D> state = attend(room, tables, call, tiles, work, of, 0);
+    for (int first = 0; first < of.own; first += quad) {
+      write_room(room, state, first);
+      __syncthreads();
+      const int head = first + static_cast<int>(threadIdx.x) / (D / 4), dim = static_cast<int>(threadIdx.x) % (D / 4) * 4;
+      if (head < min(of.own, first + quad)) {
+        const merged here = merge_warps<D>(room, head, dim);
+        float* record = mine.records[round][head];
+        *reinterpret_cast<float4*>(record + dim) = here.out;
+        if (dim == 0) *reinterpret_cast<float2*>(record + D) = {here.maximum, here.sum};
+      }
+      __syncthreads();
+    }
+  }
+  cluster.sync();
+  const int share = of.own * (D / 4) / cluster_blocks;
+  if (static_cast<int>(threadIdx.x) < share) {
+    const int i = rank * share + static_cast<int>(threadIdx.x), head = i / (D / 4), dim = i % (D / 4) * 4;
+    merged all;
+#pragma unroll 4
+    for (int s = 0; s < splits; ++s) {
+      const float* record = cluster.map_shared_rank(&mine, s % cluster_blocks)->records[s / cluster_blocks][head];
+      all.add(*reinterpret_cast<const float2*>(record + D), *reinterpret_cast<const float4*>(record + dim));
+    }
+    all.store(call.out + (std::int64_t{sequence.row} * call.heads + of.first + head) * D + dim);
+  }
+  cluster.sync();  // no block leaves while another reads its memory
+#endif
+}
+
 head_groups groups_of(int heads, const kv_layout& kv) {
   const int each = heads / kv.kv_heads;
   const int all = decode_groups(heads, kv.kv_heads);
@@ -529,11 +207,27 @@ head_groups groups_of(int heads, const kv_layout& kv) {
 
 std::int64_t arrival_bytes(const head_groups& heads) { return std::int64_t{most_decode_sequences} * heads.all * 4; }
 
+/// All kernels of a step share one division of the memory: a multiprocessor that must divide it anew first runs dry.
+void prepare(const void* kernel, std::size_t bytes) {
+  static_cast<void>(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+  static_cast<void>(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
+}
+
+bool has_clusters() {
+  int device = 0, major = 0;
+  static_cast<void>(cudaGetDevice(&device));
+  static_cast<void>(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  return major >= 9;
+}
+
 template <int D>
 void launch_decode(const attention_call& call, const head_groups& heads, const workspace_view& space, cudaStream_t on) {
-  static_cast<void>(cudaFuncSetAttribute(decode_rows<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(decode_room<D>)));
-  // As its neighbours in a step: a multiprocessor that must divide its memory anew first runs dry.
-  static_cast<void>(cudaFuncSetAttribute(decode_rows<D>, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
+  const int pairs = call.tables->sequences * heads.all;
+  if (call.tables->longest <= cluster_tokens && pairs * cluster_blocks <= decode_blocks() && has_clusters()) {
+    prepare(reinterpret_cast<const void*>(decode_in_clusters<D>), sizeof(cluster_room<D>));
+    return launch(decode_in_clusters<D>, dim3(static_cast<unsigned>(pairs * cluster_blocks)), dim3(threads), sizeof(cluster_room<D>), on, *call.tables, call, heads);
+  }
+  prepare(reinterpret_cast<const void*>(decode_rows<D>), sizeof(decode_room<D>));
   launch(decode_rows<D>, dim3(static_cast<unsigned>(decode_blocks())), dim3(threads), sizeof(decode_room<D>), on, *call.tables, call, heads, space);
 }
 

@@ -120,6 +120,10 @@ int main() {
   check_decode("decode: one sequence", llama_8b, {{576, 1}}, random());
   check_decode("decode: the edges of blocks and splits", llama_8b, {{14, 1}, {15, 1}, {16, 1}, {17, 1}, {62, 1}, {63, 1}, {64, 1}, {511, 1}, {512, 1}, {513, 1}, {2047, 1}, {2048, 1}}, random());
   check_decode("decode: many short, one long", llama_8b, {{3, 1}, {40000, 1}, {100, 1}, {1, 1}, {33000, 1}}, random());
+  check_decode("decode: few enough for clusters", llama_8b, {{0, 1}, {127, 1}, {128, 1}, {2047, 1}}, random());
+  check_decode("decode: few enough for clusters, halves", qwen, {{1000, 1}, {300, 1}}, random());
+  check_decode("decode: few enough for clusters, heads of 64", smollm, {{1, 1}, {1500, 1}, {15, 1}, {640, 1}, {129, 1}}, random());
+  check_decode("decode: few enough for clusters, sixteen heads a group", wide, {{700, 1}, {2000, 1}}, random());
   check_decode("decode: 64 random lengths", llama_8b, lengths(64, 900), random());
   check_decode("decode: two heads a group, halves", qwen, lengths(9, 1500), random());
   check_decode("decode: three heads of 64", smollm, lengths(33, 3000), random());

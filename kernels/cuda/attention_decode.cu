@@ -4,6 +4,7 @@
 // that does them from the first on, the rest by the block that finishes last. Knows the arena's layout; no model.
 #include <cooperative_groups.h>
 
+#include "kernels/cuda/clusters.hpp"
 #include "kernels/cuda/decode_tiles.hpp"
 
 namespace troupe::kernels::cuda {
@@ -146,7 +147,7 @@ struct cluster_room {
 };
 
 template <int D>
-__global__ void __cluster_dims__(cluster_blocks, 1, 1) __launch_bounds__(threads, 1) decode_in_clusters(step_tables tables, attention_call call, head_groups heads) {
+__global__ void TROUPE_CLUSTER(cluster_blocks) __launch_bounds__(threads, 1) decode_in_clusters(step_tables tables, attention_call call, head_groups heads) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) std::byte shared[];
   auto& mine = *reinterpret_cast<cluster_room<D>*>(shared);
@@ -213,17 +214,10 @@ void prepare(const void* kernel, std::size_t bytes) {
   static_cast<void>(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
 }
 
-bool has_clusters() {
-  int device = 0, major = 0;
-  static_cast<void>(cudaGetDevice(&device));
-  static_cast<void>(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-  return major >= 9;
-}
-
 template <int D>
 void launch_decode(const attention_call& call, const head_groups& heads, const workspace_view& space, cudaStream_t on) {
   const int pairs = call.tables->sequences * heads.all;
-  if (call.tables->longest <= cluster_tokens && pairs * cluster_blocks <= decode_blocks() && has_clusters()) {
+  if (call.tables->longest <= cluster_tokens && pairs * cluster_blocks <= decode_blocks() && device_has_clusters()) {
     prepare(reinterpret_cast<const void*>(decode_in_clusters<D>), sizeof(cluster_room<D>));
     return launch(decode_in_clusters<D>, dim3(static_cast<unsigned>(pairs * cluster_blocks)), dim3(threads), sizeof(cluster_room<D>), on, *call.tables, call, heads);
   }

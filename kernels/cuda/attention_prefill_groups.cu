@@ -14,8 +14,8 @@ constexpr int group_rows = 64;
 constexpr int threads = (1 + groups) * 128;
 constexpr int tile_keys = 128;
 constexpr int stages = 2;
-constexpr int block_tokens = kv_layout::block_tokens;
-constexpr int panel_bytes = tile_keys * 128;  ///< 64 dims of a tile
+[[maybe_unused]] constexpr int block_tokens = kv_layout::block_tokens;
+[[maybe_unused]] constexpr int panel_bytes = tile_keys * 128;  ///< 64 dims of a tile
 
 template <int D>
 struct group_room {

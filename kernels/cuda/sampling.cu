@@ -4,16 +4,21 @@
 // numbers, so sums do not depend on order. Knows no request.
 #include <cooperative_groups.h>
 
+#include "kernels/cuda/clusters.hpp"
 #include "kernels/cuda/sampling.hpp"
 
 namespace troupe::kernels::cuda {
 namespace {
 
-namespace cg = cooperative_groups;
 using u32 = std::uint32_t;
 using u64 = unsigned long long;
 
-constexpr int blocks = 8;
+constexpr int cluster_blocks = 8;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int blocks = 1;  ///< to a row; without clusters the row stays where it is and is overwritten
+#else
+constexpr int blocks = cluster_blocks;
+#endif
 constexpr int threads = 512;
 constexpr int bins = 1024;
 constexpr int most_candidates = 1024;
@@ -34,6 +39,20 @@ struct sample_room {
   u64 shared[4];
   u32 gathered;
   alignas(16) float logits[1];  // [slice]
+};
+
+/// The blocks of a row.
+class row_blocks {
+public:
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  __device__ static int rank() { return 0; }
+  __device__ static void sync() { __syncthreads(); }
+  __device__ static sample_room* room_of(sample_room& room, int) { return &room; }
+#else
+  __device__ static int rank() { return static_cast<int>(cooperative_groups::this_cluster().block_rank()); }
+  __device__ static void sync() { cooperative_groups::this_cluster().sync(); }
+  __device__ static sample_room* room_of(sample_room& room, int rank) { return cooperative_groups::this_cluster().map_shared_rank(&room, rank); }
+#endif
 };
 
 /// e^x for x <= 0 in the CPU's arithmetic, bit for bit: no contraction.
@@ -100,10 +119,11 @@ struct passing {
 class row_sampler {
 public:
   __device__ row_sampler(sample_room& room, const sample_call& call, const step_tables& tables, const sample_parameters& how, int row)
-      : cluster_(cg::this_cluster()), room_(room), call_(call), tables_(tables), how_(how), row_(row), block_(static_cast<int>(cluster_.block_rank())) {
+      : room_(room), call_(call), tables_(tables), how_(how), row_(row), block_(row_blocks::rank()) {
     const int slice = (call.vocab + blocks * 4 - 1) / (blocks * 4) * 4;
     first_ = min(block_ * slice, call.vocab);
     size_ = min(slice, call.vocab - first_);
+    logits_ = blocks > 1 ? room.logits : const_cast<float*>(call.logits) + row * call.stride;
   }
 
   __device__ void run() {
@@ -121,7 +141,7 @@ public:
       return;
     }
     const float norm = best_ + static_cast<float>(log(exponential_sum()));
-    const u64 chosen = reduce(id >= first_ && id < first_ + size_ && threadIdx.x == 0 ? __float_as_uint(room_.logits[id - first_]) : 0, sum_of{});
+    const u64 chosen = reduce(id >= first_ && id < first_ + size_ && threadIdx.x == 0 ? __float_as_uint(logits_[id - first_]) : 0, sum_of{});
     const int tops = min(min(how_.top_logprobs, most_top_logprobs), call_.vocab);
     int found = 0;
     if (tops > 0) {
@@ -158,11 +178,15 @@ private:
   // --- the row ------------------------------------------------------------------------------------------------
   __device__ void load() {
     const float* from = call_.logits + row_ * call_.stride + first_;
+    if (blocks == 1) {
+      penalise();
+      return;
+    }
     if ((reinterpret_cast<std::uintptr_t>(from) & 15) == 0) {
-      for (int i = threadIdx.x; i < size_ / 4; i += threads) reinterpret_cast<float4*>(room_.logits)[i] = __ldcs(reinterpret_cast<const float4*>(from) + i);
-      for (int i = size_ / 4 * 4 + threadIdx.x; i < size_; i += threads) room_.logits[i] = from[i];
+      for (int i = threadIdx.x; i < size_ / 4; i += threads) reinterpret_cast<float4*>(logits_)[i] = __ldcs(reinterpret_cast<const float4*>(from) + i);
+      for (int i = size_ / 4 * 4 + threadIdx.x; i < size_; i += threads) logits_[i] = from[i];
     } else {
-      for (int i = threadIdx.x; i < size_; i += threads) room_.logits[i] = from[i];
+      for (int i = threadIdx.x; i < size_; i += threads) logits_[i] = from[i];
     }
     __syncthreads();
     penalise();
@@ -171,17 +195,17 @@ private:
   __device__ void penalise() {
     for (int i = threadIdx.x; i < how_.biases; i += threads) {
       const token_bias bias = call_.biases[how_.first_bias + i];
-      if (bias.id >= first_ && bias.id < first_ + size_) atomicAdd(&room_.logits[bias.id - first_], bias.value);
+      if (bias.id >= first_ && bias.id < first_ + size_) atomicAdd(&logits_[bias.id - first_], bias.value);
     }
     if (how_.biases > 0) __syncthreads();
     for (int i = threadIdx.x; i < how_.seen; i += threads) {
       const seen_token token = call_.seen[how_.first_seen + i];
-      if (token.id >= first_ && token.id < first_ + size_) penalise(room_.logits[token.id - first_], token.in_output);
+      if (token.id >= first_ && token.id < first_ + size_) penalise(logits_[token.id - first_], token.in_output);
     }
     if (call_.counts && how_.count_row >= 0) {
       const std::uint16_t* counts = call_.counts + std::int64_t{how_.count_row} * call_.vocab + first_;
       for (int i = threadIdx.x; i < size_; i += threads)
-        if (counts[i] != 0) penalise(room_.logits[i], counts[i] & ~in_prompt);
+        if (counts[i] != 0) penalise(logits_[i], counts[i] & ~in_prompt);
     }
     if (how_.seen > 0 || how_.count_row >= 0) __syncthreads();
   }
@@ -195,7 +219,7 @@ private:
     int at = 0;
     bool bad = false;
     for (int i = threadIdx.x; i < size_; i += threads) {
-      const float x = room_.logits[i];
+      const float x = logits_[i];
       bad |= !(x < INFINITY);
       if (x > best) {
         best = x;
@@ -219,9 +243,9 @@ private:
     if (threadIdx.x < blocks) {
       u64 of_block = neutral;
       for (int w = 0; w < threads / 32; ++w) of_block = op(of_block, room_.warp_values[w]);
-      cluster_.map_shared_rank(&room_, threadIdx.x)->exchanged[turn_][block_] = of_block;
+      row_blocks::room_of(room_, threadIdx.x)->exchanged[turn_][block_] = of_block;
     }
-    cluster_.sync();
+    row_blocks::sync();
     u64 all = neutral;
     for (int b = 0; b < blocks; ++b) all = op(all, room_.exchanged[turn_][b]);
     return all;
@@ -230,8 +254,8 @@ private:
   /// What the first block has in `found`, for all. Between two calls lies another synchronisation of the cluster.
   __device__ void share_found() {
     if (block_ == 0 && threadIdx.x < blocks)
-      for (int i = 0; i < 4; ++i) cluster_.map_shared_rank(&room_, threadIdx.x)->shared[i] = room_.found[i];
-    cluster_.sync();
+      for (int i = 0; i < 4; ++i) row_blocks::room_of(room_, threadIdx.x)->shared[i] = room_.found[i];
+    row_blocks::sync();
     for (int i = 0; i < 4; ++i) shared_[i] = room_.shared[i];
   }
 
@@ -263,7 +287,7 @@ private:
   __device__ double exponential_sum() {
     per_temperature_ = 1.0f;
     double sum = 0;
-    for (int i = threadIdx.x; i < size_; i += threads) sum += static_cast<double>(weight(room_.logits[i]));
+    for (int i = threadIdx.x; i < size_; i += threads) sum += static_cast<double>(weight(logits_[i]));
     return __longlong_as_double(reduce(__double_as_longlong(sum), double_sum_of{}, __double_as_longlong(0.0)));
   }
 
@@ -291,7 +315,7 @@ private:
   __device__ u64 mass_above(float least) {
     u64 sum = 0;
     for (int i = threadIdx.x; i < size_; i += threads) {
-      const float w = weight(room_.logits[i]);
+      const float w = weight(logits_[i]);
       if (w >= least) sum += static_cast<u64>(w * mass_unit);
     }
     return reduce(sum, sum_of{});
@@ -302,7 +326,7 @@ private:
     const int stretch = (size_ + threads - 1) / threads | 1;
     const int begin = min(static_cast<int>(threadIdx.x) * stretch, size_), end = min(begin + stretch, size_);
     u64 own = 0, of_block = 0;
-    for (int i = begin; i < end; ++i) own += mass(room_.logits[i]);
+    for (int i = begin; i < end; ++i) own += mass(logits_[i]);
     u64 before = exclusive_sum(own, of_block);
     u64 total = reduce(own, sum_of{});
     for (int b = 0; b < block_; ++b) before += room_.exchanged[turn_][b];
@@ -311,7 +335,7 @@ private:
     if (before <= left && left < before + own) {
       left -= before;
       int i = begin;
-      for (u64 m = mass(room_.logits[i]); left >= m; m = mass(room_.logits[i])) {
+      for (u64 m = mass(logits_[i]); left >= m; m = mass(logits_[i])) {
         left -= m;
         ++i;
       }
@@ -336,7 +360,7 @@ private:
     for (int i = threadIdx.x; i < bins; i += threads) room_.counts[i] = room_.masses[0][i] = room_.masses[1][i] = room_.masses[2][i] = 0;
     __syncthreads();
     for (int i = threadIdx.x; i < size_; i += threads) {
-      const float x = room_.logits[i];
+      const float x = logits_[i];
       if (!(x > -INFINITY)) continue;
       int to = 0;
       if (shift == 64) {
@@ -351,21 +375,21 @@ private:
       for (int part = 0; part < 3; ++part)
         if (const u32 bits = static_cast<u32>(m >> part * part_bits) & (part < 2 ? (1u << part_bits) - 1 : ~0u)) atomicAdd(&room_.masses[part][to], bits);
     }
-    cluster_.sync();
+    row_blocks::sync();
     constexpr int share = bins / blocks;
     if (threadIdx.x < share) {
       const int at = block_ * share + static_cast<int>(threadIdx.x);
       u64 count = 0, mass = 0;
       for (int b = 0; b < blocks; ++b) {
-        const sample_room* other = cluster_.map_shared_rank(&room_, b);
+        const sample_room* other = row_blocks::room_of(room_, b);
         count += other->counts[at];
         for (int part = 0; part < 3; ++part) mass += static_cast<u64>(other->masses[part][at]) << part * part_bits;
       }
-      sample_room* leader = cluster_.map_shared_rank(&room_, 0);
+      sample_room* leader = row_blocks::room_of(room_, 0);
       leader->count_up_to[at] = static_cast<u32>(count);
       leader->mass_up_to[at] = mass;
     }
-    cluster_.sync();
+    row_blocks::sync();
     if (block_ != 0) return;
     constexpr int each = bins / threads;
     u64 counts[each], masses[each], total = 0, count = 0, mass = 0;
@@ -418,7 +442,7 @@ private:
     if (inside <= most_candidates) return pass_among<ByCount>(gather_bin(at), count_before, mass_before, target);
     u64 first = no_rank, last = 0;
     for (int i = threadIdx.x; i < size_; i += threads)
-      if (const float x = room_.logits[i]; x > -INFINITY && bin(x) == at) {
+      if (const float x = logits_[i]; x > -INFINITY && bin(x) == at) {
         first = min(first, rank_of(x, first_ + i));
         last = max(last, rank_of(x, first_ + i));
       }
@@ -452,15 +476,15 @@ private:
   template <class Wanted>
   __device__ int gather_where(Wanted wanted) {
     if (leads()) room_.gathered = 0;
-    cluster_.sync();
-    sample_room* leader = cluster_.map_shared_rank(&room_, 0);
+    row_blocks::sync();
+    sample_room* leader = row_blocks::room_of(room_, 0);
     for (int i = threadIdx.x; i < size_; i += threads) {
-      const float x = room_.logits[i];
+      const float x = logits_[i];
       if (!(x > -INFINITY) || !wanted(x, first_ + i)) continue;
       const u32 at = atomicAdd(&leader->gathered, 1u);
       if (at < most_candidates) leader->candidates[at] = rank_of(x, first_ + i);
     }
-    cluster_.sync();
+    row_blocks::sync();
     return block_ == 0 ? static_cast<int>(min(room_.gathered, u32{most_candidates})) : 0;
   }
 
@@ -510,12 +534,12 @@ private:
     return {shared_[0], shared_[1]};
   }
 
-  cg::cluster_group cluster_;
   sample_room& room_;
   const sample_call& call_;
   const step_tables& tables_;
   const sample_parameters& how_;
   int row_, block_, first_ = 0, size_ = 0;
+  float* logits_;  ///< this block's slice
   int turn_ = 0;
   u64 total_mass_ = 0;
   u64 shared_[4] = {};
@@ -523,7 +547,7 @@ private:
   bool fresh_ = false;
 };
 
-__global__ void __cluster_dims__(blocks, 1, 1) __launch_bounds__(threads, 2) sample_rows(sample_call call, step_tables tables) {
+__global__ void TROUPE_CLUSTER(cluster_blocks) __launch_bounds__(threads, 2) sample_rows(sample_call call, step_tables tables) {
   extern __shared__ __align__(16) std::byte shared[];
   let_successor_start();
   wait_for_predecessor();
@@ -531,25 +555,30 @@ __global__ void __cluster_dims__(blocks, 1, 1) __launch_bounds__(threads, 2) sam
   if (row >= tables.counts[2]) return;
   const sample_parameters how = call.parameters[row];
   row_sampler(*reinterpret_cast<sample_room*>(shared), call, tables, how, row).run();
-  cg::this_cluster().sync();  // no block leaves while another reads its memory
+  row_blocks::sync();  // no block leaves while another reads its memory
 }
 
-std::size_t room_bytes(std::int32_t vocab) { return sizeof(sample_room) + static_cast<std::size_t>((vocab + blocks * 4 - 1) / (blocks * 4) * 4) * sizeof(float); }
+/// Of one block of `blocks` that share a row.
+std::size_t room_bytes(std::int32_t vocab, int blocks) {
+  return sizeof(sample_room) + (blocks == 1 ? 0 : static_cast<std::size_t>((vocab + blocks * 4 - 1) / (blocks * 4) * 4) * sizeof(float));
+}
 
 }  // namespace
 
 std::int32_t most_vocab() {
+  if (!device_has_clusters()) return (1 << 18) - 1;  // what sums of mass hold
   int device = 0, bytes = 0;
   static_cast<void>(cudaGetDevice(&device));
   static_cast<void>(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  return static_cast<std::int32_t>((static_cast<std::size_t>(bytes) - sizeof(sample_room)) / sizeof(float) * blocks);
+  return static_cast<std::int32_t>((static_cast<std::size_t>(bytes) - sizeof(sample_room)) / sizeof(float) / 4 * 4 * cluster_blocks);
 }
 
 void sample(const sample_call& call, cudaStream_t on) {
-  const std::size_t bytes = room_bytes(call.vocab);
+  const int each = device_has_clusters() ? cluster_blocks : 1;
+  const std::size_t bytes = room_bytes(call.vocab, each);
   static_cast<void>(cudaFuncSetAttribute(sample_rows, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
   static_cast<void>(cudaFuncSetAttribute(sample_rows, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
-  launch(sample_rows, dim3(static_cast<unsigned>(call.tables->samples * blocks)), dim3(threads), bytes, on, call, *call.tables);
+  launch(sample_rows, dim3(static_cast<unsigned>(call.tables->samples * each)), dim3(threads), bytes, on, call, *call.tables);
 }
 
 }  // namespace troupe::kernels::cuda

@@ -51,7 +51,7 @@ constexpr std::uint16_t in_prompt = 0x8000;
 
 struct sample_call {
   const step_tables* tables = nullptr;  ///< counts[2] rows are sampled; last_ids[sample_slots[r]] takes the choice
-  const float* logits = nullptr;        ///< [R][stride]; unchanged
+  const float* logits = nullptr;        ///< [R][stride]; overwritten where the device has no clusters
   std::int64_t stride = 0;
   std::int32_t vocab = 0;
   const sample_parameters* parameters = nullptr;  ///< device [R]

@@ -8,8 +8,7 @@ namespace {
 
 constexpr int threads = 128;
 
-/// A block a row; a thread does the same dims of every 16th head or so, with one set of angles. The clamped load of the
-/// last head is thrown away: it may be rotated already by its own thread.
+/// A block a row; a thread does the same dims of every 16th head or so, with one set of angles.
 __global__ void __launch_bounds__(threads) rope_store_rows(step_tables tables, rope_store_call call) {
   let_successor_start();
   const int row = blockIdx.x;
@@ -25,34 +24,21 @@ __global__ void __launch_bounds__(threads) rope_store_rows(step_tables tables, r
   const row_angles angles(call.rope, row, unit);
   wait_for_predecessor();
 
-  bf16* values = call.qkv + std::int64_t{row} * heads * call.kv.head_dim;
-  constexpr int batch = 4;  // heads in flight
-  for (int first = first_head; first < heads; first += batch * step) {
-    chunk low[batch], high[batch];
-#pragma unroll
-    for (int i = 0; i < batch; ++i) {
-      const auto* from = reinterpret_cast<const chunk*>(values + min(first + i * step, heads - 1) * call.kv.head_dim);
-      low[i] = from[at.x];
-      high[i] = from[at.y];
+  for (int head = first_head; head < heads; head += step) {
+    auto* chunks = reinterpret_cast<chunk*>(call.qkv + (std::int64_t{row} * heads + head) * call.kv.head_dim);
+    chunk a = chunks[at.x], b = chunks[at.y];
+    if (head < call.heads + call.kv.kv_heads) angles.rotate(a, b);
+    if (head < call.heads) {
+      chunks[at.x] = a;
+      chunks[at.y] = b;
+      continue;
     }
-#pragma unroll
-    for (int i = 0; i < batch; ++i) {
-      const int head = first + i * step;
-      if (head >= heads) break;
-      const bool value = head >= call.heads + call.kv.kv_heads;
-      if (!value) angles.rotate(low[i], high[i]);
-      if (head < call.heads) {
-        auto* to = reinterpret_cast<chunk*>(values + head * call.kv.head_dim);
-        to[at.x] = low[i];
-        to[at.y] = high[i];
-        continue;
-      }
-      const int kv_head = head - call.heads - (value ? call.kv.kv_heads : 0);
-      std::byte* tile = call.kv.tile(block, call.layer, kv_head) + (value ? call.kv.value_offset() : 0);
-      const int token = position % kv_layout::block_tokens;
-      *reinterpret_cast<chunk*>(tile + kv_layout::chunk_offset(token, at.x)) = low[i];
-      *reinterpret_cast<chunk*>(tile + kv_layout::chunk_offset(token, at.y)) = high[i];
-    }
+    const bool value = head >= call.heads + call.kv.kv_heads;
+    const int kv_head = head - call.heads - (value ? call.kv.kv_heads : 0);
+    std::byte* tile = call.kv.tile(block, call.layer, kv_head) + (value ? call.kv.value_offset() : 0);
+    const int token = position % kv_layout::block_tokens;
+    *reinterpret_cast<chunk*>(tile + kv_layout::chunk_offset(token, at.x)) = a;
+    *reinterpret_cast<chunk*>(tile + kv_layout::chunk_offset(token, at.y)) = b;
   }
 }
 

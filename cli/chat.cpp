@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 
+#include "base/opened_library.hpp"
 #include "cli/answer.hpp"
 #include "cli/engine.hpp"
 #include "cli/options.hpp"
@@ -23,37 +24,59 @@ std::filesystem::path history_file() {
   return std::filesystem::path(home ? home : ".") / ".local/state/troupe/chat_history";
 }
 
-/// Lines from the person, with editing and a history that outlives the process. Plain lines where stdin is a pipe.
+/// libedit, opened where there is a terminal.
+struct edit_functions {
+  decltype(&::using_history) begin = nullptr;
+  decltype(&::stifle_history) limit = nullptr;
+  decltype(&::read_history) recall = nullptr;
+  decltype(&::write_history) save = nullptr;
+  decltype(&::add_history) remember = nullptr;
+  decltype(&::readline) read = nullptr;
+};
+
+std::optional<edit_functions> open_edit() {
+  const auto library = base::opened_library::open(TROUPE_LIBEDIT);
+  edit_functions f;
+  if (!library || !library->find("using_history", f.begin, "stifle_history", f.limit, "read_history", f.recall, "write_history",
+                                 f.save, "add_history", f.remember, "readline", f.read))
+    return std::nullopt;
+  return f;
+}
+
+/// Lines from the person, with editing and a history that outlives the process. Plain lines where stdin is a pipe, or
+/// where there is no libedit.
 class line_reader {
 public:
   line_reader() : file_(history_file()) {
-    if (!terminal_) return;
+    if (!edit_) return;
     std::error_code ignored;
     std::filesystem::create_directories(file_.parent_path(), ignored);
-    using_history();
-    stifle_history(1000);
-    read_history(file_.c_str());
+    edit_->begin();
+    edit_->limit(1000);
+    edit_->recall(file_.c_str());
   }
   ~line_reader() {
-    if (terminal_) write_history(file_.c_str());
+    if (edit_) edit_->save(file_.c_str());
   }
 
   std::optional<std::string> next() {
-    if (!terminal_) {
+    if (!edit_) {
+      if (terminal_) std::cerr << "> " << std::flush;
       std::string line;
       if (!std::getline(std::cin, line)) return std::nullopt;
       return line;
     }
-    char* line = readline("> ");
+    char* line = edit_->read("> ");
     if (!line) return std::nullopt;
     std::string text = line;
     std::free(line);
-    if (!text.empty()) add_history(text.c_str());
+    if (!text.empty()) edit_->remember(text.c_str());
     return text;
   }
 
 private:
   bool terminal_ = isatty(0) != 0;
+  std::optional<edit_functions> edit_ = terminal_ ? open_edit() : std::nullopt;
   std::filesystem::path file_;
 };
 

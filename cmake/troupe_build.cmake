@@ -43,6 +43,27 @@ if(TROUPE_FUZZ) # coverage for the libraries too, or the fuzzer would see only i
 endif()
 install(TARGETS troupe_flags EXPORT troupe_targets)
 
+# troupe_opens(TARGET NAME LIBRARY): TARGET opens the shared library LIBRARY (a path, or an imported target) by the name
+# that a linker would have recorded, NAME, and only when it needs it. Headers come from the caller's own include path.
+function(troupe_opens target name library)
+  if(TARGET ${library})
+    foreach(property IMPORTED_LOCATION IMPORTED_LOCATION_NONE IMPORTED_LOCATION_RELEASE)
+      get_target_property(path ${library} ${property})
+      if(path)
+        break()
+      endif()
+    endforeach()
+    target_include_directories(${target} PRIVATE $<TARGET_PROPERTY:${library},INTERFACE_INCLUDE_DIRECTORIES>)
+  else()
+    set(path ${library})
+  endif()
+  execute_process(COMMAND ${CMAKE_READELF} -d ${path} OUTPUT_VARIABLE dynamic ERROR_QUIET)
+  if(NOT dynamic MATCHES "SONAME[^[]*\\[([^]]+)\\]")
+    message(FATAL_ERROR "${path} is no shared library: ${target} opens it at run time")
+  endif()
+  target_compile_definitions(${target} PRIVATE ${name}="${CMAKE_MATCH_1}")
+endfunction()
+
 # Built on demand: what TSan must see, and the fuzz targets.
 add_custom_target(concurrency_tests)
 add_custom_target(fuzzers)

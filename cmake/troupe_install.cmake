@@ -18,7 +18,7 @@ configure_package_config_file(cmake/troupeConfig.cmake.in ${CMAKE_BINARY_DIR}/tr
   INSTALL_DESTINATION ${troupe_config_dir})
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/troupeConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_BINARY_DIR}/troupeConfig.cmake ${CMAKE_BINARY_DIR}/troupeConfigVersion.cmake
-  ${CMAKE_SOURCE_DIR}/cmake/FindCAF.cmake ${CMAKE_SOURCE_DIR}/cmake/FindLibZip.cmake DESTINATION ${troupe_config_dir})
+  ${CMAKE_SOURCE_DIR}/cmake/FindCAF.cmake DESTINATION ${troupe_config_dir})
 if(TARGET troupe)
   install(TARGETS troupe RUNTIME)
 endif()

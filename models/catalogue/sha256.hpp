@@ -1,4 +1,5 @@
-// SHA-256 (FIPS 180-4) of a stream of bytes, by OpenSSL, which shows in sha256.cpp alone.
+// SHA-256 (FIPS 180-4) of a stream of bytes, by OpenSSL's libcrypto, which shows in sha256.cpp alone and is opened when
+// the first checksum is wanted.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +14,8 @@ namespace troupe::models {
 
 class sha256 {
 public:
-  sha256();  ///< throws failure where OpenSSL has no memory or no SHA-256
+  /// Errors: unsupported (libcrypto is not on this machine), internal (it has no memory or no SHA-256).
+  static result<sha256> start();
   ~sha256();
   sha256(sha256&&) noexcept;
   sha256& operator=(sha256&&) noexcept;
@@ -24,6 +26,7 @@ public:
 
 private:
   struct state;
+  explicit sha256(std::unique_ptr<state> begun);
   std::unique_ptr<state> state_;
 };
 

@@ -30,7 +30,7 @@ std::string contents(const fs::path& path) {
 }
 
 std::string sum_of(const std::string& bytes) {
-  sha256 sum;
+  auto sum = sha256::start().value_or_throw();
   sum.add(std::as_bytes(std::span(bytes)));
   return sum.finish();
 }

@@ -1,11 +1,11 @@
-// The plan of one attention op: which query vectors meet which stretch of KV, on which thread. Knows the arena's
-// layout; the arithmetic is the kernel set's.
+// One attention op: carries out an attention_plan on a team. Knows the arena's layout; the arithmetic is the kernel set's.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "kernels/cpu/attention_plan.hpp"
 #include "kernels/cpu/kernel_set.hpp"
 #include "kernels/cpu/kv_arena.hpp"
 #include "kernels/cpu/thread_team.hpp"
@@ -22,42 +22,17 @@ struct attention_call {
   tensor_view out;
 };
 
-/// Holds the scratch memory of attention between calls. KV is cut every 128 tokens, at absolute positions; the pieces'
-/// states are merged in order whether one thread or several made them, so bits depend on neither.
-class attention_planner {
+/// Holds the plan and the scratch memory of attention between calls.
+class attention_runner {
 public:
   void run(const attention_call& call, std::span<const sequence_rows> batch, const kernel_set& kernels,
            thread_team& team);
+  /// Bytes of K and V that the calls so far have read; those of a piece count once for each item that reads it.
+  std::int64_t bytes_read() const noexcept { return bytes_read_; }
 
 private:
-  /// A row of the step that attends.
-  struct query_row {
-    std::int32_t row;
-    std::int32_t position;
-  };
-  /// Query vectors, rows [first_row, first_row + rows) of rows_ x heads of one KV head, that meet the same pieces.
-  struct item {
-    const std::int32_t* table = nullptr;
-    std::int32_t first_row = 0;
-    std::int32_t rows = 0;
-    std::int32_t first_head = 0;  ///< query head
-    std::int32_t heads = 0;
-    std::int32_t units = 0;  ///< of the sequence that its last row sees
-    std::int32_t vectors() const noexcept { return rows * heads; }
-    std::int32_t pieces() const noexcept { return (units + piece_units - 1) / piece_units; }
-    /// In units of about 40 ns: what a unit's bytes cost, and what a vector's arithmetic does.
-    double cost(std::int32_t piece) const noexcept;
-  };
-  /// An item's pieces [first, last) on one thread. A part that is the whole item writes the output; else its states go
-  /// to states_: one of all its pieces if they begin the sequence, otherwise one for each.
-  struct part {
-    std::int32_t item = 0;
-    std::int32_t first = 0;
-    std::int32_t last = 0;
-    std::int64_t states = 0;
-    bool whole = false;
-    std::int32_t kept() const noexcept { return whole ? 0 : first == 0 ? 1 : last - first; }
-  };
+  using item = attention_plan::item;
+  using part = attention_plan::part;
   /// One thread's own, for the vectors of one item.
   struct scratch {
     std::vector<std::int16_t> queries;
@@ -65,27 +40,22 @@ private:
     std::vector<std::int32_t> seen;
   };
 
-  void add_items(const attention_call& call, const sequence_rows& sequence, std::int32_t rows_at_once);
-  void plan(const attention_call& call, std::span<const sequence_rows> batch, const thread_team& team, int threads);
-  void cut(const thread_team& team, int threads);
-  void add_part(std::int32_t item, std::int32_t first, std::int32_t last);
-  attend_state state_of(float* at, const item& work) const noexcept;
+  const attention_plan::query_row& row_of(const item& work, std::int32_t vector) const noexcept {
+    return plan_.rows()[static_cast<std::size_t>(work.first_row + vector / work.heads)];
+  }
+  void reserve(const thread_team& team);
   void quantise_queries(const attention_call& call, const item& work, const attention_kernels& kernels,
                         scratch& own) const;
   void attend_part(const attention_call& call, const part& mine, const attention_kernels& kernels, scratch& own);
-  void merge_item(const attention_call& call, std::size_t first_part, const attention_kernels& kernels);
+  void join_parts(const attention_call& call, const item& work, const attention_kernels& kernels);
   void write_out(const attention_call& call, const item& work, const attend_state& state,
                  const attention_kernels& kernels) const;
 
-  std::vector<query_row> rows_;
-  std::vector<item> items_;
-  std::vector<part> parts_;
-  std::vector<std::size_t> first_part_;    ///< of each thread, and the end
-  std::vector<std::size_t> split_;         ///< first parts of items that are cut
+  attention_plan plan_;
   std::vector<float> states_;
   std::vector<scratch> scratch_;
   std::int64_t dim_ = 0;
-  std::int64_t kept_floats_ = 0;
+  std::int64_t bytes_read_ = 0;
 };
 
 }  // namespace troupe::kernels

@@ -59,6 +59,7 @@ public:
   const thread_team& team() const noexcept override { return team_; }
   isa which() const noexcept override { return options_.which; }
   bool repacks() const noexcept override { return weights_.repacks(); }
+  std::int64_t kv_bytes_read() const noexcept override { return attention_.bytes_read(); }
 
   result<memory::buffer> allocate(std::int64_t bytes) override { return memory::allocate_host(bytes); }
   result<void> expect_weights(const memory::mapped_file* file, std::int64_t bytes) override {
@@ -113,7 +114,7 @@ private:
   const kernel_set& kernels_;
   thread_team team_;
   weight_store weights_;
-  attention_planner attention_;
+  attention_runner attention_;
   rope_writer rope_;
   std::vector<sample_scratch> sampling_;
   std::vector<float> norm_weight_;

@@ -16,13 +16,16 @@ struct cpu_lane_options {
   std::int64_t weight_memory_bytes = 0;  ///< that repacked weights may take; 0: what the machine has left when they come
 };
 
-/// A lane that lets its barriers be counted.
+/// A lane that lets its barriers and its reading be counted.
 class cpu_lane : public lane {
 public:
   virtual const thread_team& team() const noexcept = 0;
   virtual isa which() const noexcept = 0;
   /// False: not wanted, or there was no memory for it.
   virtual bool repacks() const noexcept = 0;
+  /// Bytes of K and V that attention has read since the start; a piece that sequences share counts once for all of them
+  /// that were taken together.
+  virtual std::int64_t kv_bytes_read() const noexcept = 0;
 };
 
 /// unsupported: the machine lacks the instruction set (it is never executed); invalid_argument: threads < 1;

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <functional>
 #include <iostream>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,7 @@ struct workload {
   std::function<void()> run;
   double tokens = 0;
   double steps = 0;
+  double kv_tokens = 0;  ///< that its sequences attend to in a step, on average
 };
 
 void profile(const setting& s, const bench_test& test, const workload& w) {
@@ -52,10 +54,12 @@ void profile(const setting& s, const bench_test& test, const workload& w) {
 }
 
 void measure(const setting& s, const bench_test& test, const workload& w) {
+  const double read_before = s.rig.kv_bytes_read();
   const double least = s.rig.profiled(w.run).floor().seconds(s.limits);  // warms pages, caches and scratch too
+  const double read = (s.rig.kv_bytes_read() - read_before) / w.steps;
   std::vector<double> speeds;
   for (std::int32_t i = 0; i < s.options.repeat; ++i) speeds.push_back(w.tokens / seconds_of(w.run));
-  s.out.print({test, spread(std::move(speeds)), w.tokens / least});
+  s.out.print({test, spread(std::move(speeds)), w.tokens / least, read, w.kv_tokens * s.rig.kv_token_bytes()});
   if (s.options.profile) profile(s, test, w);
 }
 
@@ -67,19 +71,34 @@ void prefill(const setting& s, std::int32_t sequence, std::int32_t past, std::in
 }
 
 result<void> measure(const setting& s, const bench_test& test) {
-  const std::int32_t chunk = std::min(std::max(test.prompt, test.depth), s.options.engine.max_batch_tokens);
+  const std::int32_t chunk = std::min(std::max(test.prompt, test.depth_of(0)), s.options.engine.max_batch_tokens);
   const std::int32_t tokens = test.prompt + test.generate;
-  if (auto ready = s.rig.reserve(test.batch, test.depth + tokens, std::max(chunk, test.batch)); !ready) return ready;
+  std::vector<std::int32_t> depths, lengths;
+  for (std::int32_t i = 0; i < test.batch; ++i) {
+    depths.push_back(test.depth_of(i));
+    lengths.push_back(test.depth_of(i) + tokens);
+  }
+  if (auto ready = s.rig.reserve(lengths, test.shared, std::max(chunk, test.batch)); !ready) return ready;
   // Pages of KV that were never written would all be one page of zeros, in the nearest cache.
-  for (std::int32_t i = 0; i < test.batch; ++i) prefill(s, i, 0, test.depth);
+  for (std::int32_t i = 0; i < test.batch; ++i) {
+    const std::int32_t there = i > 0 ? test.shared : 0;
+    prefill(s, i, there, depths[static_cast<std::size_t>(i)] - there);
+  }
+  const double past = std::accumulate(depths.begin(), depths.end(), 0.0);
   if (test.prompt > 0) {
     const std::int32_t steps = (test.prompt + chunk - 1) / chunk;
-    measure(s, test, {[&] { prefill(s, 0, test.depth, test.prompt); }, double(test.prompt), double(steps)});
+    const double seen = depths[0] + (test.prompt / steps + test.prompt) / 2.0;
+    measure(s, test, {[&] { prefill(s, 0, depths[0], test.prompt); }, double(test.prompt), double(steps), seen});
   } else {
     const auto decode = [&] {
-      for (std::int32_t i = 0; i < test.generate; ++i) s.rig.decode(test.batch, test.depth + i);
+      std::vector<std::int32_t> at = depths;
+      for (std::int32_t i = 0; i < test.generate; ++i) {
+        s.rig.decode(at);
+        for (std::int32_t& position : at) ++position;
+      }
     };
-    measure(s, test, {decode, double(test.generate) * test.batch, double(test.generate)});
+    const double seen = past + test.batch * (test.generate + 1) / 2.0;
+    measure(s, test, {decode, double(test.generate) * test.batch, double(test.generate), seen});
   }
   return {};
 }
@@ -128,6 +147,9 @@ int bench(const bench_options& options) {
   if (!all_in(options.prompt, 0, 1 << 20) || !all_in(options.generate, 0, 1 << 20) || !all_in(options.depth, 0, 1 << 20) ||
       !all_in(options.batch, 1, 1024) || !all_in(options.threads, 1, 512))
     return report({errc::invalid_argument, "lengths go from 0 to 1048576, batches from 1 to 1024, threads from 1 to 512", ""});
+  if ((options.shared_prefix > 0 || options.longest > 0) &&
+      (options.through_engine || !options.peers.empty() || options.device == "cuda"))
+    return report({errc::invalid_argument, "--shared-prefix and --longest go with none of --engine, --peer and --device cuda", ""});
   if (!options.peers.empty() && (options.through_engine || options.profile))
     return report({errc::invalid_argument, "--peer goes with neither --engine nor --profile", ""});
   if (options.device == "cuda") return bench_on_gpu(options);

@@ -19,21 +19,23 @@ result<std::unique_ptr<bench_rig>> bench_rig::create(const std::string& path, co
   return rig;
 }
 
-result<void> bench_rig::reserve(std::int32_t sequences, std::int32_t tokens, std::int32_t rows) {
+result<void> bench_rig::reserve(std::span<const std::int32_t> tokens, std::int32_t shared, std::int32_t rows) {
+  constexpr std::int32_t block_tokens = kernels::kv_shape::block_tokens;
   const models::model_shape& shape = model_->shape();
-  const std::int32_t blocks_each = (tokens + kernels::kv_shape::block_tokens - 1) / kernels::kv_shape::block_tokens;
-  auto kv = lane_->make_kv(shape.kv(), sequences * blocks_each);
+  const auto sequences = static_cast<std::int32_t>(tokens.size());
+  // Blocks are dealt in turn, so that a sequence's blocks are apart as they are in a busy server.
+  tables_.assign(tokens.size(), {});
+  std::int32_t next = 0;
+  for (std::int32_t i = 0; i * block_tokens < *std::max_element(tokens.begin(), tokens.end()); ++i)
+    for (std::size_t s = 0; s < tables_.size(); ++s)
+      if (i * block_tokens < tokens[s])
+        tables_[s].push_back(s > 0 && (i + 1) * block_tokens <= shared ? tables_[0].back() : next++);
+  auto kv = lane_->make_kv(shape.kv(), next);
   if (!kv) return kv.why();
   kv_ = std::move(*kv);
   auto scratch = models::forward_scratch::create(*lane_, shape, rows, std::max(sequences, 1));
   if (!scratch) return scratch.why();
   scratch_ = std::make_unique<models::forward_scratch>(std::move(*scratch));
-
-  // Blocks are dealt in turn, so that a sequence's blocks are apart as they are in a busy server.
-  tables_.assign(static_cast<std::size_t>(sequences), {});
-  std::int32_t next = 0;
-  for (std::int32_t i = 0; i < blocks_each; ++i)
-    for (auto& table : tables_) table.push_back(next++);
 
   std::mt19937 random(1);
   ids_.resize(static_cast<std::size_t>(std::max(rows, sequences)));
@@ -56,11 +58,12 @@ void bench_rig::prefill(std::int32_t sequence, std::int32_t past, std::int32_t r
   step({&chunk, 1}, rows, {&last_row, last ? 1u : 0u});
 }
 
-void bench_rig::decode(std::int32_t sequences, std::int32_t past) {
+void bench_rig::decode(std::span<const std::int32_t> past) {
+  const auto sequences = static_cast<std::int32_t>(past.size());
   std::vector<kernels::sequence_rows> rows;
   std::vector<std::int32_t> wanted;
   for (std::int32_t i = 0; i < sequences; ++i) {
-    rows.push_back({i, 1, past, tables_[static_cast<std::size_t>(i)]});
+    rows.push_back({i, 1, past[static_cast<std::size_t>(i)], tables_[static_cast<std::size_t>(i)]});
     wanted.push_back(i);
   }
   step(rows, sequences, wanted);

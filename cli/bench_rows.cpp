@@ -11,7 +11,9 @@ namespace troupe::cli {
 
 std::string bench_test::name() const {
   const std::string what = prompt > 0 ? "pp" + std::to_string(prompt) : "tg" + std::to_string(generate);
-  return depth > 0 ? what + "@d" + std::to_string(depth) : what;
+  if (depth == 0 && longest == 0) return what;
+  return what + "@d" + std::to_string(depth) + (shared > 0 ? "s" + std::to_string(shared) : "") +
+         (longest > depth ? "l" + std::to_string(longest) : "");
 }
 
 std::vector<bench_test> tests_of(const bench_options& o, std::int32_t threads) {
@@ -21,7 +23,9 @@ std::vector<bench_test> tests_of(const bench_options& o, std::int32_t threads) {
       if (tokens > 0) tests.push_back({tokens, 0, depth, 1, threads});
     for (const std::int32_t tokens : o.generate)
       for (const std::int32_t batch : o.batch)
-        if (tokens > 0) tests.push_back({0, tokens, depth, batch, threads});
+        if (tokens > 0)
+          tests.push_back({0, tokens, depth, batch, threads, batch > 1 ? std::min(o.shared_prefix, depth) / 16 * 16 : 0,
+                           o.longest > depth ? o.longest : 0});
   }
   return tests;
 }
@@ -35,6 +39,9 @@ void row_printer::print(const bench_row& r) {
   headed_ = true;
   std::printf("%-16s %6d %8d %12.1f %9.1f -%8.1f %12.1f %6.2f\n", r.test.name().c_str(), r.test.batch, r.test.threads,
               r.tokens_per_s.median(), r.tokens_per_s.least(), r.tokens_per_s.most(), r.limit, r.tokens_per_s.median() / r.limit);
+  if (r.test.shared > 0)
+    std::printf("%-16s reads %.1f MB of K and V a step, where its sequences hold %.1f MB each for itself\n", "",
+                r.kv_bytes / 1e6, r.kv_bytes_held / 1e6);
   std::fflush(stdout);
 }
 
@@ -44,7 +51,8 @@ void row_printer::print_json(const bench_row& r) const {
       .field("threads", r.test.threads).field("device", "cpu").field("isa", isa_).field("tokens_per_s", r.tokens_per_s.median())
       .field("tokens_per_s_min", r.tokens_per_s.least()).field("tokens_per_s_max", r.tokens_per_s.most())
       .field("repeat", r.tokens_per_s.values.size()).field("limit_tokens_per_s", r.limit)
-      .field("share_of_limit", r.tokens_per_s.median() / r.limit).end_object();
+      .field("share_of_limit", r.tokens_per_s.median() / r.limit).field("kv_bytes_a_step", r.kv_bytes)
+      .field("kv_bytes_held", r.kv_bytes_held).end_object();
   std::cout << line << std::endl;
 }
 

@@ -17,8 +17,11 @@ struct bench_test {
   std::int32_t depth = 0;  ///< tokens already in the context
   std::int32_t batch = 1;
   std::int32_t threads = 1;
+  std::int32_t shared = 0;   ///< leading tokens of the depth whose KV all sequences share
+  std::int32_t longest = 0;  ///< depth of the first sequence, if it is more than the others'
 
-  std::string name() const;  ///< "pp512", "tg128@d4096"
+  std::string name() const;  ///< "pp512", "tg128@d4096", "tg128@d4096s2048", "tg128@d1024l16384"
+  std::int32_t depth_of(std::int32_t sequence) const { return sequence == 0 && longest > depth ? longest : depth; }
 };
 
 /// Every workload that the options name, in the order in which they are run on a team of `threads`.
@@ -38,6 +41,8 @@ struct bench_row {
   bench_test test;
   spread tokens_per_s;  ///< one a repetition
   double limit = 0;
+  double kv_bytes = 0;       ///< of K and V, read in a step
+  double kv_bytes_held = 0;  ///< that the sequences attend to in a step, each for itself
 };
 
 /// Prints rows as they come.

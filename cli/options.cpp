@@ -163,6 +163,8 @@ void add_looking(commands& c, all_options& o) {
   bench_app.add_option("-d,--n-depth", b.depth, "Tokens already in the context")->delimiter(',')->capture_default_str();
   bench_app.add_option("-t,--threads", b.threads, "Thread counts (default: every core)")->delimiter(',');
   bench_app.add_option("-b,--batch", b.batch, "Sequences decoding together")->delimiter(',')->capture_default_str();
+  option(bench_app, "--shared-prefix", b.shared_prefix, "Of the tokens in the context, how many a batch's sequences share the KV of")->check(CLI::Range(0, 1 << 20));
+  option(bench_app, "--longest", b.longest, "Tokens in the context of a batch's first sequence, where it has more than the others")->check(CLI::Range(0, 1 << 20));
   bench_app.add_option("-r,--repeat", b.repeat, "Repetitions; the median is shown")->check(CLI::Range(1, 1000))->capture_default_str();
   option(bench_app, "--isa", b.engine.isa, "scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx or neon")->check(CLI::IsMember({"scalar", "avx2", "avx_vnni", "avx512vnni", "avx512bf16", "amx", "neon"}));
   add_no_repack(bench_app, b.engine);

@@ -74,6 +74,8 @@ struct bench_options {
   std::vector<std::int32_t> depth = {0};
   std::vector<std::int32_t> threads;  ///< empty: engine.threads
   std::vector<std::int32_t> batch = {1};
+  std::int32_t shared_prefix = 0;  ///< tokens of the depth whose KV all sequences of a batch share
+  std::int32_t longest = 0;        ///< depth of a batch's first sequence; 0: that of the others
   std::int32_t repeat = 5;
   bool through_engine = false;
   bool profile = false;

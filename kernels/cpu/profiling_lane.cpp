@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "kernels/cpu/attention_kernels.hpp"
+
 namespace troupe::kernels {
 namespace {
 
@@ -111,6 +113,9 @@ void profiling_lane::attention(tensor_view qkv, std::int32_t heads, float scale,
     // q . k and p . v: 2 * head_dim each for every earlier token and the row's own.
     work.float_ops += 4.0 * heads * kv.shape.head_dim * rows * (past + (rows + 1) / 2);
   }
+  find_shared_prefixes(batch, attention_kernels::most_vectors, shared_);
+  for (const shared_stretch& stretch : shared_.stretches)
+    work.bytes -= double(stretch.count - 1) * (stretch.last_piece - stretch.first_piece) * piece_tokens * kv_token_bytes(kv.shape);
   timed(op::attention, work, [&] { inner_.attention(qkv, heads, scale, layer, kv, batch, out); });
   in_mlp_ = false;
 }

@@ -9,6 +9,7 @@
 
 #include "kernels/cpu/cpu_lane.hpp"
 #include "kernels/cpu/machine_limits.hpp"
+#include "kernels/cpu/shared_prefixes.hpp"
 
 namespace troupe::kernels {
 
@@ -28,7 +29,7 @@ enum class op {
 inline constexpr std::size_t op_count = static_cast<std::size_t>(op::sample) + 1;
 std::string_view to_string(op which) noexcept;
 
-/// What cannot be avoided: bytes that are too many for the caches (weights once a product, KV once a sequence), and
+/// What cannot be avoided: bytes that are too many for the caches (weights once a product, KV once a sequence, or once for those that share it), and
 /// multiplications and additions, those of 8 bits or less apart from those of floats. Activations are not counted.
 struct op_work {
   double bytes = 0;
@@ -100,6 +101,7 @@ private:
 
   cpu_lane& inner_;
   step_profile sums_;
+  shared_prefixes shared_;
   bool in_mlp_ = true;  ///< between silu_mul or the start and attention: the next normed product is Q|K|V
 };
 

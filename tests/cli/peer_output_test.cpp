@@ -24,6 +24,8 @@ const std::string table =
 TEST_CASE("a workload has the name that the peers give it") {
   CHECK(prefill.name() == "pp512");
   CHECK(bench_test{0, 128, 4096, 1, 2}.name() == "tg128@d4096");
+  CHECK(bench_test{0, 128, 4096, 8, 2, 2048, 0}.name() == "tg128@d4096s2048");
+  CHECK(bench_test{0, 128, 1024, 8, 2, 0, 16384}.name() == "tg128@d1024l16384");
 }
 
 TEST_CASE("workloads come depth by depth, prompts first, then batches") {
@@ -38,6 +40,23 @@ TEST_CASE("workloads come depth by depth, prompts first, then batches") {
     CHECK(test.threads == 3);
   }
   CHECK(names == "pp512x1 tg32x1 tg32x8 pp512@d64x1 tg32@d64x1 tg32@d64x8 ");
+}
+
+TEST_CASE("what sequences share is part of their depth, in whole blocks, and one alone shares nothing") {
+  bench_options o;
+  o.prompt = {512};
+  o.generate = {32};
+  o.depth = {0, 64, 512};
+  o.batch = {1, 8};
+  o.shared_prefix = 100;
+  o.longest = 300;
+  std::string found;
+  for (const auto& test : tests_of(o, 2))
+    found += test.name() + "x" + std::to_string(test.batch) + ":" + std::to_string(test.depth_of(0)) + "," +
+             std::to_string(test.depth_of(1)) + " ";
+  CHECK(found ==
+        "pp512x1:0,0 tg32@d0l300x1:300,0 tg32@d0l300x8:300,0 pp512@d64x1:64,64 tg32@d64l300x1:300,64 "
+        "tg32@d64s64l300x8:300,64 pp512@d512x1:512,512 tg32@d512x1:512,512 tg32@d512s96x8:512,512 ");
 }
 
 TEST_CASE("our own row is read with its share") {

@@ -131,6 +131,19 @@ TEST_CASE("each op is told apart, with the bytes and operations it cannot avoid"
   CHECK(profiled.take().seconds() == 0);
 }
 
+TEST_CASE("KV that sequences share counts once") {
+  auto inner = plain_lane(2);
+  profiling_lane profiled(*inner);
+  const kv_shape shape{1, 2, 32};
+  auto kv = std::move(*inner->make_kv(shape, 24));
+  const std::vector<std::int32_t> first{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, second{0, 1, 2, 3, 4, 5, 6, 7, 10, 11};
+  const std::vector<sequence_rows> batch{{0, 1, 140, first}, {1, 1, 150, second}};
+  dense qkv(2, (4 + 2 * 2) * 32), out(2, 4 * 32);
+  profiled.attention(qkv.view(), 4, 0.2f, 0, *kv, batch, out.view());
+  const double kv_token = static_cast<double>(inner->kv_block_bytes(shape)) / kv_shape::block_tokens;
+  CHECK(profiled.take()[op::attention].work.bytes == (128 + 13 + 23) * kv_token);
+}
+
 TEST_CASE("every barrier of the team belongs to an op") {
   auto inner = plain_lane(2);
   profiling_lane profiled(*inner);

@@ -6,8 +6,9 @@
 
 namespace troupe::kernels {
 
-/// Waiting is weighed over the last tens of milliseconds. Where its share grows beyond what a member brings, the team
-/// goes on with one member less, and tries again with one more after a while: soon at first, then ever more rarely.
+/// Waiting is weighed over about the last tenth of a second. Where its share grows beyond what a member brings, the team
+/// goes on with one member less, and tries again with one more after a while: soon at first, then ever more rarely as long
+/// as its trials, which are short, fail.
 class team_width {
 public:
   using time_point = std::chrono::steady_clock::time_point;
@@ -32,8 +33,9 @@ private:
   time_point retry_at_{};
   duration patience_ = shortest;
 
+  static constexpr duration trial = std::chrono::milliseconds(60);
   static constexpr duration shortest = std::chrono::milliseconds(100);
-  static constexpr duration longest = std::chrono::milliseconds(3200);
+  static constexpr duration longest = std::chrono::milliseconds(1600);
 };
 
 }  // namespace troupe::kernels

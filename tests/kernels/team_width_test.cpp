@@ -46,12 +46,34 @@ TEST_CASE("one long wait is no reason to narrow") {
   CHECK(team.width.width() == 2);
 }
 
+TEST_CASE("bursts of waiting with quiet between them are no reason to narrow") {
+  driven_width team(2);
+  for (int i = 0; i < 100; ++i) {
+    team.run(300ms, 5ms, 100us);
+    for (const auto lost : {5ms, 4ms, 3ms, 7ms}) team.width.waited(team.now += 8ms, lost);
+    team.width.waited(team.now += 200ms, 200ms);  // the whole machine stood still
+    CHECK(team.width.width() == 2);
+  }
+}
+
+TEST_CASE("a burst long after a trial does not lengthen the absences") {
+  driven_width team(2);
+  for (int attempt = 0; attempt < 8; ++attempt) {
+    team.run(10s, 5ms, 4ms);
+    REQUIRE(team.width.width() == 1);
+    const auto left = team.now;
+    team.run(10s, 1ms, 0ns);
+    CHECK(team.now - left < 150ms);
+    team.run(100ms, 5ms, 0ns);  // the trial has passed
+  }
+}
+
 TEST_CASE("a team that mostly waits gives up a member within some time slices, and never the last") {
   driven_width two(2);
   const auto begin = two.now;
   two.run(1s, 5ms, 4ms);
   CHECK(two.width.width() == 1);
-  CHECK(two.now - begin < 60ms);
+  CHECK(two.now - begin < 80ms);
   for (int i = 0; i < 100; ++i) two.width.waited(two.now += 1ms, 1ms);
   CHECK(two.width.width() == 1);
 }
@@ -76,10 +98,10 @@ TEST_CASE("a member is tried again, more and more rarely while its neighbour sta
     team.run(10s, 1ms, 0ns);
     REQUIRE(team.width.width() == 2);
     CHECK(team.now - left >= away - 1ms);
-    CHECK(team.now - left < 4s);
+    CHECK(team.now - left < 2s);
     away = team.now - left;
   }
-  CHECK(away > 3s);
+  CHECK(away > 1500ms);
 }
 
 TEST_CASE("after a good time the next neighbour starts with short absences again") {

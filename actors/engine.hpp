@@ -35,6 +35,7 @@ struct engine_options {
   std::int32_t threads = 0;         ///< of the lane's team; 0: the usable cores
   std::string isa;                  ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon
   bool repack = true;
+  std::string kv_type;              ///< of K and V; "": i16, on a GPU bf16
   std::int64_t kv_bytes = 0;        ///< 0: a share of the free memory (kv_store.hpp); on a GPU what is left of gpu_memory
   double gpu_memory = 0.9;          ///< share of a GPU's memory that weights, KV and steps may take
   std::int32_t context_length = 0;  ///< upper bound; 0: the model's

@@ -104,7 +104,7 @@ result<void> measure(const setting& s, const bench_test& test) {
 }
 
 result<void> bench_threads(const bench_options& o, const std::string& path, std::int32_t threads) {
-  const auto lane = kernels::choose_lane({threads, o.engine.isa, !o.engine.no_repack});
+  const auto lane = kernels::choose_lane({threads, o.engine.isa, !o.engine.no_repack, o.engine.kv_type});
   if (!lane) return lane.why();
   kernels::machine_limits limits;
   {
@@ -131,6 +131,8 @@ bool all_in(const std::vector<std::int32_t>& values, std::int32_t least, std::in
 int bench_on_gpu(const bench_options& o) {
   if (o.through_engine || !o.peers.empty())
     return report({errc::invalid_argument, "--device cuda goes with neither --engine nor --peer", ""});
+  if (!o.engine.kv_type.empty() && o.engine.kv_type != "bf16")
+    return report({errc::invalid_argument, "the GPU keeps K and V as bf16 only, not as " + o.engine.kv_type, "kv_type"});
   device_bench_options device{"", o.shape, o.type, "", o.prompt, o.generate, o.depth, o.batch, o.repeat, o.profile, o.json};
   if (o.shape.empty()) {
     const auto path = models::model_cache().resolve(o.engine.model);

@@ -77,6 +77,7 @@ std::vector<std::string> own_arguments(const bench_options& o, const bench_test&
   const auto add = [&](const char* flag, std::int32_t value) { args.insert(args.end(), {flag, std::to_string(value)}); };
   add("-p", t.prompt), add("-n", t.generate), add("-d", t.depth), add("-t", t.threads), add("-b", t.batch), add("-r", o.repeat);
   if (!o.engine.isa.empty()) args.insert(args.end(), {"--isa", o.engine.isa});
+  if (!o.engine.kv_type.empty()) args.insert(args.end(), {"--kv-type", o.engine.kv_type});
   return args;
 }
 

@@ -10,6 +10,7 @@ result<engine> start_engine(const engine_options& o) {
   options.threads = o.threads;
   options.isa = o.isa;
   options.repack = !o.no_repack;
+  options.kv_type = o.kv_type;
   options.kv_bytes = static_cast<std::int64_t>(o.kv_gib * 1024 * 1024 * 1024);
   options.max_sequences = o.max_sequences;
   options.max_batch_tokens = o.max_batch_tokens;

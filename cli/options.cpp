@@ -39,6 +39,11 @@ void add_no_repack(CLI::App& app, engine_options& e) {
       ->envname("TROUPE_NO_REPACK");
 }
 
+void add_kv_type(CLI::App& app, engine_options& e) {
+  option(app, "--kv-type", e.kv_type, "How K and V are kept on a CPU: i16, f16 or bf16 (2 bytes a number), q8_0 (1) or q4_0 (1/2); default: i16, on a GPU bf16")
+      ->check(CLI::IsMember({"i16", "f16", "bf16", "q8_0", "q4_0"}));
+}
+
 void add_engine(CLI::App& app, engine_options& e) {
   add_model(app, e.model);
   option(app, "--device", e.device, "cpu, cuda, or auto: the GPU where one answers and this build can use it")
@@ -51,6 +56,7 @@ void add_engine(CLI::App& app, engine_options& e) {
   option(app, "--max-sequences", e.max_sequences, "Sequences decoding at once")->check(CLI::Range(1, 1024));
   option(app, "--max-batch-tokens", e.max_batch_tokens, "Rows of one step, prefill and decode together")->check(CLI::Range(16, 65536));
   option(app, "--queue", e.queue, "Requests that may wait; more are refused with 429")->check(CLI::Range(1, 1000000));
+  add_kv_type(app, e);
   option(app, "--kv-gib", e.kv_gib, "Memory for the KV cache in GiB; 0 = a share of what is free")->check(CLI::Range(0.0, 4096.0));
 }
 
@@ -91,7 +97,8 @@ struct all_options {
 void add_talking(commands& c, all_options& o) {
   auto& serve_app = c.add("serve", "Serve HTTP, SSE and WebSocket clients, and a chat page",
                           "  troupe serve\n  troupe serve --port 9000 -m ~/models/llama.gguf\n"
-                          "  troupe serve --host 0.0.0.0 --allow-remote --allow-host my-host:8080",
+                          "  troupe serve --host 0.0.0.0 --allow-remote --allow-host my-host:8080\n"
+                          "  troupe serve --kv-type q8_0 --kv-gib 4    # half the memory a token of context",
                           [&o] { return serve(o.serve); });
   add_engine(serve_app, o.serve.engine);
   option(serve_app, "--host", o.serve.host, "Address to listen on");
@@ -132,7 +139,7 @@ void add_looking(commands& c, all_options& o) {
   render_app.add_flag("--no-generation-prompt", o.render.no_generation_prompt, "Leave out the opening of the assistant's turn");
 
   auto& eval_app = c.add("eval", "How well the engine computes: perplexity, logits, greedy text",
-                         "  troupe eval perplexity book.txt\n  troupe eval logits < ids.jsonl\n  troupe eval greedy 48 < ids.jsonl",
+                         "  troupe eval perplexity book.txt\n  troupe eval perplexity --kv-type q4_0 book.txt\n  troupe eval logits < ids.jsonl\n  troupe eval greedy 48 < ids.jsonl",
                          nullptr);
   eval_app.require_subcommand(1);
   const auto mode = [&](const char* name, const char* what) -> CLI::App& {
@@ -168,6 +175,7 @@ void add_looking(commands& c, all_options& o) {
   bench_app.add_option("-r,--repeat", b.repeat, "Repetitions; the median is shown")->check(CLI::Range(1, 1000))->capture_default_str();
   option(bench_app, "--isa", b.engine.isa, "scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx or neon")->check(CLI::IsMember({"scalar", "avx2", "avx_vnni", "avx512vnni", "avx512bf16", "amx", "neon"}));
   add_no_repack(bench_app, b.engine);
+  add_kv_type(bench_app, b.engine);
   option(bench_app, "--device", b.device, "cpu, or cuda: bare steps on the GPU")->check(CLI::IsMember({"cpu", "cuda"}));
   bench_app.add_option("--shape", b.shape, "With --device cuda: random weights made there, of llama-8b, llama-1b, qwen-0.6b or smollm-135m");
   bench_app.add_option("--type", b.type, "Of random weights: bf16, f16, fp8, q8_0, q4_0 or q4_1")->capture_default_str();

@@ -17,6 +17,7 @@ struct engine_options {
   std::int32_t threads = 0;                     ///< 0: every core this process may use
   std::string isa;                              ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon
   bool no_repack = false;                       ///< weights stay in the file's pages: no memory for them, slower
+  std::string kv_type;                          ///< of K and V; "": i16, on a GPU bf16
   std::int32_t max_sequences = 64;
   std::int32_t max_batch_tokens = 512;
   std::int32_t queue = 1024;

@@ -19,7 +19,7 @@ struct any_lane {
 };
 
 /// device: cpu, cuda, or auto (the GPU where one answers and this build can use it). invalid_argument: a device or
-/// instruction set of no such name; else those of make_cpu_lane and make_cuda_lane.
+/// instruction set of no such name, or a KV type that the device does not have; else those of make_cpu_lane and make_cuda_lane.
 result<any_lane> make_lane(const std::string& device, const lane_wish& on_cpu);
 
 }  // namespace troupe::kernels

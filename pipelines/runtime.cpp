@@ -36,6 +36,7 @@ actors::engine_options engine_options_of(const runtime_options& o) {
   out.threads = o.threads;
   out.isa = o.isa;
   out.repack = o.repack;
+  out.kv_type = o.kv_type;
   out.kv_bytes = o.kv_bytes;
   out.context_length = o.context_length;
   out.max_sequences = o.max_sequences;

@@ -24,7 +24,7 @@ void attention_runner::quantise_queries(const attention_call& call, const item& 
   for (std::int32_t v = 0; v < work.vectors(); ++v) {
     float* scale = own.floats.data() + v;
     kernels.quantise_query(call.qkv.f32(row_of(work, v).row) + (work.first_head + v % work.heads) * dim,
-                           call.kv->shape.head_dim, own.queries.data() + v * dim_, scale);
+                           call.kv->shape.head_dim, call.kv->type, own.queries.data() + v * dim_, scale);
     *scale *= factor;
   }
 }
@@ -43,6 +43,7 @@ void attention_runner::attend_part(const attention_call& call, const part& mine,
   attend_args args;
   args.vectors = work.vectors();
   args.head_dim = call.kv->shape.head_dim;
+  args.type = call.kv->type;
   args.queries = own.queries.data();
   args.scales = own.floats.data();
   args.seen = own.seen.data();
@@ -88,7 +89,7 @@ void attention_runner::write_out(const attention_call& call, const item& work, c
                                  const attention_kernels& kernels) const {
   const std::int64_t dim = call.kv->shape.head_dim;
   for (std::int32_t v = 0; v < work.vectors(); ++v)
-    kernels.divide(state.mixed + v * dim_, state.total[v], call.kv->shape.head_dim,
+    kernels.divide(state.mixed + v * dim_, state.total[v], call.kv->shape.head_dim, call.kv->type,
                    call.out.f32(row_of(work, v).row) + (work.first_head + v % work.heads) * dim);
 }
 
@@ -104,7 +105,7 @@ void attention_runner::reserve(const thread_team& team) {
 
 void attention_runner::run(const attention_call& call, std::span<const sequence_rows> batch, const kernel_set& kernels,
                            thread_team& team) {
-  const kv_unit layout(call.kv->shape.head_dim);
+  const kv_unit layout(call.kv->shape.head_dim, call.kv->type);
   dim_ = layout.dim();
   const int shares = team.width();  // this round may have another number of members
   plan_.prepare({call.heads, call.kv->shape.kv_heads, layout.dim()}, batch, team, shares);

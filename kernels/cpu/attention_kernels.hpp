@@ -27,6 +27,7 @@ struct store_args {
   std::int32_t rows = 0;
   std::int32_t slot = 0;
   std::int32_t head_dim = 0;
+  kv_type type = kv_type::i16;
   std::byte* unit = nullptr;
 };
 
@@ -41,6 +42,7 @@ struct attend_state {
 struct attend_args {
   std::int32_t vectors = 0;
   std::int32_t head_dim = 0;
+  kv_type type = kv_type::i16;
   const std::int16_t* queries = nullptr;   ///< [vectors][dim]
   const float* scales = nullptr;           ///< [vectors]: of the queries, times the softmax's scale and log2(e)
   const std::int32_t* seen = nullptr;      ///< [vectors]: tokens of the piece attended to, 1 to piece_tokens, not falling
@@ -55,13 +57,13 @@ struct attention_kernels {
   static constexpr std::int32_t most_vectors = 48;  ///< that `attend` and `merge` take at once
   void (*rotate)(const rotate_args& args);
   void (*store)(const store_args& args);
-  /// x = scale * out; the rest of dim is zero.
-  void (*quantise_query)(const float* x, std::int32_t head_dim, std::int16_t* out, float* scale);
+  /// x = scale * out, turned where K of the type is; the rest of dim is zero.
+  void (*quantise_query)(const float* x, std::int32_t head_dim, kv_type type, std::int16_t* out, float* scale);
   void (*attend)(const attend_args& args);
   /// The later tokens of `from` join `into`, with the same bits as when attend joins them.
   void (*merge)(const attend_state& into, const attend_state& from, std::int32_t vectors, std::int32_t head_dim);
-  /// out[n] = mixed[n] / total
-  void (*divide)(const float* mixed, float total, std::int32_t n, float* out);
+  /// out[head_dim] = mixed / total, turned back where V of the type is turned.
+  void (*divide)(const float* mixed, float total, std::int32_t head_dim, kv_type type, float* out);
 };
 
 /// In plain loops.

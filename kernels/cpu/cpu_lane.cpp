@@ -327,10 +327,10 @@ void team_lane::sample(tensor_view logits, std::span<const sampling_row> rows, s
 
 // --- KV -------------------------------------------------------------------------------------------------------
 
-std::int64_t team_lane::kv_block_bytes(const kv_shape& shape) const { return cpu_kv_block_bytes(shape); }
+std::int64_t team_lane::kv_block_bytes(const kv_shape& shape) const { return cpu_kv_block_bytes(shape, options_.kv); }
 
 result<std::unique_ptr<kv_arena>> team_lane::make_kv(const kv_shape& shape, std::int32_t blocks) {
-  return make_cpu_kv_arena(shape, blocks);
+  return make_cpu_kv_arena(shape, options_.kv, blocks);
 }
 
 void team_lane::rope_store(tensor_view qkv, std::int32_t heads, const rope_shape& rope, std::int32_t layer,

@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/isa.hpp"
 #include "kernels/cpu/thread_team.hpp"
+#include "kernels/kv_type.hpp"
 #include "kernels/lane.hpp"
 
 namespace troupe::kernels {
@@ -13,6 +14,7 @@ struct cpu_lane_options {
   int threads = 1;
   isa which = best_isa();
   bool repack = true;  ///< false: weights stay in the file's pages and tiles are filled for each product (slower)
+  kv_type kv = kv_type::i16;  ///< of the arenas it makes
   std::int64_t weight_memory_bytes = 0;  ///< that repacked weights may take; 0: what the machine has left when they come
 };
 

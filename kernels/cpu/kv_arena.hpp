@@ -16,16 +16,18 @@ namespace troupe::kernels {
 class cpu_kv_arena final : public kv_arena {
 public:
   memory::buffer storage;
+  kv_type type = kv_type::i16;
   std::byte* unit(std::int64_t block, std::int32_t layer, std::int32_t kv_head) const noexcept {
     const std::int64_t index = (block * shape.layers + layer) * shape.kv_heads + kv_head;
-    return static_cast<std::byte*>(storage.data()) + index * kv_unit(shape.head_dim).bytes();
+    return static_cast<std::byte*>(storage.data()) + index * kv_unit(shape.head_dim, type).bytes();
   }
 };
 
 /// Of one block in all layers.
-std::int64_t cpu_kv_block_bytes(const kv_shape& shape) noexcept;
+std::int64_t cpu_kv_block_bytes(const kv_shape& shape, kv_type type) noexcept;
 
-/// invalid_argument: a count under 1; out_of_memory. Pages are taken when they are first written.
-result<std::unique_ptr<kv_arena>> make_cpu_kv_arena(const kv_shape& shape, std::int32_t blocks);
+/// invalid_argument: a count under 1; unsupported: heads too large for the type; out_of_memory. Pages are taken when they
+/// are first written.
+result<std::unique_ptr<kv_arena>> make_cpu_kv_arena(const kv_shape& shape, kv_type type, std::int32_t blocks);
 
 }  // namespace troupe::kernels

@@ -12,6 +12,11 @@ result<cpu_lane_options> choose_lane(const lane_wish& wish) {
   cpu_lane_options options;
   options.threads = wish.threads > 0 ? wish.threads : default_threads();
   options.repack = wish.repack;
+  if (!wish.kv_type.empty()) {
+    const auto type = parse_kv_type(wish.kv_type);
+    if (!type) return error{errc::invalid_argument, "There is no KV type '" + wish.kv_type + "'; the CPU has " + kv_type_names() + ".", "kv_type"};
+    options.kv = *type;
+  }
   if (wish.isa.empty()) return options;
   const auto which = parse_isa(wish.isa);
   if (!which) return error{errc::invalid_argument, "There is no instruction set named '" + wish.isa + "'.", "isa"};

@@ -14,9 +14,10 @@ struct lane_wish {
   std::int32_t threads = 0;  ///< 0: default_threads()
   std::string isa;           ///< "": the best that may be executed here
   bool repack = true;
+  std::string kv_type;  ///< "": i16
 };
 
-/// invalid_argument (isa): there is no instruction set of that name. Whether the machine has it, make_cpu_lane asks.
+/// invalid_argument (isa, kv_type): there is no instruction set, or no KV type, of that name. Whether the machine has it, make_cpu_lane asks.
 result<cpu_lane_options> choose_lane(const lane_wish& wish);
 
 /// As many threads as a team should have on this machine: threads_for in team_plan.hpp says by which rule.

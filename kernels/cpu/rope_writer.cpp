@@ -35,7 +35,7 @@ void rope_writer::write(const rope_store_call& call, const item& work, const ker
   for (std::int32_t head = 0; head < kv_heads; ++head) {
     const float* k = call.qkv.f32(first) + std::int64_t{call.heads + head} * dim;
     kernels.attention.store({k, k + std::int64_t{kv_heads} * dim, call.qkv.stride_bytes / 4, work.rows,
-                             position % block_tokens, dim, call.kv->unit(block, call.layer, head)});
+                             position % block_tokens, dim, call.kv->type, call.kv->unit(block, call.layer, head)});
   }
 }
 

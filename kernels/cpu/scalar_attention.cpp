@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/half.hpp"
 #include "kernels/cpu/kernel_set.hpp"
+#include "kernels/cpu/kv_numbers.hpp"
 #include "kernels/cpu/kv_scale.hpp"
 
 namespace troupe::kernels {
@@ -40,43 +41,99 @@ std::int16_t to_int16(float scaled) {
   return std::isfinite(scaled) ? static_cast<std::int16_t>(std::nearbyint(scaled)) : std::int16_t{0};
 }
 
-void quantise_query(const float* x, std::int32_t head_dim, std::int16_t* out, float* scale) {
-  const extent size = extent_of(x, head_dim);
+/// By a Hadamard matrix, its own inverse, in place.
+void turn(float* x, std::int32_t dim) {
+  const std::int32_t together = turned_together(dim);
+  const float factor = 1.0f / std::sqrt(static_cast<float>(together));
+  for (std::int32_t first = 0; first < dim; first += together)
+    for (std::int32_t far = 1; far < together; far *= 2)
+      for (std::int32_t i = first; i < first + together; ++i) {
+        if ((i & far) != 0) continue;
+        const float a = x[i], b = x[i + far];
+        x[i] = a + b;
+        x[i + far] = a - b;
+      }
+  for (std::int32_t i = 0; i < dim; ++i) x[i] *= factor;
+}
+
+/// x as attention of that type sees it; `room` holds it where that is not x itself.
+const float* seen_as(kv_type type, const float* x, std::int32_t head_dim, float* room) {
+  if (!is_turned(type)) return x;
+  std::fill(std::copy_n(x, head_dim, room), room + kv_unit::padded(head_dim), 0.0f);
+  turn(room, kv_unit::padded(head_dim));
+  return room;
+}
+std::int32_t numbers_of(kv_type type, std::int32_t head_dim) { return is_turned(type) ? kv_unit::padded(head_dim) : head_dim; }
+
+void quantise_query(const float* x, std::int32_t head_dim, kv_type type, std::int16_t* out, float* scale) {
+  float room[kv_unit::most_dim];
+  const std::int32_t n = numbers_of(type, head_dim);
+  x = seen_as(type, x, head_dim, room);
+  const extent size = extent_of(x, n);
   *scale = vector_scale(size.length, size.largest);
   const float inverse = inverse_of(*scale);
-  for (std::int32_t d = 0; d < kv_unit(head_dim).dim(); ++d) out[d] = d < head_dim ? to_int16(x[d] * inverse) : std::int16_t{0};
+  for (std::int32_t d = 0; d < kv_unit::padded(head_dim); ++d) out[d] = d < n ? to_int16(x[d] * inverse) : std::int16_t{0};
 }
 
-std::int64_t k_at(std::int64_t token, std::int64_t d) { return kv_unit::k + (d / 2 * kv_unit::tokens + token) * 4 + d % 2 * 2; }
-std::int64_t v_at(const kv_unit& layout, std::int64_t token, std::int64_t d) {
-  return layout.v() + (token / 2 * layout.dim() + d) * 4 + token % 2 * 2;
+template <kv_type Type>
+std::int16_t bits_of(float scaled) {
+  if constexpr (Type == kv_type::f16) return static_cast<std::int16_t>(f32_to_f16(std::isfinite(scaled) ? scaled : 0.0f));
+  if constexpr (Type == kv_type::bf16) return bf16_of(std::isfinite(scaled) ? scaled : 0.0f);
+  return to_int16(scaled);
 }
 
+template <kv_type Type>
+stored_scale key_scale(const extent& size) {
+  if constexpr (Type == kv_type::i16) return store_scale(vector_scale(size.length, size.largest));
+  return narrow_scale(Type, size.length, size.largest);
+}
+template <kv_type Type>
+stored_scale value_scale(const extent& size) {
+  if constexpr (Type == kv_type::i16) return store_scale(std::isfinite(size.length) ? size.largest / largest_value : size.length);
+  return narrow_scale(Type, size.length, size.largest);
+}
+
+template <kv_type Type>
 void store_token(const store_args& args, const float* k, const float* v, std::int32_t token) {
-  const kv_unit layout(args.head_dim);
-  const extent of_k = extent_of(k, args.head_dim), of_v = extent_of(v, args.head_dim);
-  const stored_scale k_scale = store_scale(vector_scale(of_k.length, of_k.largest));
-  const stored_scale v_scale = store_scale(std::isfinite(of_v.length) ? of_v.largest / largest_value : of_v.length);
-  std::memcpy(args.unit + kv_unit::k_scales + 2 * token, &k_scale.bits, 2);
-  std::memcpy(args.unit + kv_unit::v_scales + 2 * token, &v_scale.bits, 2);
-  for (std::int32_t d = 0; d < args.head_dim; ++d) {
-    const std::int16_t of_key = to_int16(k[d] * k_scale.inverse), of_value = to_int16(v[d] * v_scale.inverse);
-    std::memcpy(args.unit + k_at(token, d), &of_key, 2);
-    std::memcpy(args.unit + v_at(layout, token, d), &of_value, 2);
+  const kv_unit layout(args.head_dim, Type);
+  const std::int32_t n = numbers_of(Type, args.head_dim);
+  float rooms[2][kv_unit::most_dim];
+  k = seen_as(Type, k, args.head_dim, rooms[0]);
+  v = seen_as(Type, v, args.head_dim, rooms[1]);
+  const stored_scale of_keys = key_scale<Type>(extent_of(k, n)), of_values = value_scale<Type>(extent_of(v, n));
+  std::memcpy(args.unit + kv_unit::k_scales + 2 * token, &of_keys.bits, 2);
+  std::memcpy(args.unit + kv_unit::v_scales + 2 * token, &of_values.bits, 2);
+  constexpr std::int64_t together = kv_unit::cell_numbers(Type);
+  for (std::int32_t d = 0; d < n; ++d) {
+    put<Type>(args.unit + kv_unit::k + layout.k_cell(token, d), d % together, bits_of<Type>(k[d] * of_keys.inverse));
+    put<Type>(args.unit + layout.v() + layout.v_cell(token, d), token % together, bits_of<Type>(v[d] * of_values.inverse));
   }
 }
 
 void store_kv(const store_args& args) {
   if (args.slot == 0) std::memset(args.unit, 0, kv_unit::k);
-  for (std::int32_t r = 0; r < args.rows; ++r)
-    store_token(args, args.k + r * args.stride, args.v + r * args.stride, args.slot + r);
+  with_type(args.type, [&]<kv_type Type> {
+    for (std::int32_t r = 0; r < args.rows; ++r)
+      store_token<Type>(args, args.k + r * args.stride, args.v + r * args.stride, args.slot + r);
+  });
 }
 
-template <class Number>
-Number number_at(const std::byte* from) {
-  Number value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
+/// Number n of a cell.
+template <kv_type Type>
+float get(const std::byte* cell, std::int64_t n) {
+  if constexpr (Type == kv_type::q8_0) return static_cast<float>(static_cast<std::int8_t>(cell[n]));
+  std::uint16_t word;
+  std::memcpy(&word, cell + n % 2 * 2, 2);
+  if constexpr (Type == kv_type::q4_0) return static_cast<float>(narrow_numbers[word >> n / 2 * 4 & 0xf]);
+  if constexpr (Type == kv_type::f16) return f16_to_f32(word);
+  if constexpr (Type == kv_type::bf16) return bf16_to_f32(word);
+  return static_cast<float>(static_cast<std::int16_t>(word));
+}
+
+float scale_at(const std::byte* unit, std::int64_t scales, std::int32_t token) {
+  std::uint16_t bits;
+  std::memcpy(&bits, unit + scales + 2 * token, 2);
+  return bf16_to_f32(bits);
 }
 
 /// The state of one vector over one piece.
@@ -86,28 +143,36 @@ struct piece_state {
   float step = 0.0f;
 };
 
-piece_state weigh(const attend_args& args, std::int32_t vector, std::int32_t* weights) {
-  const std::int32_t dim = kv_unit(args.head_dim).dim(), seen = args.seen[vector];
+/// Sums are of doubles, which hold those of integers exactly.
+template <kv_type Type>
+piece_state weigh(const attend_args& args, std::int32_t vector, double* weights) {
+  constexpr std::int64_t together = kv_unit::cell_numbers(Type);
+  const kv_unit layout(args.head_dim, Type);
+  const std::int32_t dim = layout.dim(), seen = args.seen[vector];
   const std::int16_t* query = args.queries + std::int64_t{vector} * dim;
   float scores[piece_tokens], scaled[piece_tokens];
   piece_state state;
   for (std::int32_t t = 0; t < seen; ++t) {
     const std::byte* unit = args.units[t / kv_unit::tokens];
     const std::int32_t token = t % kv_unit::tokens;
-    std::int32_t dot = 0;
-    for (std::int32_t d = 0; d < dim; ++d) dot += query[d] * number_at<std::int16_t>(unit + k_at(token, d));
-    const float scale = bf16_to_f32(number_at<std::uint16_t>(unit + kv_unit::k_scales + 2 * token));
-    scores[t] = static_cast<float>(dot) * scale * args.scales[vector];
+    double dot = 0;
+    for (std::int32_t d = 0; d < dim; ++d)
+      dot += query[d] * static_cast<double>(get<Type>(unit + kv_unit::k + layout.k_cell(token, d), d % together));
+    scores[t] = static_cast<float>(dot) * scale_at(unit, kv_unit::k_scales, token) * args.scales[vector];
     state.largest = scores[t] > state.largest || std::isnan(scores[t]) ? scores[t] : state.largest;
   }
   float most = 0.0f, sum = 0.0f;
   for (std::int32_t t = 0; t < seen; ++t) {
     const float power = std::exp2(scores[t] - state.largest);
     state.total += power;
-    const std::byte* unit = args.units[t / kv_unit::tokens];
-    scaled[t] = power * bf16_to_f32(number_at<std::uint16_t>(unit + kv_unit::v_scales + 2 * (t % kv_unit::tokens)));
+    scaled[t] = power * scale_at(args.units[t / kv_unit::tokens], kv_unit::v_scales, t % kv_unit::tokens);
     most = std::max(most, scaled[t]);
     sum += scaled[t];
+  }
+  if constexpr (together == 1) {  // floats
+    state.step = 1.0f;
+    std::copy_n(scaled, seen, weights);
+    return state;
   }
   const float factor = std::min({largest_weight_sum / sum, largest_int16 / most, 1e30f});
   state.step = sum > 0.0f ? 1.0f / factor : sum;
@@ -117,10 +182,12 @@ piece_state weigh(const attend_args& args, std::int32_t vector, std::int32_t* we
 
 float joined(float old, float keep, float now, float join) { return std::fma(now, join, old * keep); }
 
+template <kv_type Type>
 void attend_vector(const attend_args& args, std::int32_t vector) {
-  const kv_unit layout(args.head_dim);
-  std::int32_t weights[piece_tokens];
-  const piece_state now = weigh(args, vector, weights);
+  constexpr std::int64_t together = kv_unit::cell_numbers(Type);
+  const kv_unit layout(args.head_dim, Type);
+  double weights[piece_tokens];
+  const piece_state now = weigh<Type>(args, vector, weights);
   const attend_state& state = args.state;
   const float old = args.first ? now.largest : state.largest[vector];
   const float largest = std::max(old, now.largest);
@@ -129,20 +196,25 @@ void attend_vector(const attend_args& args, std::int32_t vector) {
   state.largest[vector] = largest;
   float* mixed = state.mixed + std::int64_t{vector} * layout.dim();
   for (std::int32_t d = 0; d < layout.dim(); ++d) {
-    std::int32_t sum = 0;
-    for (std::int32_t t = 0; t < args.seen[vector]; ++t)
-      sum += weights[t] * number_at<std::int16_t>(args.units[t / kv_unit::tokens] + v_at(layout, t % kv_unit::tokens, d));
+    double sum = 0;
+    for (std::int32_t t = 0; t < args.seen[vector]; ++t) {
+      const std::int32_t token = t % kv_unit::tokens;
+      const std::byte* values = args.units[t / kv_unit::tokens] + layout.v();
+      sum += weights[t] * static_cast<double>(get<Type>(values + layout.v_cell(token, d), token % together));
+    }
     const float value = static_cast<float>(sum) * now.step;
     mixed[d] = args.first ? value : joined(mixed[d], keep, value, join);
   }
 }
 
 void attend(const attend_args& args) {
-  for (std::int32_t vector = 0; vector < args.vectors; ++vector) attend_vector(args, vector);
+  with_type(args.type, [&]<kv_type Type> {
+    for (std::int32_t vector = 0; vector < args.vectors; ++vector) attend_vector<Type>(args, vector);
+  });
 }
 
 void merge(const attend_state& into, const attend_state& from, std::int32_t vectors, std::int32_t head_dim) {
-  const std::int64_t dim = kv_unit(head_dim).dim();
+  const std::int64_t dim = kv_unit::padded(head_dim);
   for (std::int64_t v = 0; v < vectors; ++v) {
     const float largest = std::max(into.largest[v], from.largest[v]);
     const float keep = std::exp2(into.largest[v] - largest), join = std::exp2(from.largest[v] - largest);
@@ -152,8 +224,10 @@ void merge(const attend_state& into, const attend_state& from, std::int32_t vect
   }
 }
 
-void divide(const float* mixed, float total, std::int32_t n, float* out) {
-  for (std::int32_t i = 0; i < n; ++i) out[i] = mixed[i] / total;
+void divide(const float* mixed, float total, std::int32_t head_dim, kv_type type, float* out) {
+  float room[kv_unit::most_dim];
+  if (is_turned(type)) mixed = seen_as(type, mixed, kv_unit::padded(head_dim), room);
+  for (std::int32_t i = 0; i < head_dim; ++i) out[i] = mixed[i] / total;
 }
 
 }  // namespace

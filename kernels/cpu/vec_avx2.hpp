@@ -105,6 +105,24 @@ struct vec {
     const auto* at = reinterpret_cast<const __m256i*>(from);
     return {_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)};
   }
+  /// The same from 16 pairs of bytes; from nibble `k` of 16 pairs of words, each the index of one of narrow_numbers.
+  static __m256i load_sixteen_bytes(const std::byte* from) {
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  }
+  static i32x16 load_byte_pairs(const std::byte* from) { return {load_sixteen_bytes(from), load_sixteen_bytes(from + 16)}; }
+  static __m256i load_nibble_words(const std::byte* from, int k) {
+    const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(narrow_numbers)));
+    const __m256i nibbles = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    const __m256i numbers = _mm256_shuffle_epi8(table, bits(nibbles, k % 2 * 4, 15));
+    return _mm256_srai_epi16(k < 2 ? _mm256_slli_epi16(numbers, 8) : numbers, 8);
+  }
+  static i32x16 load_nibble_pairs(const std::byte* from, int k) {
+    return {load_nibble_words(from, k), load_nibble_words(from + 32, k)};
+  }
+  static __m256 load_eight_int16(const std::int16_t* from) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+  }
+  static f32x16 load_int16(const std::int16_t* from) { return {load_eight_int16(from), load_eight_int16(from + 8)}; }
   static i32x16 same_pair(const std::int16_t* from) {
     std::int32_t word;
     __builtin_memcpy(&word, from, 4);
@@ -124,6 +142,19 @@ struct vec {
     return next;
   }
   static f32x16 to_floats(i32x16 x) { return {_mm256_cvtepi32_ps(x.low), _mm256_cvtepi32_ps(x.high)}; }
+  /// x[i] +- x[i ^ 1], then of the results those 2, 4 and 8 apart: x by a Hadamard matrix of 16.
+  static __m256 eight_butterflies(__m256 x) {
+    const __m256 odd = _mm256_setr_ps(0, -0.0f, 0, -0.0f, 0, -0.0f, 0, -0.0f);
+    const __m256 upper_two = _mm256_setr_ps(0, 0, -0.0f, -0.0f, 0, 0, -0.0f, -0.0f);
+    const __m256 upper_four = _mm256_setr_ps(0, 0, 0, 0, -0.0f, -0.0f, -0.0f, -0.0f);
+    x = _mm256_add_ps(_mm256_permute_ps(x, 0xb1), _mm256_xor_ps(x, odd));
+    x = _mm256_add_ps(_mm256_permute_ps(x, 0x4e), _mm256_xor_ps(x, upper_two));
+    return _mm256_add_ps(_mm256_permute2f128_ps(x, x, 0x01), _mm256_xor_ps(x, upper_four));
+  }
+  static f32x16 butterflies(f32x16 x) {
+    const __m256 low = eight_butterflies(x.low), high = eight_butterflies(x.high);
+    return {_mm256_add_ps(low, high), _mm256_sub_ps(low, high)};
+  }
   static f32x16 magnitude(f32x16 x) {
     const __m256 no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
     return {_mm256_and_ps(x.low, no_sign), _mm256_and_ps(x.high, no_sign)};

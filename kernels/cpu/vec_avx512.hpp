@@ -139,6 +139,18 @@ struct vec {
   using i32x16 = __m512i;
   static i32x16 no_ints() { return _mm512_setzero_si512(); }
   static i32x16 load_pairs(const std::byte* from) { return _mm512_loadu_si512(from); }
+  /// The same from 16 pairs of bytes; from nibble `k` of 16 pairs of words, each the index of one of narrow_numbers.
+  static i32x16 load_byte_pairs(const std::byte* from) {
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  }
+  static i32x16 load_nibble_pairs(const std::byte* from, int k) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(narrow_numbers));
+    const __m512i table = _mm512_broadcast_i64x4(_mm256_cvtepi8_epi16(bytes));  // twice, so that the nibble beside it is no matter
+    return _mm512_permutexvar_epi16(shifted(_mm512_loadu_si512(from), 4 * k), table);
+  }
+  static f32x16 load_int16(const std::int16_t* from) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
+  }
   static i32x16 same_pair(const std::int16_t* from) {
     std::int32_t word;
     __builtin_memcpy(&word, from, 4);
@@ -149,6 +161,16 @@ struct vec {
     sums = _mm512_dpwssd_epi32(sums, a, b);
     asm("" : "+v"(sums));  // keeps GCC from moving sums about between registers and the stack
     return sums;
+  }
+  /// x[i] +- x[i ^ 1], then of the results those 2, 4 and 8 apart: x by a Hadamard matrix of 16.
+  static f32x16 butterflies(f32x16 x) {
+    const auto stage = [](__m512 v, __m512 other, int minus) {
+      return _mm512_add_ps(other, _mm512_mask_xor_ps(v, static_cast<__mmask16>(minus), v, set(-0.0f)));
+    };
+    x = stage(x, _mm512_permute_ps(x, 0xb1), 0xaaaa);
+    x = stage(x, _mm512_permute_ps(x, 0x4e), 0xcccc);
+    x = stage(x, _mm512_shuffle_f32x4(x, x, 0xb1), 0xf0f0);
+    return stage(x, _mm512_shuffle_f32x4(x, x, 0x4e), 0xff00);
   }
   static f32x16 magnitude(f32x16 x) { return _mm512_abs_ps(x); }
   /// x - floor(x), and p * 2^floor(x)

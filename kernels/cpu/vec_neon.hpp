@@ -115,6 +115,23 @@ struct vec {
   static i32x16 load_pairs(const std::byte* from) {
     return {{load_ints(from), load_ints(from + 16), load_ints(from + 32), load_ints(from + 48)}};
   }
+  /// The same from 16 pairs of bytes; from nibble `k` of 16 pairs of words, each the index of one of narrow_numbers.
+  static i32x16 load_byte_pairs(const std::byte* from) {
+    const auto four = [&](int i) { return vreinterpretq_s32_s16(vmovl_s8(vld1_s8(reinterpret_cast<const std::int8_t*>(from) + 8 * i))); };
+    return {{four(0), four(1), four(2), four(3)}};
+  }
+  static int32x4_t load_nibble_words(const std::byte* from, int k) {
+    const uint8x16_t nibbles = bits(load_bytes(from), k % 2 * 4, 15);
+    const int16x8_t numbers = vreinterpretq_s16_s8(vqtbl1q_s8(vld1q_s8(narrow_numbers), nibbles));
+    return vreinterpretq_s32_s16(vshrq_n_s16(k < 2 ? vshlq_n_s16(numbers, 8) : numbers, 8));
+  }
+  static i32x16 load_nibble_pairs(const std::byte* from, int k) {
+    return {{load_nibble_words(from, k), load_nibble_words(from + 16, k), load_nibble_words(from + 32, k),
+             load_nibble_words(from + 48, k)}};
+  }
+  static f32x16 load_int16(const std::int16_t* from) {
+    return each([&](int i) { return vcvtq_f32_s32(vmovl_s16(vld1_s16(from + 4 * i))); });
+  }
   static i32x16 same_pair(const std::int16_t* from) {
     std::int32_t word;
     __builtin_memcpy(&word, from, 4);
@@ -132,6 +149,17 @@ struct vec {
   }
   static f32x16 to_floats(i32x16 x) {
     return each([&](int i) { return vcvtq_f32_s32(x.v[i]); });
+  }
+  /// x[i] +- x[i ^ 1], then of the results those 2, 4 and 8 apart: x by a Hadamard matrix of 16.
+  static float32x4_t four_butterflies(float32x4_t x) {
+    static constexpr float odd[4] = {1, -1, 1, -1}, upper[4] = {1, 1, -1, -1};
+    x = vaddq_f32(vrev64q_f32(x), vmulq_f32(x, vld1q_f32(odd)));
+    return vaddq_f32(vextq_f32(x, x, 2), vmulq_f32(x, vld1q_f32(upper)));
+  }
+  static f32x16 butterflies(f32x16 x) {
+    const f32x16 four = each([&](int i) { return four_butterflies(x.v[i]); });
+    const f32x16 eight = each([&](int i) { return i % 2 == 0 ? vaddq_f32(four.v[i], four.v[i + 1]) : vsubq_f32(four.v[i - 1], four.v[i]); });
+    return each([&](int i) { return i < 2 ? vaddq_f32(eight.v[i], eight.v[i + 2]) : vsubq_f32(eight.v[i - 2], eight.v[i]); });
   }
   static f32x16 magnitude(f32x16 x) {
     return each([&](int i) { return vabsq_f32(x.v[i]); });

@@ -1,11 +1,13 @@
 // Attention over paged KV in terms of `vec`: scores, their softmax, and the mix of V. Part of vector_kernels.hpp.
 //
-// A row of scores becomes integer weights in place: weight = 2^(score - largest) * scale of V, scaled so that the
-// largest fills 16 bits and their sum keeps the dot product with V in 32. What a vector gets depends on its own scores
+// A row of scores becomes weights in place: weight = 2^(score - largest) * scale of V. Where V is integers they are too,
+// scaled so that the largest fills 16 bits and their sum keeps the dot product with V in 32. What a vector gets depends on its own scores
 // alone; the vectors beside it in a tile only share the loads.
 #pragma once
 
 #include "kernels/cpu/attention_kernels.hpp"
+#include "kernels/cpu/vector_kv_pages.hpp"
+#include "kernels/cpu/vector_kv_store.hpp"
 #include "kernels/cpu/vector_rows.hpp"
 
 // clang-format takes the pragma before a loop for a name.
@@ -13,8 +15,6 @@
 
 namespace troupe::kernels {
 namespace {
-
-using i32x16 = vec::i32x16;
 
 constexpr float no_score = -1e30f;  // finite, so that the difference of two of them is 0 and not NaN
 constexpr std::int32_t unit_tokens = kv_unit::tokens;
@@ -62,7 +62,7 @@ inline std::int32_t group_vectors(const attend_args& args, vector_group (&groups
 
 /// What one call works with besides its arguments.
 struct piece {
-  explicit piece(const attend_args& args) : layout(args.head_dim), fetch(args.vectors <= vec::vectors_at_once) {}
+  explicit piece(const attend_args& args) : layout(args.head_dim, args.type), fetch(args.vectors <= vec::vectors_at_once) {}
   kv_unit layout;
   bool fetch;  ///< few vectors: memory is what they wait for, so it is asked for early
   float k_scales[piece_tokens];
@@ -79,45 +79,62 @@ struct piece {
 
 inline float* scores_of(const attend_args& args, std::int32_t vector) { return args.scores + vector * piece_tokens; }
 
+/// The queries of a group as the page's numbers; `room` holds them where they are converted.
+template <class Page>
+const typename Page::number* queries_of(const attend_args& args, const vector_group& group, std::int64_t dim, float* room) {
+  const std::int16_t* queries = args.queries + group.first * dim;
+  if constexpr (Page::floats) {
+    for (std::int64_t i = 0; i < group.size * dim; i += width) vec::store(room + i, vec::load_int16(queries + i));
+    return room;
+  } else {
+    return queries;
+  }
+}
+
 /// scores = (query . K) * scale of K, for `Vectors` x `Units` x 16 tokens.
-template <int Vectors, int Units>
-void score_tile(const attend_args& args, const piece& p, std::int32_t first_vector, std::int32_t first_unit) {
+template <class Page, int Vectors, int Units>
+void score_tile(const attend_args& args, const piece& p, const typename Page::number* queries, std::int32_t first_vector,
+                std::int32_t first_unit) {
   const std::int64_t dim = p.layout.dim();
-  const std::int16_t* queries = args.queries + first_vector * dim;
   const std::byte* units[Units];
-  i32x16 sums[Vectors][Units];
+  typename Page::sums sums[Vectors][Units];
   TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
     units[u] = args.units[first_unit + u] + kv_unit::k;
-    TROUPE_UNROLL for (int v = 0; v < Vectors; ++v) sums[v][u] = vec::no_ints();
+    TROUPE_UNROLL for (int v = 0; v < Vectors; ++v) sums[v][u] = Page::none();
   }
   const std::int64_t to_values = p.layout.v() - kv_unit::k;
-  for (std::int64_t d = 0; d < dim; d += 2) {
-    i32x16 keys[Units];
-    TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
-      keys[u] = vec::load_pairs(units[u] + d * 2 * unit_tokens);
-      if (p.fetch) __builtin_prefetch(units[u] + d * 2 * unit_tokens + to_values);
-    }
-    TROUPE_UNROLL for (int v = 0; v < Vectors; ++v) {
-      const i32x16 query = vec::same_pair(queries + v * dim + d);
-      TROUPE_UNROLL for (int u = 0; u < Units; ++u) sums[v][u] = vec::dot_pairs(sums[v][u], keys[u], query);
+  std::int64_t at = 0;
+  for (std::int64_t d = 0; d < dim; d += Page::loads * Page::numbers, at += Page::bytes) {
+    if (p.fetch)
+      TROUPE_UNROLL for (int u = 0; u < Units; ++u) __builtin_prefetch(units[u] + at + to_values);
+    TROUPE_UNROLL for (int step = 0; step < Page::loads; ++step) {
+      typename Page::operand keys[Units];
+      TROUPE_UNROLL for (int u = 0; u < Units; ++u) keys[u] = Page::load(units[u] + at, step);
+      TROUPE_UNROLL for (int v = 0; v < Vectors; ++v) {
+        const auto query = Page::same(queries + v * dim + d + step * Page::numbers);
+        TROUPE_UNROLL for (int u = 0; u < Units; ++u) Page::dot(sums[v][u], keys[u], query);
+      }
     }
   }
   TROUPE_UNROLL for (int v = 0; v < Vectors; ++v)
     TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
       const std::int32_t token = (first_unit + u) * unit_tokens;
-      vec::store(scores_of(args, first_vector + v) + token, vec::mul(vec::to_floats(sums[v][u]), vec::load(p.k_scales + token)));
+      vec::store(scores_of(args, first_vector + v) + token, vec::mul(Page::to_floats(sums[v][u]), vec::load(p.k_scales + token)));
     }
 }
 
+template <class Page>
 void score(const attend_args& args, const piece& p, const vector_group* groups, std::int32_t count) {
+  float room[Page::floats ? vec::vectors_at_once * kv_unit::most_dim : 1];
   const std::int32_t all = units_seen(args.seen[args.vectors - 1]);
   for (std::int32_t unit = 0; unit < all; unit += vec::kv_units_at_once)
     for (std::int32_t g = 0; g < count; ++g) {
       const std::int32_t units = groups[g].units - unit;
       if (units <= 0) continue;
+      const auto* queries = queries_of<Page>(args, groups[g], p.layout.dim(), room);
       with_number<vec::vectors_at_once>(groups[g].size, [&](auto vectors) {
         with_number<vec::kv_units_at_once>(units, [&](auto at_once) {
-          score_tile<decltype(vectors)::value, decltype(at_once)::value>(args, p, groups[g].first, unit);
+          score_tile<Page, decltype(vectors)::value, decltype(at_once)::value>(args, p, queries, groups[g].first, unit);
         });
       });
     }
@@ -163,18 +180,24 @@ inline void exponentiate(const attend_args& args, piece& p, std::int32_t vector)
   p.most[vector] = vec::max_of(most);
 }
 
-/// Weights become integers, zero up to `units`.
-inline void round_weights(const attend_args& args, const piece& p, std::int32_t vector, std::int32_t units) {
+/// Weights become the page's numbers, zero up to `units`.
+template <class Page>
+void round_weights(const attend_args& args, const piece& p, std::int32_t vector, std::int32_t units) {
   float* row = scores_of(args, vector);
-  auto* out = reinterpret_cast<std::int16_t*>(row);  // behind what is still to be read
-  const f32x16 factor = vec::set(p.factor[vector]);
   const std::int32_t seen = units_seen(args.seen[vector]);
-  for (std::int32_t u = 0; u < seen; ++u)
-    vec::store_int16(out + u * unit_tokens, vec::mul(vec::load(row + u * unit_tokens), factor));
-  for (std::int32_t u = seen; u < units; ++u) vec::store_int16(out + u * unit_tokens, vec::set(0.0f));
+  if constexpr (Page::floats) {
+    for (std::int32_t u = seen; u < units; ++u) vec::store(row + u * unit_tokens, vec::set(0.0f));
+  } else {
+    auto* out = reinterpret_cast<std::int16_t*>(row);  // behind what is still to be read
+    const f32x16 factor = vec::set(p.factor[vector]);
+    for (std::int32_t u = 0; u < seen; ++u)
+      vec::store_int16(out + u * unit_tokens, vec::mul(vec::load(row + u * unit_tokens), factor));
+    for (std::int32_t u = seen; u < units; ++u) vec::store_int16(out + u * unit_tokens, vec::set(0.0f));
+  }
 }
 
 /// Stage by stage for all vectors: what one waits for in a stage, another computes.
+template <class Page>
 void weigh(const attend_args& args, piece& p, const vector_group* groups, std::int32_t count) {
   for (std::int32_t v = 0; v < args.vectors; ++v) {
     p.largest[v] = largest_score(scores_of(args, v), last_unit_of(args.seen[v]));
@@ -186,10 +209,10 @@ void weigh(const attend_args& args, piece& p, const vector_group* groups, std::i
     const f32x16 by_most = vec::div(vec::set(largest_int16), vec::load(p.most + v));
     const f32x16 factor = vec::min(vec::min(by_sum, by_most), vec::set(1e30f));  // NaN where the sum is
     vec::store(p.factor + v, factor);
-    vec::store(p.step + v, vec::div(vec::set(1.0f), factor));
+    vec::store(p.step + v, Page::floats ? vec::set(1.0f) : vec::div(vec::set(1.0f), factor));
   }
   for (std::int32_t g = 0; g < count; ++g)
-    for (std::int32_t v = 0; v < groups[g].size; ++v) round_weights(args, p, groups[g].first + v, groups[g].units);
+    for (std::int32_t v = 0; v < groups[g].size; ++v) round_weights<Page>(args, p, groups[g].first + v, groups[g].units);
 }
 
 /// How this piece joins what came before; both maxima give way to the larger. 2^0 is exactly 1.
@@ -221,26 +244,32 @@ inline f32x16 joined(f32x16 old, float keep, f32x16 now, float join) {
 }
 
 /// mixed (joins) weights . V, for `Vectors` x `Parts` x 16 dimensions.
-template <int Vectors, int Parts>
+template <class Page, int Vectors, int Parts>
 void mix_tile(const attend_args& args, const piece& p, const vector_group& group, std::int32_t first_dim) {
+  using number = typename Page::number;
+  constexpr std::int64_t row = piece_tokens * static_cast<std::int64_t>(sizeof(float) / sizeof(number));
   const std::int64_t dim = p.layout.dim();
-  const auto* weights = reinterpret_cast<const std::int16_t*>(scores_of(args, group.first));
-  i32x16 sums[Vectors][Parts];
+  const std::int64_t line = dim / width * Page::bytes, offset = first_dim / width * Page::bytes;
+  const auto* weights = reinterpret_cast<const number*>(scores_of(args, group.first));
+  typename Page::sums sums[Vectors][Parts];
   TROUPE_UNROLL for (int v = 0; v < Vectors; ++v)
-    TROUPE_UNROLL for (int i = 0; i < Parts; ++i) sums[v][i] = vec::no_ints();
+    TROUPE_UNROLL for (int i = 0; i < Parts; ++i) sums[v][i] = Page::none();
   const bool fetch = p.fetch && args.next != nullptr;
   for (std::int32_t u = 0; u < group.units; ++u) {
-    const std::byte* values = args.units[u] + p.layout.v() + first_dim * 4;
-    const std::byte* next = fetch ? args.next[u] + kv_unit::k + first_dim * 4 : nullptr;
-    for (std::int64_t t = 0; t < unit_tokens; t += 2) {
-      i32x16 pairs[Parts];
-      TROUPE_UNROLL for (int i = 0; i < Parts; ++i) {
-        pairs[i] = vec::load_pairs(values + t * dim * 2 + i * 64);
-        if (fetch) __builtin_prefetch(next + t * dim * 2 + i * 64);
+    const std::byte* values = args.units[u] + p.layout.v() + offset;
+    const std::byte* next = fetch ? args.next[u] + kv_unit::k + offset : nullptr;
+    for (std::int64_t t = 0; t < unit_tokens; t += Page::loads * Page::numbers, values += line) {
+      if (fetch) {
+        TROUPE_UNROLL for (int i = 0; i < Parts; ++i) __builtin_prefetch(next + i * Page::bytes);
+        next += line;
       }
-      TROUPE_UNROLL for (int v = 0; v < Vectors; ++v) {
-        const i32x16 weight = vec::same_pair(weights + v * 2 * piece_tokens + u * unit_tokens + t);
-        TROUPE_UNROLL for (int i = 0; i < Parts; ++i) sums[v][i] = vec::dot_pairs(sums[v][i], pairs[i], weight);
+      TROUPE_UNROLL for (int step = 0; step < Page::loads; ++step) {
+        typename Page::operand operands[Parts];
+        TROUPE_UNROLL for (int i = 0; i < Parts; ++i) operands[i] = Page::load(values + i * Page::bytes, step);
+        TROUPE_UNROLL for (int v = 0; v < Vectors; ++v) {
+          const auto weight = Page::same(weights + v * row + u * unit_tokens + t + step * Page::numbers);
+          TROUPE_UNROLL for (int i = 0; i < Parts; ++i) Page::dot(sums[v][i], operands[i], weight);
+        }
       }
     }
   }
@@ -248,12 +277,13 @@ void mix_tile(const attend_args& args, const piece& p, const vector_group& group
     const std::int32_t vector = group.first + v;
     float* mixed = args.state.mixed + vector * dim + first_dim;
     TROUPE_UNROLL for (int i = 0; i < Parts; ++i) {
-      const f32x16 now = vec::mul(vec::to_floats(sums[v][i]), vec::set(p.step[vector]));
+      const f32x16 now = vec::mul(Page::to_floats(sums[v][i]), vec::set(p.step[vector]));
       vec::store(mixed + i * width, args.first ? now : joined(vec::load(mixed + i * width), p.keep[vector], now, p.join[vector]));
     }
   }
 }
 
+template <class Page>
 void mix(const attend_args& args, const piece& p, const vector_group& group) {
   const std::int32_t parts = p.layout.dim() / static_cast<std::int32_t>(width);
   const std::int32_t tiles = (parts + vec::kv_units_at_once - 1) / vec::kv_units_at_once;
@@ -261,13 +291,14 @@ void mix(const attend_args& args, const piece& p, const vector_group& group) {
     const std::int32_t first = parts * i / tiles, last = parts * (i + 1) / tiles;
     with_number<vec::vectors_at_once>(group.size, [&](auto vectors) {
       with_number<vec::kv_units_at_once>(last - first, [&](auto at_once) {
-        mix_tile<decltype(vectors)::value, decltype(at_once)::value>(args, p, group, first * static_cast<std::int32_t>(width));
+        mix_tile<Page, decltype(vectors)::value, decltype(at_once)::value>(args, p, group, first * static_cast<std::int32_t>(width));
       });
     });
   }
 }
 
-void attend(const attend_args& args) {
+template <class Page>
+void attend_to(const attend_args& args) {
   piece p(args);
   vector_group groups[attention_kernels::most_vectors];
   const std::int32_t count = group_vectors(args, groups);
@@ -276,8 +307,8 @@ void attend(const attend_args& args) {
     vec::store(p.v_scales + u * unit_tokens, vec::load_bf16(args.units[u] + kv_unit::v_scales));
     if (p.fetch && args.next != nullptr) __builtin_prefetch(args.next[u]);
   }
-  score(args, p, groups, count);
-  weigh(args, p, groups, count);
+  score<Page>(args, p, groups, count);
+  weigh<Page>(args, p, groups, count);
   for (std::int32_t v = 0; v < args.vectors; v += width) {
     const std::int32_t some = args.vectors - v < width ? args.vectors - v : static_cast<std::int32_t>(width);
     if (args.first)
@@ -288,11 +319,15 @@ void attend(const attend_args& args) {
     else
       joining_factors(args.state, p.largest, p.total, v, some, p.keep, p.join);
   }
-  for (std::int32_t g = 0; g < count; ++g) mix(args, p, groups[g]);
+  for (std::int32_t g = 0; g < count; ++g) mix<Page>(args, p, groups[g]);
+}
+
+void attend(const attend_args& args) {
+  with_type(args.type, [&]<kv_type Type> { attend_to<page<Type>>(args); });
 }
 
 void merge(const attend_state& into, const attend_state& from, std::int32_t vectors, std::int32_t head_dim) {
-  const std::int64_t dim = kv_unit(head_dim).dim();
+  const std::int64_t dim = kv_unit::padded(head_dim);
   float keep[attention_kernels::most_vectors], join[attention_kernels::most_vectors];
   for (std::int32_t v = 0; v < vectors; v += width)
     joining_factors(into, from.largest, from.total, v, vectors - v < width ? vectors - v : static_cast<std::int32_t>(width), keep, join);
@@ -301,11 +336,13 @@ void merge(const attend_state& into, const attend_state& from, std::int32_t vect
       vec::store(into.mixed + d, joined(vec::load(into.mixed + d), keep[v], vec::load(from.mixed + d), join[v]));
 }
 
-void divide(const float* mixed, float total, std::int32_t n, float* out) {
+void divide(const float* mixed, float total, std::int32_t head_dim, kv_type type, float* out) {
+  float room[kv_unit::most_dim];
+  if (is_turned(type)) mixed = turned(mixed, kv_unit::padded(head_dim), room);
   const f32x16 inverse = vec::set(1.0f / total);
   std::int32_t i = 0;
-  for (; i + width <= n; i += width) vec::store(out + i, vec::mul(vec::load(mixed + i), inverse));
-  if (i < n) store_tail(out + i, vec::mul(vec::load(mixed + i), inverse), n - i);
+  for (; i + width <= head_dim; i += width) vec::store(out + i, vec::mul(vec::load(mixed + i), inverse));
+  if (i < head_dim) store_tail(out + i, vec::mul(vec::load(mixed + i), inverse), head_dim - i);
 }
 
 }  // namespace

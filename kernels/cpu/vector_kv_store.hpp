@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cpu/attention_kernels.hpp"
+#include "kernels/cpu/kv_numbers.hpp"
 #include "kernels/cpu/kv_scale.hpp"
 #include "kernels/cpu/vector_rows.hpp"
 
@@ -50,7 +51,29 @@ inline extent extent_of(const float* x, std::int64_t n) {
   return {__builtin_sqrtf(vec::sum(squares)), vec::max_of(most)};
 }
 
-void quantise_query(const float* x, std::int32_t head_dim, std::int16_t* out, float* scale) {
+/// x[head_dim] by a Hadamard matrix, its own inverse, in room[dim].
+const float* turned(const float* x, std::int32_t head_dim, float* room) {
+  const std::int64_t dim = kv_unit::padded(head_dim), together = turned_together(kv_unit::padded(head_dim));
+  const f32x16 factor = vec::set(1.0f / __builtin_sqrtf(static_cast<float>(together)));
+  for (std::int64_t d = 0; d < dim; d += width) vec::store(room + d, vec::mul(vec::butterflies(load_some(x + d, head_dim - d)), factor));
+  for (std::int64_t first = 0; first < dim; first += together)
+    for (std::int64_t far = width; far < together; far *= 2)
+      for (std::int64_t i = 0; i < together; i += width) {
+        if ((i & far) != 0) continue;
+        float* at = room + first + i;
+        const f32x16 a = vec::load(at), b = vec::load(at + far);
+        vec::store(at, vec::add(a, b));
+        vec::store(at + far, vec::sub(a, b));
+      }
+  return room;
+}
+
+void quantise_query(const float* x, std::int32_t head_dim, kv_type type, std::int16_t* out, float* scale) {
+  float room[kv_unit::most_dim];
+  if (is_turned(type)) {
+    x = turned(x, head_dim, room);
+    head_dim = kv_unit::padded(head_dim);
+  }
   const extent size = extent_of(x, head_dim);
   *scale = vector_scale(size.length, size.largest);
   const f32x16 inverse = vec::set(inverse_of(*scale));
@@ -80,7 +103,7 @@ inline stored_scale store_value_scale(const store_args& args, const float* v, st
 
 /// V of a pair of tokens, of which the call has the even one, the odd one or both. An even one alone clears the odd.
 inline void store_values(const store_args& args, const float* even, const float* odd, std::int64_t token) {
-  const kv_unit layout(args.head_dim);
+  const kv_unit layout(args.head_dim, kv_type::i16);
   std::byte* out = args.unit + layout.v() + token / 2 * 4 * layout.dim();
   const float by_even = even != nullptr ? store_value_scale(args, even, token).inverse : 0.0f;
   const float by_odd = odd != nullptr ? store_value_scale(args, odd, token + 1).inverse : 0.0f;
@@ -94,13 +117,67 @@ inline void store_values(const store_args& args, const float* even, const float*
   }
 }
 
-void store_kv(const store_args& args) {
-  if (args.slot == 0) vec::store_pairs(args.unit, vec::set(0.0f), vec::set(0.0f));  // all scales
+void store_integers(const store_args& args) {
   for (std::int32_t r = 0; r < args.rows; ++r) store_key(args, args.k + r * args.stride, args.slot + r);
   const float* v = args.v - args.slot * args.stride;  // of the block's first token
   const std::int32_t end = args.slot + args.rows;
   for (std::int32_t t = args.slot / 2 * 2; t < end; t += 2)
     store_values(args, t >= args.slot ? v + t * args.stride : nullptr, t + 1 < end ? v + (t + 1) * args.stride : nullptr, t);
+}
+
+/// A head in a type other than i16: its scale to `scale`, its numbers to put_bits(d, bits).
+template <kv_type Type, class Put>
+inline void store_head(const float* x, std::int32_t head_dim, std::byte* scale, const Put& put_bits) {
+  float room[kv_unit::most_dim];
+  if (is_turned(Type)) {
+    x = turned(x, head_dim, room);
+    head_dim = kv_unit::padded(head_dim);
+  }
+  const extent size = extent_of(x, head_dim);
+  const stored_scale by = narrow_scale(Type, size.length, size.largest);
+  __builtin_memcpy(scale, &by.bits, 2);
+  const bool finite = by.inverse != 0.0f;  // what is not leaves zeros: a page may be read with a weight of zero
+  for (std::int64_t d = 0; d < head_dim; d += width) {
+    const f32x16 scaled = finite ? vec::mul(load_some(x + d, head_dim - d), vec::set(by.inverse)) : vec::set(0.0f);
+    std::int16_t bits[width];
+    if constexpr (Type == kv_type::f16) {
+      vec::store_f16(reinterpret_cast<std::uint16_t*>(bits), scaled);
+    } else if constexpr (Type == kv_type::bf16) {
+      float floats[width];
+      vec::store(floats, scaled);
+      for (std::int64_t i = 0; i < width; ++i) bits[i] = bf16_of(floats[i]);
+    } else {
+      vec::store_int16(bits, scaled);
+    }
+    for (std::int64_t i = 0; i < width; ++i) put_bits(d + i, bits[i]);
+  }
+}
+
+template <kv_type Type>
+void store_narrow(const store_args& args) {
+  constexpr std::int64_t together = kv_unit::cell_numbers(Type);
+  const kv_unit layout(args.head_dim, Type);
+  for (std::int32_t r = 0; r < args.rows; ++r) {
+    const std::int64_t token = args.slot + r;
+    store_head<Type>(args.k + r * args.stride, args.head_dim, args.unit + kv_unit::k_scales + 2 * token,
+                     [&](std::int64_t d, std::int16_t bits) {
+                       put<Type>(args.unit + kv_unit::k + layout.k_cell(token, d), d % together, bits);
+                     });
+    store_head<Type>(args.v + r * args.stride, args.head_dim, args.unit + kv_unit::v_scales + 2 * token,
+                     [&](std::int64_t d, std::int16_t bits) {
+                       put<Type>(args.unit + layout.v() + layout.v_cell(token, d), token % together, bits);
+                     });
+  }
+}
+
+void store_kv(const store_args& args) {
+  if (args.slot == 0) vec::store_pairs(args.unit, vec::set(0.0f), vec::set(0.0f));  // all scales
+  with_type(args.type, [&]<kv_type Type> {
+    if constexpr (Type == kv_type::i16)
+      store_integers(args);
+    else
+      store_narrow<Type>(args);
+  });
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "server/chat_request.hpp"
 #include "server/error_table.hpp"
+#include "server/event_credit.hpp"
 #include "server/exchange.hpp"
 #include "server/generation_json.hpp"
 #include "server/handlers.hpp"
@@ -14,8 +15,6 @@
 
 namespace troupe::server {
 namespace {
-
-constexpr std::uint32_t event_credit = 16;
 
 std::string sse(std::string_view data) {
   std::string out;
@@ -94,7 +93,7 @@ private:
     }
     text_ += e.text;
     logprobs_.insert(logprobs_.end(), e.logprobs.begin(), e.logprobs.end());
-    written(1);
+    if (const auto back = spent_.add(1)) written(back);
   }
 
   void take_done(const event& e) {
@@ -122,6 +121,7 @@ private:
   bool begun_ = false;
   std::string text_;
   std::vector<token_logprob> logprobs_;
+  spent_credit spent_;  ///< of an answer that is not streamed
   std::size_t text_offset_ = 0;
 };
 

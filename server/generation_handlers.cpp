@@ -4,6 +4,7 @@
 
 #include "server/chat_request.hpp"
 #include "server/error_table.hpp"
+#include "server/event_credit.hpp"
 #include "server/exchange.hpp"
 #include "server/generation_json.hpp"
 #include "server/handlers.hpp"
@@ -12,8 +13,6 @@
 
 namespace troupe::server {
 namespace {
-
-constexpr std::uint32_t event_credit = 16;
 
 /// Answers 201 when the generation has started, or with its error; then leaves it to its watchers.
 class generation_opening final : public event_sink, public running_answer, public std::enable_shared_from_this<generation_opening> {

@@ -17,6 +17,7 @@
 #include "base/clock.hpp"
 #include "base/log.hpp"
 #include "server/error_table.hpp"
+#include "server/event_credit.hpp"
 #include "server/exchange.hpp"
 #include "server/response_text.hpp"
 #include "server/routes.hpp"
@@ -88,7 +89,8 @@ public:
     if (phase_ != phase::answering) return;
     append_part(out_, part, chunked_);
     out_events_ += events;
-    write();
+    // What comes without an event (a first or last chunk) is followed by more: it waits for the loop's next turn.
+    if (events == 0 || !write_at_once()) write();
   }
 
   void end_stream() override {
@@ -274,6 +276,7 @@ private:
     status_ = 0;
     out_.clear();
     out_events_ = 0;
+    spent_ = {};
   }
 
   void dispatch() {
@@ -327,6 +330,24 @@ private:
     });
   }
 
+  /// Most often the kernel has room for an event: then it costs one call, no timer and no turn of the loop. False: it has
+  /// taken none or a part, or a write is under way.
+  bool write_at_once() {
+    error_code failed;
+    if (writing_ || (!socket_.non_blocking() && socket_.non_blocking(true, failed))) return false;
+    const std::size_t size = socket_.write_some(asio::buffer(out_), failed);
+    if (failed) return false;  // no room, or an error that write() will meet again
+    state_->metrics.bytes_sent += size;
+    out_.erase(0, size);
+    if (!out_.empty()) return false;
+    return_credit(std::exchange(out_events_, 0));
+    return true;
+  }
+
+  void return_credit(std::uint32_t events) {
+    if (const auto back = spent_.add(events); back > 0 && running_) running_->written(back);
+  }
+
   /// At most one write at a time; what comes meanwhile is joined into the next.
   void write() {
     if (writing_ || out_.empty()) return;
@@ -353,7 +374,7 @@ private:
   void on_written() {
     writing_ = false;
     disarm();
-    if (in_flight_events_ > 0 && running_ && !ending_) running_->written(in_flight_events_);
+    if (!ending_) return_credit(in_flight_events_);
     if (!out_.empty()) return write();
     if (!ending_) return;
     if (!watching_) return finish_answer();
@@ -428,6 +449,7 @@ private:
   std::string out_, in_flight_;
   std::size_t sent_ = 0;
   std::uint32_t out_events_ = 0, in_flight_events_ = 0;
+  spent_credit spent_;
   int status_ = 0;
   bool ending_ = false, chunked_ = false, writing_ = false;
   bool watching_ = false;  ///< a read is pending beside the answer

@@ -3,14 +3,10 @@
 
 #include <atomic>
 
+#include "server/event_credit.hpp"
 #include "server/generation_json.hpp"
 
 namespace troupe::server {
-namespace {
-
-constexpr std::uint32_t event_credit = 16;
-
-}  // namespace
 
 class live_generations::subscriber final : public event_sink, public std::enable_shared_from_this<subscriber> {
 public:
@@ -39,13 +35,15 @@ private:
       return owner_.forget(id_, to);
     }
     to.send(event_json(e, id_, model_), [self = shared_from_this()] {
-      if (!self->ended_) self->owner_.engine_.add_credit(self->own.generation, self->own.subscription, 1);
+      if (const auto back = self->spent_.add(1); back > 0 && !self->ended_)
+        self->owner_.engine_.add_credit(self->own.generation, self->own.subscription, back);
     });
   }
 
   live_generations& owner_;  ///< lives while !ended_
   const std::weak_ptr<frame_writer> to_;
   const std::string id_, model_;
+  spent_credit spent_;
   std::atomic<bool> ended_{false};  ///< set on the strand; read anywhere
 };
 

@@ -69,6 +69,14 @@ class Commands(unittest.TestCase):
         self.assertTrue(texts[0].strip())
         self.assertEqual(texts[0], texts[1])
 
+    def test_every_kv_type_answers_and_another_is_refused_by_name(self):
+        for kind in ("i16", "f16", "bf16", "q8_0", "q4_0"):
+            done = troupe("run", "--temperature", "0", "-n", "8", "--kv-type", kind, "Say hello.")
+            self.assertTrue(done.stdout.strip(), kind + done.stderr)
+        refused = troupe("run", "--kv-type", "q5_1", "hi")
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertIn("q8_0", refused.stderr)
+
     def test_the_mask_of_instruction_sets_is_obeyed_and_checked(self):
         masked = subprocess.run([BINARY, "doctor"], capture_output=True, text=True, timeout=120, env={**os.environ, "TROUPE_ISA": "scalar"})
         self.assertIn("scalar (the last is used)", masked.stdout)

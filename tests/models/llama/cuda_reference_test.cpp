@@ -15,5 +15,5 @@ TEST_CASE("the default model agrees with the reference on the device") {
   auto evaluator = std::move(models::evaluator::create(std::move(model), *lane, 1024)).value_or_throw();
   test::check_logits(evaluator);
   test::check_greedy(evaluator);
-  test::check_text(evaluator);
+  test::check_likelihood(evaluator);
 }

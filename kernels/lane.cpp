@@ -23,6 +23,12 @@ void lane::norm_linear(tensor_view x, tensor_view weight, float eps, const packe
   linear(w, scratch, out);
 }
 
+void lane::rope_attention(tensor_view qkv, std::int32_t heads, const rope_shape& rope, float scale, std::int32_t layer,
+                          kv_arena& kv, std::span<const sequence_rows> batch, tensor_view out) {
+  rope_store(qkv, heads, rope, layer, kv, batch);
+  attention(qkv, heads, scale, layer, kv, batch, out);
+}
+
 void lane::silu_linear_add(tensor_view gate_up, const packed_matrix& w, tensor_view scratch, tensor_view out) {
   silu_mul(gate_up, scratch);
   linear_add(w, scratch, out);

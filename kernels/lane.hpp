@@ -120,6 +120,9 @@ public:
   /// out[T, heads * head_dim] = causal attention of the Q part of qkv over each sequence's paged K and V, scaled.
   virtual void attention(tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kv_arena& kv,
                          std::span<const sequence_rows> batch, tensor_view out) = 0;
+  /// Composite, default = rope_store, then attention. Leaves in qkv what it likes.
+  virtual void rope_attention(tensor_view qkv, std::int32_t heads, const rope_shape& rope, float scale, std::int32_t layer,
+                              kv_arena& kv, std::span<const sequence_rows> batch, tensor_view out);
   /// out[T, n] = silu(gate_up[T, 0:n]) * gate_up[T, n:2n]
   virtual void silu_mul(tensor_view gate_up, tensor_view out) = 0;
   /// Composite, default = silu_mul into `scratch`, then linear_add: out += (silu(gate) * up) . w^T

@@ -17,29 +17,79 @@ attend_state state_at(float* at, std::int32_t vectors, std::int64_t dim, std::in
 
 }  // namespace
 
-void attention_runner::quantise_queries(const attention_call& call, const item& work, const attention_kernels& kernels,
-                                        scratch& own) const {
-  const std::int64_t dim = call.kv->shape.head_dim;
-  const float factor = static_cast<float>(call.scale * log2_e);
-  for (std::int32_t v = 0; v < work.vectors(); ++v) {
-    float* scale = own.floats.data() + v;
-    kernels.quantise_query(call.qkv.f32(row_of(work, v).row) + (work.first_head + v % work.heads) * dim,
-                           call.kv->shape.head_dim, call.kv->type, own.queries.data() + v * dim_, scale);
-    *scale *= factor;
+// K and V of an item's rows, for its KV head.
+void attention_runner::store_rows(const attention_call& call, const item& work, const kernel_set& kernels) const {
+  for (std::int32_t r = 0, rows = 0; r < work.rows; r += rows) {
+    const attention_plan::query_row& first = row_of(work, r * work.heads);
+    rows = std::min(work.rows - r, kv_unit::tokens - first.position % kv_unit::tokens);
+    call.rope->store({call.qkv, call.heads, call.layer, call.kv}, kernels, first.row, rows, first.position,
+                     plan_.blocks(work)[first.position / kv_unit::tokens], kv_head_of(call, work));
   }
 }
 
-void attention_runner::attend_part(const attention_call& call, const part& mine, const attention_kernels& kernels,
+// All before any is read: a load that meets words still on their way to the cache waits for them.
+void attention_runner::store_share(const attention_call& call, const kernel_set& kernels, thread_team& team, int shares,
+                                   int thread, int threads) const {
+  if (!plan_.rows_apart()) {
+    call.rope->store_share({call.qkv, call.heads, call.layer, call.kv}, kernels, team, thread, threads);
+    return team.barrier();
+  }
+  for (int i = thread; i < shares; i += threads) {
+    const std::span<const part> parts = plan_.parts_of(i);
+    for (std::size_t p = 0; p < parts.size(); ++p) {
+      if (p + 1 < parts.size()) fetch_last_unit(call, parts[p + 1]);
+      if (stores_rows(parts[p])) store_rows(call, plan_.item_of(parts[p]), kernels);
+    }
+  }
+}
+
+bool attention_runner::stores_rows(const part& mine) const noexcept {
+  const item& work = plan_.item_of(mine);
+  return !work.shared && mine.last == work.last_piece();
+}
+
+// What store_rows will write to, and attend read.
+void attention_runner::fetch_last_unit(const attention_call& call, const part& mine) const {
+  if (!stores_rows(mine)) return;
+  const item& work = plan_.item_of(mine);
+  const std::byte* unit = call.kv->unit(plan_.blocks(work)[work.units - 1], call.layer, kv_head_of(call, work));
+  for (std::int64_t at = 0; at < unit_bytes_; at += 64) __builtin_prefetch(unit + at, 1);
+}
+
+// The units of a piece; where the item has fewer than a piece's, its last one stands in.
+void attention_runner::find_units(const attention_call& call, const item& work, std::int32_t piece,
+                                  const std::byte* (&units)[piece_units]) const {
+  const std::int32_t first = piece * piece_units, there = std::min(piece_units, work.units - first);
+  for (std::int32_t u = 0; u < piece_units; ++u)
+    units[u] = call.kv->unit(plan_.blocks(work)[first + std::min(u, there - 1)], call.layer, kv_head_of(call, work));
+}
+
+void attention_runner::quantise_queries(const attention_call& call, const item& work, const kernel_set& kernels,
+                                        scratch& own) const {
+  const std::int64_t dim = call.kv->shape.head_dim;
+  const float factor = static_cast<float>(call.scale * log2_e);
+  std::int32_t v = 0;
+  for (std::int32_t r = 0; r < work.rows; ++r) {
+    const std::int64_t row = row_of(work, v).row;
+    for (std::int32_t head = work.first_head; head < work.first_head + work.heads; ++head, ++v) {
+      const float* query = call.qkv.f32(row) + head * dim;
+      if (call.rope != nullptr) {  // its other parts turn it for themselves
+        std::copy_n(query, dim, own.head.data());
+        call.rope->turn(own.head.data(), row, kernels);
+        query = own.head.data();
+      }
+      float* scale = own.floats.data() + v;
+      kernels.attention.quantise_query(query, call.kv->shape.head_dim, call.kv->type, own.queries.data() + v * dim_, scale);
+      *scale *= factor;
+    }
+  }
+}
+
+void attention_runner::attend_part(const attention_call& call, const part& mine, const part* then, const kernel_set& kernels,
                                    scratch& own) {
   const item& work = plan_.item_of(mine);
-  const std::int32_t kv_head = work.first_head / (call.heads / call.kv->shape.kv_heads);
   quantise_queries(call, work, kernels, own);
   const std::byte* units[2][piece_units];
-  const auto find = [&](std::int32_t piece) {
-    const std::int32_t first = piece * piece_units;
-    for (std::int32_t u = 0; u < std::min(piece_units, work.units - first); ++u)
-      units[piece % 2][u] = call.kv->unit(plan_.blocks(work)[first + u], call.layer, kv_head);
-  };
   attend_args args;
   args.vectors = work.vectors();
   args.head_dim = call.kv->shape.head_dim;
@@ -49,20 +99,25 @@ void attention_runner::attend_part(const attention_call& call, const part& mine,
   args.seen = own.seen.data();
   args.scores = own.floats.data() + most_vectors;
   float* state = mine.whole ? args.scores + most_vectors * piece_tokens : states_.data() + mine.states;
-  find(mine.first);
+  find_units(call, work, mine.first, units[mine.first % 2]);
   for (std::int32_t piece = mine.first; piece < mine.last; ++piece) {
-    for (std::int32_t v = 0; v < work.vectors(); ++v)
-      own.seen[static_cast<std::size_t>(v)] = std::min(piece_tokens, row_of(work, v).position + 1 - piece * piece_tokens);
-    const bool more = piece + 1 < mine.last && (piece + 2) * piece_units <= work.units;
-    if (piece + 1 < mine.last) find(piece + 1);
+    for (std::int32_t r = 0; r < work.rows; ++r)
+      std::fill_n(own.seen.begin() + r * work.heads, work.heads,
+                  std::min(piece_tokens, row_of(work, r * work.heads).position + 1 - piece * piece_tokens));
     args.units = units[piece % 2];
-    args.next = more ? units[(piece + 1) % 2] : nullptr;
+    args.next = units[(piece + 1) % 2];
+    if (piece + 1 < mine.last)
+      find_units(call, work, piece + 1, units[(piece + 1) % 2]);
+    else if (then != nullptr)
+      find_units(call, plan_.item_of(*then), then->first, units[(piece + 1) % 2]);
+    else
+      args.next = nullptr;
     args.first = piece == mine.first || mine.first > 0;
     args.state = state_at(state, work.vectors(), dim_);
-    kernels.attend(args);
+    kernels.attention.attend(args);
     if (mine.first > 0) state += attention_plan::state_floats(work.vectors(), dim_);
   }
-  if (mine.whole) write_out(call, work, args.state, kernels);
+  if (mine.whole) write_out(call, work, args.state, kernels.attention);
 }
 
 // From the sequence's beginning on: what it shares, then its own.
@@ -88,9 +143,12 @@ void attention_runner::join_parts(const attention_call& call, const item& work, 
 void attention_runner::write_out(const attention_call& call, const item& work, const attend_state& state,
                                  const attention_kernels& kernels) const {
   const std::int64_t dim = call.kv->shape.head_dim;
-  for (std::int32_t v = 0; v < work.vectors(); ++v)
-    kernels.divide(state.mixed + v * dim_, state.total[v], call.kv->shape.head_dim, call.kv->type,
-                   call.out.f32(row_of(work, v).row) + (work.first_head + v % work.heads) * dim);
+  std::int32_t v = 0;
+  for (std::int32_t r = 0; r < work.rows; ++r) {
+    float* out = call.out.f32(row_of(work, v).row) + work.first_head * dim;
+    for (std::int32_t head = 0; head < work.heads; ++head, ++v)
+      kernels.divide(state.mixed + v * dim_, state.total[v], call.kv->shape.head_dim, call.kv->type, out + head * dim);
+  }
 }
 
 void attention_runner::reserve(const thread_team& team) {
@@ -100,6 +158,7 @@ void attention_runner::reserve(const thread_team& team) {
     own.queries.resize(static_cast<std::size_t>(most_vectors * dim_));
     own.floats.resize(static_cast<std::size_t>(most_vectors * (1 + piece_tokens) + attention_plan::state_floats(most_vectors, dim_)));
     own.seen.resize(most_vectors);
+    own.head.resize(static_cast<std::size_t>(dim_));
   }
 }
 
@@ -107,15 +166,20 @@ void attention_runner::run(const attention_call& call, std::span<const sequence_
                            thread_team& team) {
   const kv_unit layout(call.kv->shape.head_dim, call.kv->type);
   dim_ = layout.dim();
+  unit_bytes_ = layout.bytes();
   const int shares = team.width();  // this round may have another number of members
   plan_.prepare({call.heads, call.kv->shape.kv_heads, layout.dim()}, batch, team, shares);
   if (plan_.items().empty()) return;
   reserve(team);
   bytes_read_ += plan_.units_read() * layout.bytes();
   team.run([&](int thread, int threads) {
-    for (int i = thread; i < shares; i += threads)
-      for (const part& mine : plan_.parts_of(i))
-        attend_part(call, mine, kernels.attention, scratch_[static_cast<std::size_t>(thread)]);
+    if (call.rope != nullptr) store_share(call, kernels, team, shares, thread, threads);
+    for (int i = thread; i < shares; i += threads) {
+      const std::span<const part> parts = plan_.parts_of(i);
+      for (std::size_t p = 0; p < parts.size(); ++p)
+        attend_part(call, parts[p], p + 1 < parts.size() ? &parts[p + 1] : nullptr, kernels,
+                    scratch_[static_cast<std::size_t>(thread)]);
+    }
     if (plan_.joined().empty()) return;
     team.barrier();
     for (auto i = static_cast<std::size_t>(thread); i < plan_.joined().size(); i += static_cast<std::size_t>(threads))

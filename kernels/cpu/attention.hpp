@@ -8,6 +8,7 @@
 #include "kernels/cpu/attention_plan.hpp"
 #include "kernels/cpu/kernel_set.hpp"
 #include "kernels/cpu/kv_arena.hpp"
+#include "kernels/cpu/rope_writer.hpp"
 #include "kernels/cpu/thread_team.hpp"
 #include "kernels/lane.hpp"
 
@@ -20,6 +21,7 @@ struct attention_call {
   std::int32_t layer = 0;
   const cpu_kv_arena* kv = nullptr;
   tensor_view out;
+  const rope_writer* rope = nullptr;  ///< prepared for the step: Q is still to be turned, K and V to be stored
 };
 
 /// Holds the plan and the scratch memory of attention between calls.
@@ -37,16 +39,27 @@ private:
   struct scratch {
     std::vector<std::int16_t> queries;
     std::vector<float> floats;
+    std::vector<float> head;
     std::vector<std::int32_t> seen;
   };
 
   const attention_plan::query_row& row_of(const item& work, std::int32_t vector) const noexcept {
     return plan_.rows()[static_cast<std::size_t>(work.first_row + vector / work.heads)];
   }
+  static std::int32_t kv_head_of(const attention_call& call, const item& work) noexcept {
+    return work.first_head / (call.heads / call.kv->shape.kv_heads);
+  }
   void reserve(const thread_team& team);
-  void quantise_queries(const attention_call& call, const item& work, const attention_kernels& kernels,
-                        scratch& own) const;
-  void attend_part(const attention_call& call, const part& mine, const attention_kernels& kernels, scratch& own);
+  void store_rows(const attention_call& call, const item& work, const kernel_set& kernels) const;
+  void store_share(const attention_call& call, const kernel_set& kernels, thread_team& team, int shares, int thread,
+                   int threads) const;
+  void quantise_queries(const attention_call& call, const item& work, const kernel_set& kernels, scratch& own) const;
+  bool stores_rows(const part& mine) const noexcept;
+  void fetch_last_unit(const attention_call& call, const part& mine) const;
+  void find_units(const attention_call& call, const item& work, std::int32_t piece,
+                  const std::byte* (&units)[piece_units]) const;
+  /// `then`: what the thread does next, or null.
+  void attend_part(const attention_call& call, const part& mine, const part* then, const kernel_set& kernels, scratch& own);
   void join_parts(const attention_call& call, const item& work, const attention_kernels& kernels);
   void write_out(const attention_call& call, const item& work, const attend_state& state,
                  const attention_kernels& kernels) const;
@@ -55,6 +68,7 @@ private:
   std::vector<float> states_;
   std::vector<scratch> scratch_;
   std::int64_t dim_ = 0;
+  std::int64_t unit_bytes_ = 0;
   std::int64_t bytes_read_ = 0;
 };
 

@@ -156,6 +156,21 @@ void attention_plan::cut(const thread_team& team) {
   advance(threads_);
 }
 
+bool attention_plan::find_rows_apart() const noexcept {
+  std::size_t own = 0, runs = 0;
+  for (const item& i : items_) own += i.shared ? 0 : 1;
+  for (const sequence_rows& s : batch_) runs += s.rows > 0 ? 1 : 0;
+  if (own != runs * static_cast<std::size_t>(shape_.kv_heads)) return false;
+  // A block that a row fills up may be in another's table already.
+  for (std::size_t s = 0; s < batch_.size(); ++s)
+    for (std::int64_t at = batch_[s].past / kv_unit::tokens; at < (batch_[s].past + batch_[s].rows) / kv_unit::tokens; ++at)
+      for (std::size_t other = 0; other < batch_.size(); ++other)
+        if (other != s && first_block_[other] + at < first_block_[other + 1] &&
+            tables_[static_cast<std::size_t>(first_block_[other] + at)] == tables_[static_cast<std::size_t>(first_block_[s] + at)])
+          return false;
+  return true;
+}
+
 void attention_plan::prepare(const attention_shape& shape, std::span<const sequence_rows> batch, const thread_team& team,
                              int threads) {
   if (shape == shape_ && threads == threads_ && planned(batch)) return;
@@ -179,6 +194,7 @@ void attention_plan::prepare(const attention_shape& shape, std::span<const seque
   add_shared(batch);
   for (std::size_t s = 0; s < batch.size(); ++s) add_own(s, rows_at_once);
   cut(team);
+  rows_apart_ = find_rows_apart();
   for (std::size_t i = 0; i < items_.size(); ++i) {
     units_read_ += items_[i].units - items_[i].first_piece * piece_units;
     if (items_[i].joins_parts()) joined_.push_back(static_cast<std::int32_t>(i));

@@ -79,6 +79,9 @@ public:
   std::span<const seat> seats_of(const item& i) const noexcept {
     return std::span(seats_).subspan(static_cast<std::size_t>(i.first_seat), static_cast<std::size_t>(i.seats));
   }
+  /// No item reads what another item's rows store in this step, and each KV head of a row is in one item: so the thread
+  /// that reads a row's last piece can store its K and V itself, and none need wait.
+  bool rows_apart() const noexcept { return rows_apart_; }
   /// Items whose vectors' states are in several parts.
   std::span<const std::int32_t> joined() const noexcept { return joined_; }
   const std::int32_t* blocks(const item& i) const noexcept { return tables_.data() + i.table; }
@@ -93,6 +96,7 @@ public:
   static constexpr std::int64_t padded(std::int64_t vectors) noexcept { return (vectors + 15) / 16 * 16; }
 
 private:
+  bool find_rows_apart() const noexcept;
   bool planned(std::span<const sequence_rows> batch) const noexcept;
   void remember(std::span<const sequence_rows> batch);
   void add_shared(std::span<const sequence_rows> batch);
@@ -115,6 +119,7 @@ private:
   std::vector<std::int32_t> joined_;
   std::int64_t kept_floats_ = 0;
   std::int64_t units_read_ = 0;
+  bool rows_apart_ = false;
 };
 
 }  // namespace troupe::kernels

@@ -79,6 +79,8 @@ public:
                   std::span<const sequence_rows> batch) override;
   void attention(tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kv_arena& kv,
                  std::span<const sequence_rows> batch, tensor_view out) override;
+  void rope_attention(tensor_view qkv, std::int32_t heads, const rope_shape& rope, float scale, std::int32_t layer,
+                      kv_arena& kv, std::span<const sequence_rows> batch, tensor_view out) override;
   void silu_mul(tensor_view gate_up, tensor_view out) override;
   void silu_linear_add(tensor_view gate_up, const packed_matrix& w, tensor_view scratch, tensor_view out) override;
   void sample(tensor_view logits, std::span<const sampling_row> rows, std::span<sampled> picks) override;
@@ -335,12 +337,20 @@ result<std::unique_ptr<kv_arena>> team_lane::make_kv(const kv_shape& shape, std:
 
 void team_lane::rope_store(tensor_view qkv, std::int32_t heads, const rope_shape& rope, std::int32_t layer,
                            kv_arena& kv, std::span<const sequence_rows> batch) {
-  rope_.run({qkv, heads, rope, layer, static_cast<const cpu_kv_arena*>(&kv)}, batch, kernels_, team_);
+  rope_.prepare(rope, batch);
+  rope_.run({qkv, heads, layer, static_cast<const cpu_kv_arena*>(&kv)}, kernels_, team_);
 }
 
 void team_lane::attention(tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kv_arena& kv,
                           std::span<const sequence_rows> batch, tensor_view out) {
   attention_.run({qkv, heads, scale, layer, static_cast<const cpu_kv_arena*>(&kv), out}, batch, kernels_, team_);
+}
+
+void team_lane::rope_attention(tensor_view qkv, std::int32_t heads, const rope_shape& rope, float scale, std::int32_t layer,
+                               kv_arena& kv, std::span<const sequence_rows> batch, tensor_view out) {
+  const auto* arena = static_cast<const cpu_kv_arena*>(&kv);
+  rope_.prepare(rope, batch);
+  attention_.run({qkv, heads, scale, layer, arena, out, &rope_}, batch, kernels_, team_);
 }
 
 }  // namespace

@@ -104,19 +104,33 @@ void profiling_lane::rope_store(tensor_view qkv, std::int32_t heads, const rope_
         [&] { inner_.rope_store(qkv, heads, rope, layer, kv, batch); });
 }
 
-void profiling_lane::attention(tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kv_arena& kv,
-                               std::span<const sequence_rows> batch, tensor_view out) {
+op_work profiling_lane::attention_work(std::int32_t heads, const kv_shape& shape, std::span<const sequence_rows> batch) {
   op_work work;
   for (const sequence_rows& sequence : batch) {
     const double past = sequence.past, rows = sequence.rows;
-    work.bytes += (past + rows) * kv_token_bytes(kv.shape);
+    work.bytes += (past + rows) * kv_token_bytes(shape);
     // q . k and p . v: 2 * head_dim each for every earlier token and the row's own.
-    work.float_ops += 4.0 * heads * kv.shape.head_dim * rows * (past + (rows + 1) / 2);
+    work.float_ops += 4.0 * heads * shape.head_dim * rows * (past + (rows + 1) / 2);
   }
   find_shared_prefixes(batch, attention_kernels::most_vectors, shared_);
   for (const shared_stretch& stretch : shared_.stretches)
-    work.bytes -= double(stretch.count - 1) * (stretch.last_piece - stretch.first_piece) * piece_tokens * kv_token_bytes(kv.shape);
-  timed(op::attention, work, [&] { inner_.attention(qkv, heads, scale, layer, kv, batch, out); });
+    work.bytes -= double(stretch.count - 1) * (stretch.last_piece - stretch.first_piece) * piece_tokens * kv_token_bytes(shape);
+  return work;
+}
+
+void profiling_lane::attention(tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kv_arena& kv,
+                               std::span<const sequence_rows> batch, tensor_view out) {
+  timed(op::attention, attention_work(heads, kv.shape, batch),
+        [&] { inner_.attention(qkv, heads, scale, layer, kv, batch, out); });
+  in_mlp_ = false;
+}
+
+void profiling_lane::rope_attention(tensor_view qkv, std::int32_t heads, const rope_shape& rope, float scale,
+                                    std::int32_t layer, kv_arena& kv, std::span<const sequence_rows> batch,
+                                    tensor_view out) {
+  op_work work = attention_work(heads, kv.shape, batch);
+  work.bytes += static_cast<double>(qkv.rows) * kv_token_bytes(kv.shape);
+  timed(op::attention, work, [&] { inner_.rope_attention(qkv, heads, rope, scale, layer, kv, batch, out); });
   in_mlp_ = false;
 }
 

@@ -18,7 +18,7 @@ enum class op {
   embed,
   norm_qkv,
   rope_store,
-  attention,
+  attention,  ///< with rope+store where they are one op
   attention_output,
   norm_gate_up,
   down,  ///< with the gating
@@ -89,6 +89,8 @@ public:
                   std::span<const sequence_rows> batch) override;
   void attention(tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kv_arena& kv,
                  std::span<const sequence_rows> batch, tensor_view out) override;
+  void rope_attention(tensor_view qkv, std::int32_t heads, const rope_shape& rope, float scale, std::int32_t layer,
+                      kv_arena& kv, std::span<const sequence_rows> batch, tensor_view out) override;
   void silu_mul(tensor_view gate_up, tensor_view out) override;
   void silu_linear_add(tensor_view gate_up, const packed_matrix& w, tensor_view scratch, tensor_view out) override;
   void sample(tensor_view logits, std::span<const sampling_row> rows, std::span<sampled> picks) override;
@@ -96,6 +98,7 @@ public:
 private:
   template <class Call>
   void timed(op which, const op_work& work, const Call& call);
+  op_work attention_work(std::int32_t heads, const kv_shape& shape, std::span<const sequence_rows> batch);
   /// Bytes of K and V of one token in one layer.
   double kv_token_bytes(const kv_shape& shape) const;
 

@@ -14,11 +14,20 @@ bool rope_table::same_shape(const rope_shape& shape) const noexcept {
 void rope_table::set_shape(const rope_shape& shape) {
   base_ = shape.base;
   pairs_ = shape.dims / 2;
+  near_.clear();
   factors_.assign(shape.factors.begin(), shape.factors.end());
   frequencies_.resize(static_cast<std::size_t>(pairs_));
   for (std::size_t i = 0; i < frequencies_.size(); ++i) {
     frequencies_[i] = std::pow(static_cast<double>(base_), -2.0 * static_cast<double>(i) / shape.dims);
     if (i < factors_.size()) frequencies_[i] /= static_cast<double>(factors_[i]);
+  }
+}
+
+void rope_table::compute(std::int64_t position, float* angles) const {
+  for (std::size_t i = 0; i < frequencies_.size(); ++i) {
+    const double angle = static_cast<double>(position) * frequencies_[i];
+    angles[i] = static_cast<float>(std::cos(angle));
+    angles[i + frequencies_.size()] = static_cast<float>(std::sin(angle));
   }
 }
 
@@ -33,15 +42,19 @@ void rope_table::prepare(const rope_shape& shape, std::span<const sequence_rows>
   if (same && wanted_ == positions_) return;
   if (!same) set_shape(shape);
   positions_ = wanted_;
-  const std::size_t pairs = frequencies_.size();
-  cos_.resize(positions_.size() * pairs);
-  sin_.resize(positions_.size() * pairs);
-  for (std::size_t row = 0; row < positions_.size(); ++row)
-    for (std::size_t i = 0; i < pairs; ++i) {
-      const double angle = positions_[row] * frequencies_[i];
-      cos_[row * pairs + i] = static_cast<float>(std::cos(angle));
-      sin_[row * pairs + i] = static_cast<float>(std::sin(angle));
+  const std::size_t size = 2 * frequencies_.size();
+  for (std::size_t row = 0; row < positions_.size(); ++row) {
+    const std::int64_t position = positions_[row];
+    if (position >= kept_positions) {
+      if (far_.size() < positions_.size() * size) far_.resize(positions_.size() * size);
+      compute(position, far_.data() + row * size);
+      continue;
     }
+    for (std::size_t next = near_.size() / size; static_cast<std::int64_t>(next) <= position; ++next) {
+      near_.resize((next + 1) * size);
+      compute(static_cast<std::int64_t>(next), near_.data() + next * size);
+    }
+  }
 }
 
 }  // namespace troupe::kernels

@@ -1,5 +1,5 @@
-// The plan of one rope_store op: rotates Q and K of a step's rows and writes K and V to the arena. Knows the arena's
-// layout; the arithmetic is the kernel set's.
+// Rotates Q and K of a step's rows and writes K and V to the arena: as the op rope_store, or part by part for an op that
+// goes on with them. Knows the arena's layout; the arithmetic is the kernel set's.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,6 @@ namespace troupe::kernels {
 struct rope_store_call {
   tensor_view qkv;
   std::int32_t heads = 0;
-  rope_shape rope;
   std::int32_t layer = 0;
   const cpu_kv_arena* kv = nullptr;
 };
@@ -25,20 +24,33 @@ struct rope_store_call {
 /// Holds the angles of a step, which are the same in every layer.
 class rope_writer {
 public:
-  void run(const rope_store_call& call, std::span<const sequence_rows> batch, const kernel_set& kernels,
-           thread_team& team);
+  /// Before anything else of a step: its rows' angles.
+  void prepare(const rope_shape& rope, std::span<const sequence_rows> batch);
+  /// All of Q, K and V.
+  void run(const rope_store_call& call, const kernel_set& kernels, thread_team& team) const;
+
+  /// Thread's share of K and V, without Q. No two threads write to one block.
+  void store_share(const rope_store_call& call, const kernel_set& kernels, const thread_team& team, int thread,
+                   int threads) const;
+  /// K and V of one KV head, of `rows` rows that stand in one block.
+  void store(const rope_store_call& call, const kernel_set& kernels, std::int64_t row, std::int32_t rows,
+             std::int32_t position, std::int32_t block, std::int32_t kv_head) const;
+  /// One head of a row, in place.
+  void turn(float* head, std::int64_t row, const kernel_set& kernels) const;
 
 private:
-  /// Rows of one sequence whose tokens share a block: no two threads write to one block.
+  /// Rows of one sequence whose tokens share a block.
   struct item {
-    const sequence_rows* sequence;
-    std::int32_t row;  ///< first, within the sequence
+    std::int32_t row;
     std::int32_t rows;
+    std::int32_t position;  ///< of the first row
+    std::int32_t block;
   };
 
-  void plan(std::span<const sequence_rows> batch);
-  void write(const rope_store_call& call, const item& work, const kernel_set& kernels) const;
+  void store_heads(const rope_store_call& call, const item& work, const kernel_set& kernels) const;
 
+  std::int32_t pairs_ = 0;
+  bool interleaved_ = true;
   rope_table angles_;
   std::vector<item> items_;
 };

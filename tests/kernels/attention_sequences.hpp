@@ -96,9 +96,10 @@ struct arena_of {
 };
 
 /// Feeds the sequences side by side, in each step all that lie in the next `chunk` positions; the outputs of each sequence,
-/// from the first token that it is fed.
+/// from the first token that it is fed. `together`: by the composite op.
 inline std::vector<std::vector<float>> run(arena_of& on, const std::vector<sequence>& all, const heads_shape& shape,
-                                           const rope_shape& rope, float scale, std::int32_t chunk) {
+                                           const rope_shape& rope, float scale, std::int32_t chunk,
+                                           bool together = true) {
   std::vector<std::vector<float>> outputs(all.size());
   std::int64_t longest = 0;
   for (const sequence& s : all) longest = std::max(longest, s.qkv.rows);
@@ -117,8 +118,12 @@ inline std::vector<std::vector<float>> run(arena_of& on, const std::vector<seque
       qkv.rows += rows;
     }
     dense out(qkv.rows, std::int64_t{shape.heads} * shape.dim);
-    on.lane->rope_store(qkv.view(), shape.heads, rope, on.layer, *on.kv, batch);
-    on.lane->attention(qkv.view(), shape.heads, scale, on.layer, *on.kv, batch, out.view());
+    if (together) {
+      on.lane->rope_attention(qkv.view(), shape.heads, rope, scale, on.layer, *on.kv, batch, out.view());
+    } else {
+      on.lane->rope_store(qkv.view(), shape.heads, rope, on.layer, *on.kv, batch);
+      on.lane->attention(qkv.view(), shape.heads, scale, on.layer, *on.kv, batch, out.view());
+    }
     for (std::size_t i = 0; i < batch.size(); ++i) {
       const auto from = out.values.begin() + batch[i].first_row * out.cols;
       outputs[who[i]].insert(outputs[who[i]].end(), from, from + batch[i].rows * out.cols);

@@ -1,11 +1,34 @@
 // Rope and paged attention against plain double loops over the tokens' own K and V, and bit against bit.
 #include "support/catch.hpp"
 
+#include "kernels/cpu/rope_table.hpp"
 #include "tests/kernels/attention_sequences.hpp"
 
 using namespace troupe;
 using namespace troupe::kernels;
 using namespace troupe::kernels::testing;
+
+TEST_CASE("a row's angles are its position's, met before or not, near or far") {
+  const std::vector<float> factors{1.0f, 1.5f, 8.0f};
+  const std::vector<std::int32_t> no_blocks;
+  const std::int32_t edge = rope_table::kept_positions;
+  rope_table table;
+  for (const rope_shape& shape : {rope_shape{10000.0f, 6, true, factors}, rope_shape{500000.0f, 8, true, {}}})
+    for (const std::vector<sequence_rows>& batch :
+         {std::vector<sequence_rows>{{0, 3, 5, no_blocks}, {3, 1, 40, no_blocks}},
+          std::vector<sequence_rows>{{4, 1, edge + 7, no_blocks}, {0, 4, edge - 2, no_blocks}, {5, 2, 0, no_blocks}},
+          std::vector<sequence_rows>{{0, 1, 41, no_blocks}, {1, 1, edge + 8, no_blocks}}}) {
+      table.prepare(shape, batch);
+      for (const sequence_rows& s : batch)
+        for (std::int32_t r = 0; r < s.rows; ++r)
+          for (std::int32_t i = 0; i < shape.dims / 2; ++i) {
+            double angle = (s.past + r) * std::pow(static_cast<double>(shape.base), -2.0 * i / shape.dims);
+            if (!shape.factors.empty()) angle /= static_cast<double>(factors[static_cast<std::size_t>(i)]);
+            CHECK(std::fabs(static_cast<double>(table.cosines(s.first_row + r)[i]) - std::cos(angle)) < 1e-6);
+            CHECK(std::fabs(static_cast<double>(table.sines(s.first_row + r)[i]) - std::sin(angle)) < 1e-6);
+          }
+    }
+}
 
 TEST_CASE("paged attention is softmax over the sequence's own tokens") {
   const std::vector<float> factors{1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f, 7.0f, 8.0f};
@@ -68,14 +91,14 @@ TEST_CASE("a long context is split and merged without loss") {
   }
 }
 
-TEST_CASE("a token's attention has the same bits alone, in a batch, in any chunk and on any number of threads") {
+TEST_CASE("a token's attention has the same bits alone, in a batch, in any chunk, on any number of threads, and in one op or two") {
   random_source random(3);
   const heads_shape shape{9, 3, 64};
   const rope_shape rope{10000.0f, 64, true, {}};
   const auto all = make_sequences({530, 1, 300, 40}, shape, 80, random);
   for (const isa which : available_isas()) {
     arena_of plain(which, 1, shape, 80);
-    const auto expected = run(plain, all, shape, rope, 0.125f, 530);
+    const auto expected = run(plain, all, shape, rope, 0.125f, 530, false);
     for (const int threads : {1, 2, 3})
       for (const std::int32_t chunk : {1, 7, 64, 256}) {
         if (which == isa::scalar && chunk == 7) continue;  // slow, and like the others

@@ -142,6 +142,12 @@ TEST_CASE("KV that sequences share counts once") {
   profiled.attention(qkv.view(), 4, 0.2f, 0, *kv, batch, out.view());
   const double kv_token = static_cast<double>(inner->kv_block_bytes(shape)) / kv_shape::block_tokens;
   CHECK(profiled.take()[op::attention].work.bytes == (128 + 13 + 23) * kv_token);
+
+  profiled.rope_attention(qkv.view(), 4, {10000.0f, 32, true, {}}, 0.2f, 0, *kv, batch, out.view());
+  const step_profile together = profiled.take();
+  CHECK(together[op::attention].calls == 1);
+  CHECK(together[op::rope_store].calls == 0);
+  CHECK(together[op::attention].work.bytes == (128 + 13 + 23 + 2) * kv_token);  // and two tokens stored
 }
 
 TEST_CASE("every barrier of the team belongs to an op") {

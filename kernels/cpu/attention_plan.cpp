@@ -161,9 +161,9 @@ bool attention_plan::find_rows_apart() const noexcept {
   for (const item& i : items_) own += i.shared ? 0 : 1;
   for (const sequence_rows& s : batch_) runs += s.rows > 0 ? 1 : 0;
   if (own != runs * static_cast<std::size_t>(shape_.kv_heads)) return false;
-  // A block that a row fills up may be in another's table already.
+  // A block that is written to may be in another's table already, there at the same place.
   for (std::size_t s = 0; s < batch_.size(); ++s)
-    for (std::int64_t at = batch_[s].past / kv_unit::tokens; at < (batch_[s].past + batch_[s].rows) / kv_unit::tokens; ++at)
+    for (std::int64_t at = batch_[s].past / kv_unit::tokens; at < used_blocks(batch_[s]); ++at)
       for (std::size_t other = 0; other < batch_.size(); ++other)
         if (other != s && first_block_[other] + at < first_block_[other + 1] &&
             tables_[static_cast<std::size_t>(first_block_[other] + at)] == tables_[static_cast<std::size_t>(first_block_[s] + at)])

@@ -43,6 +43,7 @@ void rope_table::prepare(const rope_shape& shape, std::span<const sequence_rows>
   if (!same) set_shape(shape);
   positions_ = wanted_;
   const std::size_t size = 2 * frequencies_.size();
+  if (size == 0) return;  // nothing is turned
   for (std::size_t row = 0; row < positions_.size(); ++row) {
     const std::int64_t position = positions_[row];
     if (position >= kept_positions) {

@@ -1,6 +1,7 @@
 // Rope and paged attention against plain double loops over the tokens' own K and V, and bit against bit.
 #include "support/catch.hpp"
 
+#include "kernels/cpu/attention_plan.hpp"
 #include "kernels/cpu/rope_table.hpp"
 #include "tests/kernels/attention_sequences.hpp"
 
@@ -28,6 +29,47 @@ TEST_CASE("a row's angles are its position's, met before or not, near or far") {
             CHECK(std::fabs(static_cast<double>(table.sines(s.first_row + r)[i]) - std::sin(angle)) < 1e-6);
           }
     }
+}
+
+TEST_CASE("rows are apart only where no thread reads what another stores in the same step") {
+  thread_team team(2);
+  const auto apart = [&](const attention_shape& shape, const std::vector<sequence_rows>& batch) {
+    attention_plan plan;
+    plan.prepare(shape, batch, team, 2);
+    return plan.rows_apart();
+  };
+  const attention_shape usual{9, 3, 64};
+  const std::vector<std::int32_t> first{0, 1, 2, 3}, second{4, 5, 6, 7}, fork{0, 1, 2, 9};
+  CHECK(apart(usual, {{0, 1, 20, first}, {1, 1, 47, second}}));
+  CHECK(apart(usual, {{0, 1, 62, first}, {1, 1, 50, fork}}));        // what they share was stored before
+  CHECK_FALSE(apart(usual, {{0, 1, 47, first}, {1, 1, 48, fork}}));  // the last token of what the other reads
+  CHECK_FALSE(apart(usual, {{0, 1, 20, first}, {1, 1, 21, first}}));  // one sequence's rows as if they were two's
+  CHECK_FALSE(apart(usual, {{0, 40, 0, first}}));                     // several items
+  CHECK_FALSE(apart({50, 1, 64}, {{0, 1, 20, first}}));               // more heads than an item takes
+}
+
+TEST_CASE("a plan follows its step's tables, places and shape, and keeps no hold of the tables") {
+  thread_team team(2);
+  attention_plan plan;
+  std::vector<std::int32_t> table(20);
+  std::iota(table.begin(), table.end(), 0);
+  std::vector<sequence_rows> batch{{0, 1, 300, table}};
+  const attention_shape shape{9, 3, 64};
+  plan.prepare(shape, batch, team, 2);
+  CHECK(plan.blocks(plan.items()[0])[18] == 18);
+  const std::vector<std::int32_t> copy = table;
+  batch[0].blocks = copy;
+  table.assign(20, 77);
+  plan.prepare(shape, batch, team, 2);
+  CHECK(plan.blocks(plan.items()[0])[18] == 18);
+  batch[0].blocks = table;
+  plan.prepare(shape, batch, team, 2);
+  CHECK(plan.blocks(plan.items()[0])[18] == 77);
+  batch[0].past = 319;
+  plan.prepare(shape, batch, team, 2);
+  CHECK(plan.rows().back().position == 319);
+  plan.prepare({8, 4, 64}, batch, team, 2);
+  CHECK(plan.items().size() == 4);
 }
 
 TEST_CASE("paged attention is softmax over the sequence's own tokens") {

@@ -79,14 +79,15 @@ void attention_runner::quantise_queries(const attention_call& call, const item& 
         query = own.head.data();
       }
       float* scale = own.floats.data() + v;
-      kernels.attention.quantise_query(query, call.kv->shape.head_dim, call.kv->type, own.queries.data() + v * dim_, scale);
+      kernels.attention.quantise_query(query, call.kv->shape.head_dim, call.kv->type, own.queries.data() + v * dim_,
+                                       scale);
       *scale *= factor;
     }
   }
 }
 
-void attention_runner::attend_part(const attention_call& call, const part& mine, const part* then, const kernel_set& kernels,
-                                   scratch& own) {
+void attention_runner::attend_part(const attention_call& call, const part& mine, const part* then,
+                                   const kernel_set& kernels, scratch& own) {
   const item& work = plan_.item_of(mine);
   quantise_queries(call, work, kernels, own);
   const std::byte* units[2][piece_units];
@@ -135,7 +136,8 @@ void attention_runner::join_parts(const attention_call& call, const item& work, 
       }
   };
   for (const attention_plan::seat& seat : plan_.seats_of(work))
-    join(plan_.items()[static_cast<std::size_t>(seat.first_item + work.run)], (seat.row + work.row_of_sequence) * work.heads);
+    join(plan_.items()[static_cast<std::size_t>(seat.first_item + work.run)],
+         (seat.row + work.row_of_sequence) * work.heads);
   join(work, 0);
   write_out(call, work, into, kernels);
 }
@@ -156,7 +158,8 @@ void attention_runner::reserve(const thread_team& team) {
   scratch_.resize(static_cast<std::size_t>(team.size()));
   for (scratch& own : scratch_) {
     own.queries.resize(static_cast<std::size_t>(most_vectors * dim_));
-    own.floats.resize(static_cast<std::size_t>(most_vectors * (1 + piece_tokens) + attention_plan::state_floats(most_vectors, dim_)));
+    own.floats.resize(static_cast<std::size_t>(most_vectors * (1 + piece_tokens) +
+                                               attention_plan::state_floats(most_vectors, dim_)));
     own.seen.resize(most_vectors);
     own.head.resize(static_cast<std::size_t>(dim_));
   }

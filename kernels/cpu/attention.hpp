@@ -1,4 +1,5 @@
-// One attention op: carries out an attention_plan on a team. Knows the arena's layout; the arithmetic is the kernel set's.
+// One attention op: carries out an attention_plan on a team. Knows the arena's layout; the arithmetic is the kernel
+// set's.
 #pragma once
 
 #include <cstdint>
@@ -59,7 +60,8 @@ private:
   void find_units(const attention_call& call, const item& work, std::int32_t piece,
                   const std::byte* (&units)[piece_units]) const;
   /// `then`: what the thread does next, or null.
-  void attend_part(const attention_call& call, const part& mine, const part* then, const kernel_set& kernels, scratch& own);
+  void attend_part(const attention_call& call, const part& mine, const part* then, const kernel_set& kernels,
+                   scratch& own);
   void join_parts(const attention_call& call, const item& work, const attention_kernels& kernels);
   void write_out(const attention_call& call, const item& work, const attend_state& state,
                  const attention_kernels& kernels) const;

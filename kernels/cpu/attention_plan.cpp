@@ -32,7 +32,8 @@ bool attention_plan::planned(std::span<const sequence_rows> batch) const noexcep
     const sequence_rows& now = batch[s];
     const sequence_rows& then = batch_[s];
     if (now.first_row != then.first_row || now.rows != then.rows || now.past != then.past) return false;
-    if (!std::equal(tables_.begin() + first_block_[s], tables_.begin() + first_block_[s + 1], now.blocks.begin())) return false;
+    const auto table = tables_.begin();
+    if (!std::equal(table + first_block_[s], table + first_block_[s + 1], now.blocks.begin())) return false;
   }
   return true;
 }
@@ -166,13 +167,13 @@ bool attention_plan::find_rows_apart() const noexcept {
     for (std::int64_t at = batch_[s].past / kv_unit::tokens; at < used_blocks(batch_[s]); ++at)
       for (std::size_t other = 0; other < batch_.size(); ++other)
         if (other != s && first_block_[other] + at < first_block_[other + 1] &&
-            tables_[static_cast<std::size_t>(first_block_[other] + at)] == tables_[static_cast<std::size_t>(first_block_[s] + at)])
+            *(tables_.begin() + first_block_[other] + at) == *(tables_.begin() + first_block_[s] + at))
           return false;
   return true;
 }
 
-void attention_plan::prepare(const attention_shape& shape, std::span<const sequence_rows> batch, const thread_team& team,
-                             int threads) {
+void attention_plan::prepare(const attention_shape& shape, std::span<const sequence_rows> batch,
+                             const thread_team& team, int threads) {
   if (shape == shape_ && threads == threads_ && planned(batch)) return;
   shape_ = shape;
   threads_ = threads;

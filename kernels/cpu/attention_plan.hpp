@@ -1,5 +1,5 @@
-// Which query vectors of a step meet which pieces of KV, on which thread: the same in every layer. Knows block tables and
-// counts; no arena and no arithmetic.
+// Which query vectors of a step meet which pieces of KV, on which thread: the same in every layer. Knows block tables
+// and counts; no arena and no arithmetic.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +28,8 @@ public:
     std::int32_t row;
     std::int32_t position;
   };
-  /// Query vectors, rows [first_row, first_row + rows) of rows() x heads of one KV head, that meet the same pieces. What
-  /// sequences share is an item, of which each vector is a guest; its sequence's own item goes on and comes last.
+  /// Query vectors, rows [first_row, first_row + rows) of rows() x heads of one KV head, that meet the same pieces.
+  /// What sequences share is an item, in which each has seats; a sequence's own item goes on from there.
   struct item {
     std::int64_t table = 0;  ///< where its blocks begin in the plan's copy
     std::int32_t first_row = 0;
@@ -49,8 +49,8 @@ public:
     std::int32_t last_piece() const noexcept { return (units + piece_units - 1) / piece_units; }
     bool joins_parts() const noexcept { return !shared && (seats > 0 || last_part - first_part > 1); }
   };
-  /// An item's pieces [first, last) on one thread. A part that is all there is for its vectors writes the output; else its
-  /// states are kept: one of all its pieces if they begin the sequence, otherwise one for each.
+  /// An item's pieces [first, last) on one thread. A part that is all there is for its vectors writes the output; else
+  /// its states are kept: one of all its pieces if they begin the sequence, otherwise one for each.
   struct part {
     std::int32_t item = 0;
     std::int32_t first = 0;
@@ -67,13 +67,15 @@ public:
   };
 
   /// Does nothing where the last call was for the same; comparing costs a look at the block tables.
-  void prepare(const attention_shape& shape, std::span<const sequence_rows> batch, const thread_team& team, int threads);
+  void prepare(const attention_shape& shape, std::span<const sequence_rows> batch, const thread_team& team,
+               int threads);
 
   std::span<const query_row> rows() const noexcept { return rows_; }
   std::span<const item> items() const noexcept { return items_; }
   const item& item_of(const part& p) const noexcept { return items_[static_cast<std::size_t>(p.item)]; }
   std::span<const part> parts_of(const item& i) const noexcept {
-    return std::span(parts_).subspan(static_cast<std::size_t>(i.first_part), static_cast<std::size_t>(i.last_part - i.first_part));
+    const auto count = static_cast<std::size_t>(i.last_part - i.first_part);
+    return std::span(parts_).subspan(static_cast<std::size_t>(i.first_part), count);
   }
   std::span<const part> parts_of(int thread) const noexcept;
   std::span<const seat> seats_of(const item& i) const noexcept {

@@ -20,7 +20,8 @@ void rope_writer::prepare(const rope_shape& rope, std::span<const sequence_rows>
     for (std::int32_t row = 0; row < sequence.rows;) {
       const std::int32_t position = sequence.past + row;
       const std::int32_t rows = std::min(block_tokens - position % block_tokens, sequence.rows - row);
-      items_.push_back({sequence.first_row + row, rows, position, sequence.blocks[static_cast<std::size_t>(position / block_tokens)]});
+      const std::int32_t block = sequence.blocks[static_cast<std::size_t>(position / block_tokens)];
+      items_.push_back({sequence.first_row + row, rows, position, block});
       row += rows;
     }
 }
@@ -44,8 +45,8 @@ void rope_writer::store_heads(const rope_store_call& call, const item& work, con
     store(call, kernels, work.row, work.rows, work.position, work.block, head);
 }
 
-void rope_writer::store_share(const rope_store_call& call, const kernel_set& kernels, const thread_team& team, int thread,
-                              int threads) const {
+void rope_writer::store_share(const rope_store_call& call, const kernel_set& kernels, const thread_team& team,
+                              int thread, int threads) const {
   const share mine = team.share_of(static_cast<std::int64_t>(items_.size()), thread, threads);
   for (std::int64_t i = mine.first; i < mine.last; ++i) store_heads(call, items_[static_cast<std::size_t>(i)], kernels);
 }

@@ -1,5 +1,5 @@
-// Rotates Q and K of a step's rows and writes K and V to the arena: as the op rope_store, or part by part for an op that
-// goes on with them. Knows the arena's layout; the arithmetic is the kernel set's.
+// Rotates Q and K of a step's rows and writes K and V to the arena: as the op rope_store, or part by part for an op
+// that goes on with them. Knows the arena's layout; the arithmetic is the kernel set's.
 #pragma once
 
 #include <cstdint>

@@ -14,10 +14,12 @@ public:
   /// time some of them part.
   void split(std::int32_t first, std::int32_t last, std::int32_t piece) {
     std::int32_t* order = into_.order.data();
-    const auto end = std::partition(order + first, order + last, [&](std::int32_t s) { return whole_pieces(s) > piece; });
+    const auto has = [&](std::int32_t s) { return whole_pieces(s) > piece; };
+    const auto end = std::partition(order + first, order + last, has);
     for (const std::int32_t* s = end; s < order + last; ++s) own_from(*s) = piece;
     std::sort(order + first, end, [&](std::int32_t a, std::int32_t b) {
-      return std::lexicographical_compare(blocks(a, piece), blocks(a, piece + 1), blocks(b, piece), blocks(b, piece + 1));
+      return std::lexicographical_compare(blocks(a, piece), blocks(a, piece + 1),  //
+                                          blocks(b, piece), blocks(b, piece + 1));
     });
     for (auto at = static_cast<std::int32_t>(first), some = at; at < end - order; at = some) {
       while (some < end - order && same(order[at], order[some], piece)) ++some;

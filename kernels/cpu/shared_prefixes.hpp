@@ -27,8 +27,8 @@ struct shared_prefixes {
 };
 
 /// Sequences share their leading pieces as far as their tables name the same blocks. Only pieces that lie before the
-/// step's rows count, and only sequences of at most `most_rows` rows: more make good use of what they read. Costs a sort
-/// of the sequences, and where blocks are shared a look at each of them.
+/// step's rows count, and only sequences of at most `most_rows` rows: more make good use of what they read. Costs a
+/// sort of the sequences, and where blocks are shared a look at each of them.
 void find_shared_prefixes(std::span<const sequence_rows> batch, std::int32_t most_rows, shared_prefixes& into);
 
 }  // namespace troupe::kernels

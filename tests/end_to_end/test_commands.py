@@ -112,12 +112,24 @@ class Commands(unittest.TestCase):
             self.assertGreater(row["tokens_per_s"], 0)
             self.assertAlmostEqual(row["share_of_limit"], row["tokens_per_s"] / row["limit_tokens_per_s"], places=6)
 
+    def test_bench_shares_a_prefix_and_makes_one_sequence_longer(self):
+        done = troupe("bench", "-p", "0", "-n", "2", "-d", "128", "-b", "4", "-r", "1", "--shared-prefix", "130", "--json")
+        row = json.loads(done.stdout)
+        self.assertEqual(row["test"], "tg2@d128s128")
+        self.assertGreater(row["kv_bytes_held"], 2 * row["kv_bytes_a_step"])
+        done = troupe("bench", "-p", "0", "-n", "2", "-d", "16", "-b", "4", "-r", "1", "--longest", "100", "--json")
+        row = json.loads(done.stdout)
+        self.assertEqual(row["test"], "tg2@d16l100")
+        self.assertEqual(row["kv_bytes_held"] % (100 + 3 * 16 + 4 * 3 / 2), 0)
+        refused = troupe("bench", "--engine", "--longest", "100")
+        self.assertNotEqual(refused.returncode, 0)
+
     def test_bench_profile_accounts_for_a_step(self):
         done = troupe("bench", "-p", "0", "-n", "8", "-r", "2", "--profile", "--json")
         row, *ops = [json.loads(line) for line in done.stdout.splitlines()]
         *ops, step = ops
         self.assertEqual(step["op"], "step")
-        self.assertEqual([op["op"] for op in ops], ["embed", "norm+qkv", "rope+store", "attention", "attention output", "norm+gate|up",
+        self.assertEqual([op["op"] for op in ops], ["embed", "norm+qkv", "attention", "attention output", "norm+gate|up",
                                                     "silu+down", "norm", "head", "sample"])
         for key in ("calls", "us", "bytes", "int8_ops", "float_ops", "barriers"):
             self.assertAlmostEqual(sum(op[key] for op in ops) / max(step[key], 1), step[key] / max(step[key], 1), places=6)

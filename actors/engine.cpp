@@ -118,7 +118,7 @@ void wire(const engine_links& of, const std::shared_ptr<const engine_links>& lin
 
 result<std::unique_ptr<engine>> engine::create(caf::actor_system& system, const std::string& path,
                                                const engine_options& options, const load_progress& progress) {
-  auto chosen = kernels::make_lane(options.device, {options.threads, options.isa, options.repack, options.kv_type});
+  auto chosen = kernels::make_lane(options.device, {options.threads, options.isa, options.repack, options.kv_type, options.copies});
   if (!chosen) return chosen.why();
   const bool on_gpu = chosen->device == "cuda";
   auto made = create_on(*std::move(chosen), system, path, options, progress);

@@ -11,6 +11,7 @@
 #include <troupe/result.hpp>
 
 #include "actors/stream/stream_limits.hpp"
+#include "memory/copy_folder.hpp"
 
 namespace caf {
 class actor_system;
@@ -36,6 +37,7 @@ struct engine_options {
   std::string isa;                  ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon
   bool repack = true;
   std::string kv_type;              ///< of K and V; "": i16, on a GPU bf16
+  memory::copy_folder copies;       ///< where repacked weights are kept; default: nowhere
   std::int64_t kv_bytes = 0;        ///< 0: a share of the free memory (kv_store.hpp); on a GPU what is left of gpu_memory
   double gpu_memory = 0.9;          ///< share of a GPU's memory that weights, KV and steps may take
   std::int32_t context_length = 0;  ///< upper bound; 0: the model's

@@ -13,6 +13,7 @@
 #include "kernels/cpu/lane_choice.hpp"
 #include "kernels/cpu/machine_limits.hpp"
 #include "kernels/cuda/cuda_lane.hpp"
+#include "memory/copy_folder.hpp"
 #include "models/catalogue/model_cache.hpp"
 
 namespace troupe::cli {
@@ -126,6 +127,12 @@ void show_gpu_limits() {
 void show_models(std::vector<std::string>& advice) {
   const auto cached = models::model_cache().list();
   for (const auto& model : cached) line("model", text("%s (%.0f MB)", model.name.c_str(), static_cast<double>(model.bytes) / 1e6));
+  const memory::copy_folder copies{models::model_cache().copies().string()};
+  const auto kept = copies.list();
+  double bytes = 0;
+  for (const auto& one : kept) bytes += static_cast<double>(one.bytes);
+  if (!kept.empty())
+    line("repacked", text("%zu copies of weights, %.0f MB in %s: they make starts faster, and may be deleted", kept.size(), bytes / 1e6, copies.path.c_str()));
   if (cached.empty()) {
     line("model", "none in " + models::model_cache().directory().string());
     advice.emplace_back("No model is cached. Fetch the default one with: troupe pull smollm2-135m-instruct");

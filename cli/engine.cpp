@@ -1,7 +1,13 @@
 // Starts the runtime and loads the model, with the errors a person can act on.
 #include "cli/engine.hpp"
 
+#include "models/catalogue/model_cache.hpp"
+
 namespace troupe::cli {
+
+memory::copy_folder copies_of(const engine_options& o) {
+  return {models::model_cache().copies().string(), static_cast<std::int64_t>(o.copies_gib * (1 << 30))};
+}
 
 result<engine> start_engine(const engine_options& o) {
   runtime_options options;
@@ -11,6 +17,9 @@ result<engine> start_engine(const engine_options& o) {
   options.isa = o.isa;
   options.repack = !o.no_repack;
   options.kv_type = o.kv_type;
+  const memory::copy_folder copies = copies_of(o);
+  options.copies = copies.path;
+  options.copies_bytes = copies.most_bytes;
   options.kv_bytes = static_cast<std::int64_t>(o.kv_gib * 1024 * 1024 * 1024);
   options.max_sequences = o.max_sequences;
   options.max_batch_tokens = o.max_batch_tokens;

@@ -7,6 +7,7 @@
 #include <troupe/runtime.hpp>
 
 #include "cli/options.hpp"
+#include "memory/copy_folder.hpp"
 
 namespace troupe::cli {
 
@@ -14,6 +15,9 @@ struct engine {
   std::unique_ptr<troupe::runtime> runtime;
   troupe::model model;
 };
+
+/// Where repacked weights are kept, and how many bytes of them.
+memory::copy_folder copies_of(const engine_options& options);
 
 /// Reports loading to stderr when that is a terminal and takes over a second.
 result<engine> start_engine(const engine_options& options);

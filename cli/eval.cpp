@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "base/json_writer.hpp"
+#include "cli/engine.hpp"
 #include "cli/json_lines.hpp"
 #include "cli/options.hpp"
 #include "cli/report.hpp"
@@ -28,7 +29,7 @@ result<rig> make_rig(const eval_options& o) {
   const auto path = models::model_cache().resolve(o.engine.model);
   if (!path) return path.why();
   rig r;
-  auto chosen = kernels::make_lane(o.engine.device, {o.engine.threads, o.engine.isa, !o.engine.no_repack, o.engine.kv_type});
+  auto chosen = kernels::make_lane(o.engine.device, {o.engine.threads, o.engine.isa, !o.engine.no_repack, o.engine.kv_type, copies_of(o.engine)});
   if (!chosen) return chosen.why();
   r.lane = std::move(chosen->lane);
   auto model = models::load_model(path->string(), *r.lane);

@@ -2,7 +2,6 @@
 #include "cli/signals.hpp"
 
 #include <csignal>
-#include <ctime>
 #include <pthread.h>
 
 namespace troupe::cli {
@@ -33,11 +32,14 @@ int signal_block::wait() const {
 signal_watch::signal_watch(const signal_block&, std::function<void(int)> on_signal)
     : thread_([on_signal = std::move(on_signal)](std::stop_token stop) {
         const sigset_t set = ending_signals();
-        const timespec look_again{0, 100'000'000};  // so that the destructor need not send a signal
-        while (!stop.stop_requested())
-          if (const int which = sigtimedwait(&set, nullptr, &look_again); which > 0) on_signal(which);
+        int which = 0;
+        while (sigwait(&set, &which) == 0 && !stop.stop_requested()) on_signal(which);
       }) {}
 
-signal_watch::~signal_watch() = default;
+/// A signal for that thread alone wakes it: nobody waits for a command that is done.
+signal_watch::~signal_watch() {
+  thread_.request_stop();
+  pthread_kill(thread_.native_handle(), SIGTERM);
+}
 
 }  // namespace troupe::cli

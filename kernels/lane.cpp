@@ -10,6 +10,11 @@ result<void> lane::write(const memory::buffer& to, std::int64_t offset, std::spa
   return {};
 }
 
+result<void> lane::expect_weights(const memory::mapped_file* file, std::int64_t) {
+  if (file != nullptr) file->prefetch(0, file->size());
+  return {};
+}
+
 result<matrix> lane::pack_table(const tensor_view& table, bool) { return pack({&table, 1}); }
 
 result<step_ticket> lane::begin_step(step_space*, const step_batch& batch, const step_ops& ops) {

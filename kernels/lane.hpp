@@ -78,8 +78,12 @@ public:
   virtual memory::dtype activation_type() const { return memory::dtype::f32; }
   /// The views given to pack from now on show bytes of `file`'s map (null: plain memory), `bytes` of them in all. A lane
   /// may read the file in place of touching the map, which faults where the file has been cut short, and see beforehand
-  /// that there is memory. The file must outlive the matrices of a lane that does not copy.
-  virtual result<void> expect_weights(const memory::mapped_file*, std::int64_t) { return {}; }
+  /// that there is memory. Default: the file is read ahead. The file must outlive the matrices of a lane that does not copy.
+  virtual result<void> expect_weights(const memory::mapped_file* file, std::int64_t bytes);
+  /// All that expect_weights announced has been given to pack: from now on products may be asked for. A lane may do the
+  /// packing of a file's matrices only here, all at once, and keep what it made for the next start. Errors: as pack's, of
+  /// the matrix whose number in the order of those calls is left in `which` (how many there were: of none).
+  virtual result<void> finish_weights(std::size_t& /*which*/) { return {}; }
   /// Stacks `parts` (equal cols) into one matrix, so that inputs are read and quantised once (Q|K|V, gate|up).
   virtual result<matrix> pack(std::span<const tensor_view> parts) = 0;
   /// An embedding: what `embed` looks rows up in, and `linear` multiplies with where the model's head is `tied` to it.

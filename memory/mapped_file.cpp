@@ -34,6 +34,10 @@ error failed(const std::string& path, int number) {
   return {code, path + ": " + std::strerror(number), {}};
 }
 
+std::int64_t nanoseconds(const timespec& time) noexcept {
+  return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
+
 std::int64_t page_size() noexcept { return ::sysconf(_SC_PAGESIZE); }
 
 }  // namespace
@@ -45,23 +49,35 @@ result<mapped_file> mapped_file::open(const std::string& path) {
   struct stat about = {};
   if (::fstat(file.get(), &about) != 0) return failed(path, errno);
   if (!S_ISREG(about.st_mode)) return error{errc::invalid_argument, path + ": not a regular file", {}};
-  if (about.st_size == 0) return mapped_file(path, -1, nullptr, 0);
+  if (about.st_size == 0) return mapped_file(path, -1, nullptr, about);
   void* at = ::mmap(nullptr, static_cast<std::size_t>(about.st_size), PROT_READ, MAP_PRIVATE, file.get(), 0);
   if (at == MAP_FAILED) return failed(path, errno);
-  return mapped_file(path, file.release(), static_cast<std::byte*>(at), about.st_size);
+  return mapped_file(path, file.release(), static_cast<std::byte*>(at), about);
 }
+
+mapped_file::mapped_file(std::string path, int descriptor, std::byte* data, const struct stat& about)
+    : path_(std::move(path)),
+      descriptor_(descriptor),
+      data_(data),
+      size_(about.st_size),
+      modified_(nanoseconds(about.st_mtim)),
+      altered_(nanoseconds(about.st_ctim)) {}
 
 mapped_file::mapped_file(mapped_file&& other) noexcept
     : path_(std::move(other.path_)),
       descriptor_(std::exchange(other.descriptor_, -1)),
       data_(std::exchange(other.data_, nullptr)),
-      size_(std::exchange(other.size_, 0)) {}
+      size_(std::exchange(other.size_, 0)),
+      modified_(other.modified_),
+      altered_(other.altered_) {}
 
 mapped_file& mapped_file::operator=(mapped_file&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(descriptor_, other.descriptor_);
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(modified_, other.modified_);
+  std::swap(altered_, other.altered_);
   return *this;
 }
 

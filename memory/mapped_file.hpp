@@ -8,6 +8,8 @@
 
 #include <troupe/result.hpp>
 
+struct stat;
+
 namespace troupe::memory {
 
 /// Move-only; the bytes stay mapped as long as it lives. Safe to read from many threads.
@@ -24,6 +26,9 @@ public:
 
   const std::string& path() const noexcept { return path_; }
   std::int64_t size() const noexcept { return size_; }
+  /// When its content, and its content or its inode, were last changed; nanoseconds, as found when it was opened.
+  std::int64_t modified() const noexcept { return modified_; }
+  std::int64_t altered() const noexcept { return altered_; }
   std::span<const std::byte> bytes() const noexcept { return {data_, static_cast<std::size_t>(size_)}; }
 
   /// Copies the bytes from `offset` on without touching the map. False: the file has no such bytes any more, or the
@@ -36,14 +41,15 @@ public:
   void release(std::int64_t offset, std::int64_t bytes) const noexcept;
 
 private:
-  mapped_file(std::string path, int descriptor, std::byte* data, std::int64_t size)
-      : path_(std::move(path)), descriptor_(descriptor), data_(data), size_(size) {}
+  mapped_file(std::string path, int descriptor, std::byte* data, const struct stat& about);
   void advise(std::int64_t first, std::int64_t last, int advice) const noexcept;
 
   std::string path_;
   int descriptor_ = -1;
   std::byte* data_ = nullptr;
   std::int64_t size_ = 0;
+  std::int64_t modified_ = 0;
+  std::int64_t altered_ = 0;
 };
 
 }  // namespace troupe::memory

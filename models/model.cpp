@@ -49,7 +49,6 @@ result<std::shared_ptr<const loaded_model>> load_model(const std::string& path, 
   auto file = std::make_shared<const gguf_file>(*std::move(opened));
   auto found = find_architecture(*file);
   if (!found) return std::move(found).why();
-  file->prefetch_all();
   // The vocabulary takes as long as the weights of a small model do; both only read the file.
   auto language = std::async(std::launch::async, [&file] { return read_language(*file); });
   auto network = (*found)->load(*file, lane, progress);

@@ -45,12 +45,11 @@ result<kernels::matrix> weight_reader::matrix(std::initializer_list<weight_name>
     if (!view) return std::move(view).why();
     views.push_back(*view);
   }
+  std::string names;
+  for (const weight_name& part : parts) names += (names.empty() ? "" : "\" or \"") + part.name;
   auto packed = lane_.pack(views);
-  if (!packed) {
-    std::string names;
-    for (const weight_name& part : parts) names += (names.empty() ? "" : "\" or \"") + part.name;
-    return about(names, packed.why());
-  }
+  if (!packed) return about(names, packed.why());
+  packed_.push_back(std::move(names));
   for (const weight_name& part : parts) done(part.name);
   return packed;
 }
@@ -60,6 +59,7 @@ result<kernels::matrix> weight_reader::table(const weight_name& name, std::int64
   if (!view) return std::move(view).why();
   auto packed = lane_.pack_table(*view, tied);
   if (!packed) return about(name.name, packed.why());
+  packed_.push_back(name.name);
   done(name.name);
   return packed;
 }
@@ -91,14 +91,17 @@ result<std::vector<float>> weight_reader::vector(const std::string& name, std::i
   return values;
 }
 
-result<void> weight_reader::refuse_unread() const {
+result<void> weight_reader::finish() {
   for (const gguf_tensor& tensor : file_.tensors()) {
     if (read_.contains(tensor.name)) continue;
     return error{errc::unsupported,
                  file_.name() + ": tensor \"" + std::string(tensor.name) + "\" has no place in this architecture as Troupe knows it",
                  {}};
   }
-  return {};
+  std::size_t which = packed_.size();
+  auto finished = lane_.finish_weights(which);
+  if (finished) return {};
+  return which < packed_.size() ? about(packed_[which], finished.why()) : error{finished.why()};
 }
 
 }  // namespace troupe::models

@@ -41,8 +41,9 @@ public:
   result<std::vector<float>> vector(const std::string& name, std::int64_t size);
 
   bool has(std::string_view name) const noexcept { return file_.find_tensor(name) != nullptr; }
-  /// A tensor that no call above took belongs to something that this architecture's forward would leave out.
-  result<void> refuse_unread() const;
+  /// After the last of them. A tensor that no call above took belongs to something that this architecture's forward would
+  /// leave out: unsupported. Only then may the lane pack: its errors too.
+  result<void> finish();
 
 private:
   result<memory::tensor_view> take(const std::string& name, std::int64_t rows, std::int64_t cols);
@@ -53,6 +54,7 @@ private:
   kernels::lane& lane_;
   const load_progress& progress_;
   std::set<std::string, std::less<>> read_;
+  std::vector<std::string> packed_;  ///< the names in each matrix, in the order of the lane's calls
   std::int64_t total_bytes_ = 0;
   std::int64_t done_bytes_ = 0;
 };

@@ -37,6 +37,7 @@ actors::engine_options engine_options_of(const runtime_options& o) {
   out.isa = o.isa;
   out.repack = o.repack;
   out.kv_type = o.kv_type;
+  out.copies = {o.copies, o.copies_bytes};
   out.kv_bytes = o.kv_bytes;
   out.context_length = o.context_length;
   out.max_sequences = o.max_sequences;
@@ -53,6 +54,7 @@ result<void> check_options(const runtime_options& o) {
   if (o.device != "cpu" && o.device != "cuda" && o.device != "auto") return wrong("device");
   if (!(o.gpu_memory > 0 && o.gpu_memory <= 1)) return wrong("gpu_memory");
   if (o.threads < 0 || o.threads > 1024) return wrong("threads");
+  if (o.copies_bytes < 0) return wrong("copies_bytes");
   if (o.kv_bytes < 0) return wrong("kv_bytes");
   if (o.context_length < 0) return wrong("context_length");
   if (o.max_sequences < 1 || o.max_sequences > 4096) return wrong("max_sequences");

@@ -53,7 +53,7 @@ public:
       : options_(options),
         kernels_(kernels_for(options.which)),
         team_(plan_team(base::read_topology(), options.threads), when_late::narrow),
-        weights_(team_, options.repack, options.weight_memory_bytes),
+        weights_(team_, options.repack, options.weight_memory_bytes, options.copies),
         sampling_(static_cast<std::size_t>(team_.size()), {&kernels_, {}, {}, {}}) {}
 
   const thread_team& team() const noexcept override { return team_; }
@@ -66,6 +66,8 @@ public:
     return weights_.expect(file, bytes);
   }
   result<matrix> pack(std::span<const tensor_view> parts) override { return weights_.pack(parts); }
+  result<void> finish_weights(std::size_t& which) override { return weights_.finish(which); }
+  void wait_for_copy() override { weights_.wait_for_copy(); }
   std::int64_t kv_block_bytes(const kv_shape& shape) const override;
   result<std::unique_ptr<kv_arena>> make_kv(const kv_shape& shape, std::int32_t blocks) override;
 

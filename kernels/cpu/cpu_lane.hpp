@@ -7,6 +7,7 @@
 #include "kernels/cpu/thread_team.hpp"
 #include "kernels/kv_type.hpp"
 #include "kernels/lane.hpp"
+#include "memory/copy_folder.hpp"
 
 namespace troupe::kernels {
 
@@ -16,6 +17,7 @@ struct cpu_lane_options {
   bool repack = true;  ///< false: weights stay in the file's pages and tiles are filled for each product (slower)
   kv_type kv = kv_type::i16;  ///< of the arenas it makes
   std::int64_t weight_memory_bytes = 0;  ///< that repacked weights may take; 0: what the machine has left when they come
+  memory::copy_folder copies = {};       ///< where repacked weights are kept on disk for the next start; default: nowhere
 };
 
 /// A lane that lets its barriers and its reading be counted.
@@ -28,6 +30,8 @@ public:
   /// Bytes of K and V that attention has read since the start; a piece that sequences share counts once for all of them
   /// that were taken together.
   virtual std::int64_t kv_bytes_read() const noexcept = 0;
+  /// Until the copy of the weights that a thread may be writing is on disk, or has failed. Ending the lane gives it up.
+  virtual void wait_for_copy() = 0;
 };
 
 /// unsupported: the machine lacks the instruction set (it is never executed); invalid_argument: threads < 1;

@@ -15,6 +15,7 @@ struct lane_wish {
   std::string isa;           ///< "": the best that may be executed here
   bool repack = true;
   std::string kv_type;  ///< "": i16
+  memory::copy_folder copies = {};  ///< default: repacked weights are not kept
 };
 
 /// invalid_argument (isa, kv_type): there is no instruction set, or no KV type, of that name. Whether the machine has it, make_cpu_lane asks.

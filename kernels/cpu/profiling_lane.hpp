@@ -74,6 +74,7 @@ public:
     return inner_.expect_weights(file, bytes);
   }
   result<matrix> pack(std::span<const tensor_view> parts) override { return inner_.pack(parts); }
+  result<void> finish_weights(std::size_t& which) override { return inner_.finish_weights(which); }
   std::int64_t kv_block_bytes(const kv_shape& shape) const override { return inner_.kv_block_bytes(shape); }
   result<std::unique_ptr<kv_arena>> make_kv(const kv_shape& shape, std::int32_t blocks) override {
     return inner_.make_kv(shape, blocks);

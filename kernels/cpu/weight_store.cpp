@@ -16,7 +16,6 @@ using memory::dtype;
 
 constexpr std::int64_t staged_bytes = 256 << 10;   // of the file at a time: with its tiles they stay in a core's L2
 constexpr std::int64_t spare_bytes = 64 << 20;     // beside the weights, for all that is small
-constexpr std::int64_t alignment = 64;
 
 std::int64_t staged_tiles(const tensor_view& part) noexcept {
   return std::max<std::int64_t>(1, staged_bytes / (tile_rows * part.stride_bytes));
@@ -60,8 +59,13 @@ error cut_short() { return {errc::io, "the model's file has been cut short or ca
 result<void> weight_store::expect(const memory::mapped_file* file, std::int64_t bytes) {
   file_ = file;
   slab_.reset();
-  if (!repack_ || bytes == 0) return {};
+  pending_.clear();
+  kept_.end();
+  if (file == nullptr || bytes == 0) return {};
   const std::int64_t needed = with_tiles(bytes);
+  if (repack_ && kept_.begin(team_, *file, needed)) return {};
+  file->prefetch(0, file->size());
+  if (!repack_) return {};
   const std::int64_t free =
       memory_bytes_ > 0 ? memory_bytes_ : static_cast<std::int64_t>(base::read_memory_limits().available);
   auto slab = needed + spare_bytes <= free ? memory::allocate_host(needed)
@@ -75,15 +79,22 @@ result<void> weight_store::expect(const memory::mapped_file* file, std::int64_t 
   }
   slab_ = std::make_shared<memory::buffer>(*std::move(slab));
   slab_used_ = 0;
+  keepable_ = kept_.wanted();
   return {};
 }
 
-/// From the slab while it lasts: small matrices too then lie in huge pages.
-result<memory::buffer> weight_store::take(std::int64_t bytes) {
-  if (!slab_ || bytes > slab_->bytes() - slab_used_) return memory::allocate_host(bytes);
+/// From the slab while it lasts: small matrices too then lie in huge pages. Behind a record, as a copy on disk has it.
+result<memory::buffer> weight_store::take(const cpu_matrix& w) {
+  const std::int64_t needed = recorded_bytes(w.bytes);
+  if (!slab_ || needed > slab_->bytes() - slab_used_) {
+    keepable_ = false;
+    return memory::allocate_host(w.bytes);
+  }
   auto* at = static_cast<std::byte*>(slab_->data()) + slab_used_;
-  slab_used_ = std::min(slab_->bytes(), (slab_used_ + bytes + alignment - 1) / alignment * alignment);
-  return memory::buffer(at, bytes, [slab = slab_](void*) {});
+  slab_used_ += needed;
+  const tiles_record record = record_of(w);
+  std::memcpy(at, &record, sizeof record);
+  return memory::buffer(at + tile_alignment, w.bytes, [slab = slab_](void*) {});
 }
 
 result<void> weight_store::reserve_staging(const cpu_matrix& w) {
@@ -102,39 +113,96 @@ result<void> weight_store::reserve_staging(const cpu_matrix& w) {
 }
 
 result<matrix> weight_store::pack(std::span<const tensor_view> parts) {
-  auto w = lay_out(parts, file_);
-  if (!w) return w.why();
-  if (auto reserved = reserve_staging(**w); !reserved) return reserved.why();
-  if (!repack_) return matrix{*std::move(w)};
-  auto storage = take((*w)->bytes);
+  auto laid = lay_out(parts, file_);
+  if (!laid) return laid.why();
+  auto& w = *laid;
+  if (repack_ && file_ != nullptr) {
+    if (auto kept = kept_.next(*w)) {
+      w->storage = *std::move(kept);
+      mapped_ = kept_.copy();
+      place(*w);
+      return matrix{std::move(w)};
+    }
+  }
+  if (auto reserved = reserve_staging(*w); !reserved) return reserved.why();
+  if (!repack_) return matrix{std::move(w)};
+  auto storage = take(*w);
   if (!storage) return storage.why();
-  (*w)->storage = *std::move(storage);
-  const bool finite = fill_all(**w);
-  if (lost_) return cut_short();
-  if (!finite) return error{errc::corrupt_file, "a scale of the weights is NaN or infinite", {}};
-  return matrix{*std::move(w)};
+  w->storage = *std::move(storage);
+  place(*w);
+  if (file_ != nullptr) {
+    pending_.push_back(w.get());
+    return matrix{std::move(w)};
+  }
+  cpu_matrix* const alone[] = {w.get()};
+  std::size_t which = 0;
+  if (auto filled = fill_all(alone, which); !filled) return filled.why();
+  return matrix{std::move(w)};
 }
 
-/// Each thread the tiles that it will multiply with, so that it is the first to touch their pages.
-bool weight_store::fill_all(cpu_matrix& w) {
-  auto* at = static_cast<std::byte*>(w.storage.data());
+result<void> weight_store::finish(std::size_t& which) {
+  const std::vector<cpu_matrix*> pending = std::move(pending_);
+  pending_.clear();
+  if (auto filled = fill_all(pending, which); !filled) return filled;
+  if (slab_ && keepable_) kept_.keep(slab_, slab_used_);
+  return {};
+}
+
+/// Tells each part where its tiles are, or will be.
+void weight_store::place(cpu_matrix& w) noexcept {
+  const auto* at = static_cast<const std::byte*>(w.storage.data());
   for (packed_part& part : w.parts) {
     part.tiles = at;
     at += tiles_of(part.source.rows) * tile_bytes(part.source.type, w.cols);
   }
-  std::atomic<bool> all_finite{true};
-  team_.run([&](int thread, int threads) {
-    const share mine = team_.share_of(w.tiles, thread, threads);
-    for (const packed_part& part : w.parts) {
-      const tile_range tiles = within(part, mine);
-      if (tiles.first >= tiles.last) continue;
-      bool finite = true;
-      std::byte* out = const_cast<std::byte*>(part.tiles) + tiles.first * tile_bytes(part.source.type, w.cols);
-      if (!fill_tiles(part, tiles.first, tiles.last, out, thread, finite)) lost_ = true;
-      if (!finite) all_finite = false;
+}
+
+/// What one thread reads and packs at a time.
+struct weight_store::piece {
+  const packed_part* part;
+  std::int64_t first, last;  ///< tiles
+  std::size_t matrix;
+};
+
+/// Each thread first the tiles that it will multiply with, so that it is the first to touch their pages; then what others
+/// have not begun: a thread that has lost its core keeps nobody waiting.
+result<void> weight_store::fill_all(std::span<cpu_matrix* const> matrices, std::size_t& which) {
+  std::vector<piece> pieces;
+  std::vector<std::size_t> first_of{0};  // pieces of each thread's
+  const int threads = team_.size();
+  for (int thread = 0; thread < threads; ++thread) {
+    for (std::size_t m = 0; m < matrices.size(); ++m) {
+      const share mine = team_.share_of(matrices[m]->tiles, thread, threads);
+      for (const packed_part& part : matrices[m]->parts) {
+        const tile_range tiles = within(part, mine);
+        const std::int64_t step = staged_tiles(part.source);
+        for (std::int64_t tile = tiles.first; tile < tiles.last; tile += step)
+          pieces.push_back({&part, tile, std::min(tile + step, tiles.last), m});
+      }
     }
+    first_of.push_back(pieces.size());
+  }
+  std::vector<std::atomic<bool>> begun(pieces.size());
+  std::atomic<std::size_t> culprit{matrices.size()};
+  team_.run([&](int thread, int) {
+    const auto fill_piece = [&](std::size_t i) {
+      if (begun[i].load(std::memory_order_relaxed) || begun[i].exchange(true, std::memory_order_relaxed)) return;
+      const auto& [part, first, last, m] = pieces[i];
+      bool finite = true;
+      auto* out = const_cast<std::byte*>(part->tiles) + first * tile_bytes(part->source.type, part->source.cols);
+      const bool read = fill_tiles(*part, first, last, out, thread, finite);
+      if (!read) lost_ = true;
+      if (read && finite) return;
+      for (std::size_t was = culprit; m < was && !culprit.compare_exchange_weak(was, m);) {}
+    };
+    const auto own = static_cast<std::size_t>(thread);
+    for (std::size_t i = first_of[own]; i < first_of[own + 1]; ++i) fill_piece(i);
+    for (std::size_t i = pieces.size(); i-- > 0;) fill_piece(i);  // from the end: owners are still at their beginning
   });
-  return all_finite;
+  which = culprit;
+  if (lost_) return cut_short();
+  if (which < matrices.size()) return error{errc::corrupt_file, "a scale of the weights is NaN or infinite", {}};
+  return {};
 }
 
 bool weight_store::fill_tiles(const packed_part& part, std::int64_t first, std::int64_t last, std::byte* out,
@@ -167,6 +235,8 @@ void weight_store::fill(const packed_part& part, std::int64_t first, std::int64_
 
 void weight_store::throw_if_lost() const {
   if (lost_) throw failure(cut_short());
+  if (mapped_ && mapped_->lost())
+    throw failure({errc::io, "the copy of the model's weights on disk has been cut short while it was in use", {}});
 }
 
 }  // namespace troupe::kernels

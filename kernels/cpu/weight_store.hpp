@@ -7,11 +7,15 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
+#include <vector>
 
 #include <troupe/result.hpp>
 
 #include "kernels/cpu/packed_tiles.hpp"
 #include "kernels/cpu/thread_team.hpp"
+#include "kernels/cpu/tile_keeper.hpp"
+#include "memory/copy_folder.hpp"
 #include "memory/buffer.hpp"
 #include "memory/mapped_file.hpp"
 
@@ -34,14 +38,20 @@ inline tile_range within(const packed_part& part, const share& mine) noexcept {
 /// cores), holds no page of the source, and where the file was cut short meanwhile it is an error and no SIGBUS.
 class weight_store {
 public:
-  /// `memory_bytes`: what a copy may take; 0: what the machine has left at the time.
-  weight_store(thread_team& team, bool repack, std::int64_t memory_bytes)
-      : team_(team), repack_(repack), memory_bytes_(memory_bytes) {}
+  /// `memory_bytes`: what repacked weights may take; 0: what the machine has left at the time. `copies`: where repacked
+  /// weights of files are kept for the next start.
+  weight_store(thread_team& team, bool repack, std::int64_t memory_bytes, memory::copy_folder copies)
+      : team_(team), repack_(repack), memory_bytes_(memory_bytes), kept_(std::move(copies)) {}
 
-  /// As lane::expect_weights. Where the copy would not fit, says so in the log and goes on without one.
+  /// As lane::expect_weights. Maps the copy on disk if there is one. Where repacked weights would not fit, says so in the
+  /// log and goes on without.
   result<void> expect(const memory::mapped_file* file, std::int64_t bytes);
-  /// As lane::pack.
+  /// As lane::pack: at once from memory, from a file only when finish() is called.
   result<matrix> pack(std::span<const tensor_view> parts);
+  /// As lane::finish_weights.
+  result<void> finish(std::size_t& which);
+  /// Until a copy that is being written is on disk, or has failed.
+  void wait_for_copy() { kept_.wait(); }
 
   bool repacks() const noexcept { return repack_; }
 
@@ -53,8 +63,10 @@ public:
 
 private:
   result<void> reserve_staging(const cpu_matrix& w);
-  result<memory::buffer> take(std::int64_t bytes);
-  bool fill_all(cpu_matrix& w);
+  struct piece;
+  result<memory::buffer> take(const cpu_matrix& w);
+  static void place(cpu_matrix& w) noexcept;
+  result<void> fill_all(std::span<cpu_matrix* const> matrices, std::size_t& which);
   /// False: not to be read. `finite` is cleared where a scale is not.
   bool fill_tiles(const packed_part& part, std::int64_t first, std::int64_t last, std::byte* out, int thread,
                   bool& finite) noexcept;
@@ -65,6 +77,10 @@ private:
   const memory::mapped_file* file_ = nullptr;
   std::shared_ptr<memory::buffer> slab_;  ///< what packed matrices are cut from; each of them holds it too
   std::int64_t slab_used_ = 0;
+  bool keepable_ = false;               ///< all that was packed lies in the slab, and a copy is wanted
+  std::vector<cpu_matrix*> pending_;    ///< of a file, laid out, not filled; their owners hold them until finish()
+  tile_keeper kept_;
+  std::shared_ptr<const memory::kept_copy> mapped_;  ///< that the matrices of the last load lie in
   memory::buffer staging_;  ///< a region for each thread, in which rows of a file wait to be packed
   std::int64_t staging_each_ = 0;
   std::atomic<bool> lost_{false};

@@ -25,6 +25,8 @@ public:
   explicit model_cache(std::filesystem::path directory);
 
   const std::filesystem::path& directory() const noexcept { return directory_; }
+  /// Beside it: where repacked weights are kept (memory/copy_folder.hpp).
+  std::filesystem::path copies() const { return directory_.parent_path() / "repacked"; }
 
   /// Where the model of that name is, or will be. Only for names that is_model_name() accepts.
   std::filesystem::path path_of(std::string_view name) const;

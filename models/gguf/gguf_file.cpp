@@ -195,8 +195,4 @@ void gguf_file::release(const gguf_tensor& tensor) const noexcept {
   if (file_) file_->release(tensor.offset, tensor.bytes);
 }
 
-void gguf_file::prefetch_all() const noexcept {
-  if (file_) file_->prefetch(0, file_->size());
-}
-
 }  // namespace troupe::models

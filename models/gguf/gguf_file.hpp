@@ -85,9 +85,8 @@ public:
   /// What `view` shows bytes of; null for a file made by parse().
   const memory::mapped_file* mapped() const noexcept { return file_.get(); }
 
-  /// Hints to the kernel for the pages of one tensor; no effect on a file made by parse().
+  /// A hint to the kernel for the pages of one tensor; no effect on a file made by parse().
   void release(const gguf_tensor& tensor) const noexcept;
-  void prefetch_all() const noexcept;
 
 private:
   friend class gguf_parser;

@@ -178,7 +178,7 @@ result<std::unique_ptr<const network>> load_llama(const gguf_file& file, kernels
   if (!tied) {
     if (auto r = assign(weights.head, reader.matrix({{"output.weight", shape.vocabulary}}, shape.width)); !r) return std::move(r).why();
   }
-  if (auto r = reader.refuse_unread(); !r) return std::move(r).why();
+  if (auto r = reader.finish(); !r) return std::move(r).why();
   weights.norms = std::move(*norms).release();
   return std::unique_ptr<const network>(std::make_unique<llama>(std::move(shape), std::move(weights)));
 }

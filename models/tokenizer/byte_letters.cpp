@@ -4,8 +4,6 @@
 #include <array>
 #include <cstdint>
 
-#include "models/tokenizer/code_point.hpp"
-
 namespace troupe::models {
 namespace {
 
@@ -29,16 +27,23 @@ constexpr auto byte_of_letter = [] {
 
 }  // namespace
 
-std::optional<std::string> bytes_of_letters(std::string_view text) {
-  std::string bytes;
-  bytes.reserve(text.size());
-  while (!text.empty()) {
-    const code_point c = read_code_point(text);
-    if (!c.valid || c.value >= byte_of_letter.size() || byte_of_letter[c.value] < 0) return std::nullopt;
-    bytes.push_back(static_cast<char>(byte_of_letter[c.value]));
-    text.remove_prefix(c.length);
+// Every letter is below U+0144: one byte of UTF-8, or two.
+bool append_bytes_of_letters(std::string_view text, std::string& bytes) {
+  const size_t before = bytes.size();
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto lead = static_cast<uint8_t>(text[i]);
+    unsigned letter = lead;
+    if (lead >= 0xC2 && lead <= 0xC5 && i + 1 < text.size() && (static_cast<uint8_t>(text[i + 1]) & 0xC0) == 0x80)
+      letter = (lead & 0x1Fu) << 6 | (static_cast<uint8_t>(text[++i]) & 0x3Fu);
+    else if (lead >= 0x80)
+      letter = byte_of_letter.size();
+    if (letter >= byte_of_letter.size() || byte_of_letter[letter] < 0) {
+      bytes.resize(before);
+      return false;
+    }
+    bytes.push_back(static_cast<char>(byte_of_letter[letter]));
   }
-  return bytes;
+  return true;
 }
 
 std::string letters_of_bytes(std::string_view bytes) {

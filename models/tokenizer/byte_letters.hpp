@@ -3,14 +3,13 @@
 // Source: "Language Models are Unsupervised Multitask Learners" (Radford et al., 2019), bytes_to_unicode of its code.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
 
 namespace troupe::models {
 
-/// The bytes that `text` stands for, or nothing if a character of it is none of the 256.
-std::optional<std::string> bytes_of_letters(std::string_view text);
+/// Appends the bytes that `text` stands for. False, and nothing appended, if a character of it is none of the 256.
+bool append_bytes_of_letters(std::string_view text, std::string& bytes);
 
 /// The other direction: one letter per byte, in UTF-8.
 std::string letters_of_bytes(std::string_view bytes);

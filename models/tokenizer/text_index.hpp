@@ -20,43 +20,9 @@ public:
   explicit text_index(size_t count = 0)
       : slots_(std::bit_ceil(2 * count + 2)), shift_(64 - std::countr_zero(slots_.size())) {}
 
-  /// text_of(id) is the text of an id inserted before. `none`: inserted; else the id that has this text already, or
-  /// `crowded`: texts chosen to collide, as no honest file has them.
-  template <class TextOf>
-  int32_t insert(std::string_view text, int32_t id, const TextOf& text_of) {
-    const uint64_t hash = hash_of(text);
-    size_t i = static_cast<size_t>(hash >> shift_);
-    for (size_t probe = 0; probe < longest_probe; ++probe, i = (i + 1) & (slots_.size() - 1)) {
-      slot& s = slots_[i];
-      if (s.id == none) {
-        s = {static_cast<uint32_t>(hash), id};
-        return none;
-      }
-      if (s.tag == static_cast<uint32_t>(hash) && text_of(s.id) == text) return s.id;
-    }
-    return crowded;
-  }
-
-  /// `none`: no id has this text.
-  template <class TextOf>
-  int32_t find(std::string_view text, const TextOf& text_of) const {
-    const uint64_t hash = hash_of(text);
-    size_t i = static_cast<size_t>(hash >> shift_);
-    for (size_t probe = 0; probe < longest_probe; ++probe, i = (i + 1) & (slots_.size() - 1)) {
-      const slot& s = slots_[i];
-      if (s.id == none) break;
-      if (s.tag == static_cast<uint32_t>(hash) && text_of(s.id) == text) return s.id;
-    }
-    return none;
-  }
-
-private:
-  struct slot {
-    uint32_t tag = 0;
-    int32_t id = none;
-  };
-
   /// Eight bytes a round; multiplying carries each bit upwards, folding brings the upper ones down again.
+  /// Where a text is looked for, worked out ahead of time: prefetch() of a few texts before the first of them is looked up
+  /// lets their memory come together.
   static uint64_t hash_of(std::string_view text) noexcept {
     uint64_t hash = text.size() * 0x9E3779B97F4A7C15u;
     const auto mix = [&hash](uint64_t word) {
@@ -73,6 +39,49 @@ private:
     mix(last);
     return hash * 0x9E3779B97F4A7C15u;
   }
+  void prefetch(uint64_t hash) const noexcept { __builtin_prefetch(&slots_[static_cast<size_t>(hash >> shift_)]); }
+
+  /// text_of(id) is the text of an id inserted before. `none`: inserted; else the id that has this text already, or
+  /// `crowded`: texts chosen to collide, as no honest file has them.
+  template <class TextOf>
+  int32_t insert(std::string_view text, int32_t id, const TextOf& text_of) {
+    return insert(text, hash_of(text), id, text_of);
+  }
+  template <class TextOf>
+  int32_t insert(std::string_view text, uint64_t hash, int32_t id, const TextOf& text_of) {
+    size_t i = static_cast<size_t>(hash >> shift_);
+    for (size_t probe = 0; probe < longest_probe; ++probe, i = (i + 1) & (slots_.size() - 1)) {
+      slot& s = slots_[i];
+      if (s.id == none) {
+        s = {static_cast<uint32_t>(hash), id};
+        return none;
+      }
+      if (s.tag == static_cast<uint32_t>(hash) && text_of(s.id) == text) return s.id;
+    }
+    return crowded;
+  }
+
+  /// `none`: no id has this text.
+  template <class TextOf>
+  int32_t find(std::string_view text, const TextOf& text_of) const {
+    return find(text, hash_of(text), text_of);
+  }
+  template <class TextOf>
+  int32_t find(std::string_view text, uint64_t hash, const TextOf& text_of) const {
+    size_t i = static_cast<size_t>(hash >> shift_);
+    for (size_t probe = 0; probe < longest_probe; ++probe, i = (i + 1) & (slots_.size() - 1)) {
+      const slot& s = slots_[i];
+      if (s.id == none) break;
+      if (s.tag == static_cast<uint32_t>(hash) && text_of(s.id) == text) return s.id;
+    }
+    return none;
+  }
+
+private:
+  struct slot {
+    uint32_t tag = 0;
+    int32_t id = none;
+  };
 
   static constexpr size_t longest_probe = 512;  // bounds what a hostile vocabulary can make a look-up cost
 

@@ -2,7 +2,9 @@
 #include "models/tokenizer/tokenizer_parts.hpp"
 
 #include <algorithm>
+#include <array>
 #include <optional>
+#include <span>
 
 #include "models/tokenizer/byte_letters.hpp"
 
@@ -12,6 +14,7 @@ namespace {
 constexpr size_t most_tokens = size_t{1} << 21;  // eight times the largest vocabulary known
 constexpr size_t most_merges = size_t{1} << 22;
 constexpr size_t longest_text = size_t{1} << 14;
+constexpr size_t at_once = 16;  // look-ups whose memory is asked for together: their waiting is most of the time
 
 constexpr std::string_view end_names[] = {
     "<|im_end|>",      "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>",
@@ -26,6 +29,7 @@ std::string quoted(std::string_view text) {
 }
 
 bool is_end_name(std::string_view text) {
+  if (text.empty() || text.front() != '<') return false;
   return std::find(std::begin(end_names), std::end(end_names), text) != std::end(end_names);
 }
 
@@ -71,11 +75,15 @@ result<void> index_texts(tokenizer_parts& parts) {
   const auto& tokens = parts.vocabulary.tokens;
   parts.by_text = text_index(tokens.size());
   const auto text_of = [&](int32_t id) { return std::string_view(tokens[static_cast<size_t>(id)]); };
+  std::array<uint64_t, at_once> hashes;
   for (size_t i = 0; i < tokens.size(); ++i) {
+    if (i % at_once == 0)
+      for (size_t j = i; j < std::min(i + at_once, tokens.size()); ++j)
+        parts.by_text.prefetch(hashes[j - i] = text_index::hash_of(tokens[j]));
     if (tokens[i].empty()) return corrupt("token " + std::to_string(i) + " is empty");
     if (tokens[i].size() > longest_text)
       return corrupt("token " + std::to_string(i) + " has " + std::to_string(tokens[i].size()) + " bytes");
-    const int32_t earlier = parts.by_text.insert(tokens[i], static_cast<int32_t>(i), text_of);
+    const int32_t earlier = parts.by_text.insert(tokens[i], hashes[i % at_once], static_cast<int32_t>(i), text_of);
     if (earlier == text_index::crowded) return crowded(i);
     if (earlier != text_index::none)
       return corrupt("tokens " + std::to_string(earlier) + " and " + std::to_string(i) + " are both " +
@@ -109,7 +117,7 @@ result<void> decode_tokens(tokenizer_parts& parts) {
     parts.starts.push_back(parts.bytes.size());
     const token_kind kind = parts.kind_of(static_cast<int32_t>(i));
     if (kind == token_kind::normal) {
-      parts.bytes += bytes_of_letters(tokens[i]).value_or(tokens[i]);
+      if (!append_bytes_of_letters(tokens[i], parts.bytes)) parts.bytes += tokens[i];
     } else if (kind == token_kind::byte) {
       const auto byte = byte_named(tokens[i]);
       if (!byte) return corrupt("byte token " + std::to_string(i) + " is " + quoted(tokens[i]) + ", not <0x..>");
@@ -140,39 +148,73 @@ result<void> index_bytes(tokenizer_parts& parts) {
   return {};
 }
 
-/// `joined` is room that is kept from call to call.
-result<void> add_merge(tokenizer_parts& parts, std::string_view merge, uint32_t rank, std::string& joined) {
-  const auto where = [&] { return "merge " + std::to_string(rank) + " (" + quoted(merge) + ")"; };
-  const size_t gap = merge.find(' ');
-  if (gap == std::string_view::npos || gap == 0 || gap + 1 == merge.size())
-    return corrupt(where() + " is not two tokens with a space between");
+/// One line of the list of merges.
+struct merge_line {
+  std::string_view left, right;
+  uint64_t left_hash = 0, right_hash = 0;
+  int32_t left_id = text_index::none, right_id = text_index::none;
+};
 
-  joined.assign(merge.substr(0, gap));
-  joined += merge.substr(gap + 1);
-  const int32_t left = parts.id_of_text(merge.substr(0, gap));
-  const int32_t right = parts.id_of_text(merge.substr(gap + 1));
-  const int32_t merged = parts.id_of_text(joined);
-  constexpr int32_t none = text_index::none;
-  if (left == none || right == none || merged == none)
-    return corrupt(where() + ": one of its parts or their sum is not a token");
+error bad_merge(std::string_view line, size_t rank, const char* why) {
+  return corrupt("merge " + std::to_string(rank) + " (" + quoted(line) + ")" + why);
+}
 
-  // What merging makes, any user's text can make.
-  if (parts.is_control(merged)) return {};
-  switch (parts.merges.insert(left, right, {rank, merged})) {
-    case merge_table::insertion::done: return {};
-    case merge_table::insertion::duplicate: return corrupt(where() + " occurs twice");
-    case merge_table::insertion::too_crowded: break;
+/// The token that is the two texts together. In most vocabularies it is the one behind that of the merge before.
+int32_t id_of_both(const tokenizer_parts& parts, const merge_line& line, int32_t guess, std::string& joined) {
+  const auto& tokens = parts.vocabulary.tokens;
+  if (static_cast<size_t>(guess) < tokens.size()) {
+    const std::string_view text = tokens[static_cast<size_t>(guess)];
+    if (text.size() == line.left.size() + line.right.size() && text.starts_with(line.left) && text.ends_with(line.right)) return guess;
   }
-  return corrupt(where() + ": too many merges collide in the look-up table");
+  joined.assign(line.left);
+  joined += line.right;
+  return parts.id_of_text(joined);
+}
+
+/// Lines [first, first + lines.size()) of the list, up to the ids of their two texts.
+result<void> look_up(tokenizer_parts& parts, const std::vector<std::string>& merges, size_t first, std::span<merge_line> lines) {
+  for (size_t i = 0; i < lines.size(); ++i) {
+    const std::string_view text = merges[first + i];
+    const size_t gap = text.find(' ');
+    if (gap == std::string_view::npos || gap == 0 || gap + 1 == text.size())
+      return bad_merge(text, first + i, " is not two tokens with a space between");
+    merge_line& line = lines[i] = {text.substr(0, gap), text.substr(gap + 1)};
+    parts.by_text.prefetch(line.left_hash = text_index::hash_of(line.left));
+    parts.by_text.prefetch(line.right_hash = text_index::hash_of(line.right));
+  }
+  const auto text_of = [&parts](int32_t id) { return std::string_view(parts.vocabulary.tokens[static_cast<size_t>(id)]); };
+  for (merge_line& line : lines) {
+    line.left_id = parts.by_text.find(line.left, line.left_hash, text_of);
+    line.right_id = parts.by_text.find(line.right, line.right_hash, text_of);
+    parts.merges.prefetch(line.left_id, line.right_id);
+  }
+  return {};
 }
 
 result<void> build_merges(tokenizer_parts& parts) {
-  std::vector<std::string> merges = std::move(parts.vocabulary.merges);
+  const std::vector<std::string> merges = std::move(parts.vocabulary.merges);
   parts.vocabulary.merges.clear();
   parts.merges = merge_table(merges.size());
   std::string joined;
-  for (size_t rank = 0; rank < merges.size(); ++rank)
-    if (auto added = add_merge(parts, merges[rank], static_cast<uint32_t>(rank), joined); !added) return added;
+  std::array<merge_line, at_once> room;
+  int32_t merged = -1;
+  for (size_t first = 0; first < merges.size(); first += at_once) {
+    const auto lines = std::span(room).first(std::min(at_once, merges.size() - first));
+    if (auto found = look_up(parts, merges, first, lines); !found) return found;
+    for (size_t i = 0; i < lines.size(); ++i) {
+      const merge_line& line = lines[i];
+      const size_t rank = first + i;
+      merged = id_of_both(parts, line, merged + 1, joined);
+      if (line.left_id == text_index::none || line.right_id == text_index::none || merged == text_index::none)
+        return bad_merge(merges[rank], rank, ": one of its parts or their sum is not a token");
+      if (parts.is_control(merged)) continue;  // what merging makes, any user's text can make
+      switch (parts.merges.insert(line.left_id, line.right_id, {static_cast<uint32_t>(rank), merged})) {
+        case merge_table::insertion::done: break;
+        case merge_table::insertion::duplicate: return bad_merge(merges[rank], rank, " occurs twice");
+        case merge_table::insertion::too_crowded: return bad_merge(merges[rank], rank, ": too many merges collide in the look-up table");
+      }
+    }
+  }
   return {};
 }
 

@@ -168,6 +168,19 @@ TEST_CASE("weights that are missing, of another shape or left over are refused b
   scale.add_tensor("blk.0.attn_q.weight", {64, 64}, 7, std::string(64 * 48, '\0'));
   scale.add_tensor("blk.0.attn_k.weight", {64, 64}, 7, weights);
   scale.add_tensor("blk.0.attn_v.weight", {64, 64}, 7, std::string(64 * 48, '\0'));
+  const auto zeros = [&](const std::string& name, std::uint64_t cols, std::uint64_t rows) {
+    scale.add_tensor(name, rows > 1 ? std::vector<std::uint64_t>{cols, rows} : std::vector<std::uint64_t>{cols}, 0, std::string(cols * rows * 4, '\0'));
+  };
+  for (const std::string layer : {"blk.0.", "blk.1."}) {  // the rest: packing comes when all is there
+    if (layer == "blk.1.") zeros(layer + "attn_norm.weight", 64, 1);
+    for (const char* name : {"attn_q.weight", "attn_k.weight", "attn_v.weight"})
+      if (layer == "blk.1.") zeros(layer + name, 64, 64);
+    zeros(layer + "attn_output.weight", 64, 64);
+    zeros(layer + "ffn_norm.weight", 64, 1);
+    for (const char* name : {"ffn_gate.weight", "ffn_up.weight"}) zeros(layer + name, 64, 96);
+    zeros(layer + "ffn_down.weight", 96, 64);
+  }
+  zeros("output_norm.weight", 64, 1);
   room.check_refused(scale, errc::corrupt_file, {"blk.0.attn_k.weight", "scale"});
 }
 

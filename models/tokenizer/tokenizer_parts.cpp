@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <future>
 #include <optional>
 #include <span>
 
@@ -259,9 +260,13 @@ result<std::shared_ptr<const tokenizer_parts>> build_tokenizer_parts(vocabulary_
   parts->rules = *rules;
   if (auto ok = index_texts(*parts); !ok) return std::move(ok).why();
   settle_kinds(parts->vocabulary);
-  if (auto ok = decode_tokens(*parts); !ok) return std::move(ok).why();
-  if (auto ok = index_bytes(*parts); !ok) return std::move(ok).why();
-  if (auto ok = build_merges(*parts); !ok) return std::move(ok).why();
+  // Merges need the texts' ids, bytes only the texts: they fill different tables side by side.
+  auto merging = std::async(std::launch::async, [&parts] { return build_merges(*parts); });
+  auto decoded = decode_tokens(*parts);
+  if (decoded) decoded = index_bytes(*parts);
+  auto merged = merging.get();
+  if (!decoded) return std::move(decoded).why();
+  if (!merged) return std::move(merged).why();
   if (auto ok = collect_literals(*parts); !ok) return std::move(ok).why();
   mark_ends(*parts);
   return std::shared_ptr<const tokenizer_parts>(std::move(parts));

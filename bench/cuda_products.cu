@@ -107,7 +107,7 @@ activations make_activations(const model_shape& m, int rows) {
   return a;
 }
 
-using launcher = void (*)(const product&, int, cudaStream_t);
+using launcher = void (*)(const product&, int, int, cudaStream_t);
 
 product layer_product(const model_shape& m, const weights& w, activations& a, int rows, int layer, int op) {
   product p;
@@ -142,12 +142,11 @@ tried_shape shape_of(const char* name, int blocks = 1) {
 void chain(const model_shape& m, const char* type, const tried_shape& shape, const weights& w, int rows, int sms, cudaStream_t on) {
   if (!shape.fits(static_cast<int>(w.layer[3][0]->k_padded), rows)) return;
   const launcher use = shape.use, head = shape.use;
-  const int blocks = sms * shape.blocks;
   auto a = make_activations(m, rows);
   const double whole = time_graph(on, 15, [&] {
     for (int l = 0; l < m.layers; ++l)
-      for (int op = 0; op < 4; ++op) use(layer_product(m, w, a, rows, l, op), blocks, on);
-    head(layer_product(m, w, a, rows, 0, 4), blocks, on);
+      for (int op = 0; op < 4; ++op) use(layer_product(m, w, a, rows, l, op), sms, shape.blocks, on);
+    head(layer_product(m, w, a, rows, 0, 4), sms, shape.blocks, on);
   });
   if (rows == 8) {
     std::printf("%-9s %-5s %-12s rows %d chain %8.1f us share %.3f\n", m.name, type, shape.name, rows, whole, w.bytes / whole / 1e6 / peak);
@@ -160,7 +159,7 @@ void chain(const model_shape& m, const char* type, const tried_shape& shape, con
     const double us = time_graph(on, 5, [&] {
       for (int l = 0; l < m.layers; ++l) {
         const product p = layer_product(m, w, a, rows, op < 4 ? l : 0, op);
-        (op < 4 ? use : head)(p, blocks, on);
+        (op < 4 ? use : head)(p, sms, shape.blocks, on);
         bytes += p.w->bytes;
         if (op == 4 && l == 3) break;
       }
@@ -287,6 +286,6 @@ int main(int argc, char** argv) {
   shapes("q4_0", weight_type::q4_0, shape_of<q4_0_format, 4>("4, 2/SM", 2), shape_of<q4_0_format, 8>("8 deep"), shape_of<q4_0_format, 6>("6, 2/SM", 2));
   shapes("q8_0", weight_type::q8_0, shape_of<q8_0_format, 3>("3, 2/SM", 2), shape_of<q8_0_format, 4>("4, 2/SM", 2));
   shapes("fp8", weight_type::fp8, shape_of<fp8_format, 3>("3, 2/SM", 2), shape_of<fp8_format, 4>("4, 2/SM", 2));
-  shapes("bf16", weight_type::bf16, shape_of<bf16_format, 6>("6 deep"), shape_of<bf16_format, 8>("8 deep"), shape_of<bf16_format, 4>("4, 2/SM", 2), shape_of<bf16_format, 3>("3, 2/SM", 2));
+  shapes("bf16", weight_type::bf16, shape_of<bf16_format, 8>("8 deep"), shape_of<bf16_format, 6>("6 deep"), shape_of<bf16_format, 4>("4, 2/SM", 2), shape_of<bf16_format, 3>("3, 2/SM", 2));
   return 0;
 }

@@ -145,8 +145,7 @@ constexpr std::int32_t wide_rows = 64;  // to here the wgmma kernel outruns the 
 
 /// To here the few-rows kernel is the fastest (bench/cuda_products.cu).
 std::int32_t few_rows(const device_matrix& w) {
-  const std::int32_t most = small_product_rows(w);
-  return w.type == weight_type::bf16 ? std::min(most, 3) : w.type == weight_type::f16 ? most : std::min(most, 4);
+  return std::min(small_product_rows(w), w.type == weight_type::q4_0 ? 3 : 2);
 }
 
 bool dense_type(weight_type t) { return t == weight_type::bf16 || t == weight_type::f16 || t == weight_type::fp8; }

@@ -36,8 +36,8 @@ std::int32_t small_product_rows(const device_matrix& w) {
 }
 
 void small_product(const product& p, cudaStream_t on) {
-  static const int blocks = processors();
-  with_shape(p.w->type, [&]<class F, int Depth, int Blocks>() { launch_small<F, Depth>(p, blocks * Blocks, on); });
+  static const int count = processors();
+  with_shape(p.w->type, [&]<class F, int Depth, int Blocks>() { launch_small<F, Depth>(p, count, Blocks, on); });
 }
 
 }  // namespace troupe::kernels::cuda

@@ -354,9 +354,9 @@ __global__ void __launch_bounds__(small_threads, 2) small_product_kernel(const _
   }
 }
 
-/// Launches the kernel of one shape; the caller sees to it that rows fit.
+/// Launches the kernel of one shape with `an_sm` blocks an SM; the caller sees to it that rows fit.
 template <class F, int Depth>
-void launch_small(const product& p, int blocks, cudaStream_t on) {
+void launch_small(const product& p, int processors, int an_sm, cudaStream_t on) {
   using shape = small_shape<F, Depth>;
   const device_matrix& w = *p.w;
   small_arguments a{};
@@ -382,8 +382,12 @@ void launch_small(const product& p, int blocks, cudaStream_t on) {
     return cudaFuncSetAttribute(small_product_kernel<F, Depth>, cudaFuncAttributeMaxDynamicSharedMemorySize, 227 * 1024);
   }();
   static_cast<void>(raised);  // a failure shows at the launch
+  // So much shared memory that no SM takes one block more: blocks that start while the predecessor's end would crowd
+  // where there is room first, and the others' share of the bandwidth would be lost.
+  const int alone = 228 * 1024 / (an_sm + 1), needed = shape::bytes(static_cast<int>(w.k_padded), p.rows);
+  const int blocks = processors * an_sm;
   launch(small_product_kernel<F, Depth>, dim3(sets < blocks ? sets : blocks), dim3(small_threads),
-         shape::bytes(static_cast<int>(w.k_padded), p.rows), on, a);
+         needed > alone ? needed : alone, on, a);
 }
 
 }  // namespace troupe::kernels::cuda

@@ -95,6 +95,25 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t sh
   static_cast<void>(cudaLaunchKernelEx(&config, kernel, Parameters(std::forward<Arguments>(arguments))...));
 }
 
+/// The same for a kernel whose blocks wait for each other: all of them are on the device at once, or none.
+template <class... Parameters, class... Arguments>
+void launch_together(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t on,
+                     Arguments&&... arguments) {
+  cudaLaunchAttribute how[2]{};
+  how[0].id = cudaLaunchAttributeCooperative;
+  how[0].val.cooperative = 1;
+  how[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  how[1].val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = on;
+  config.attrs = how;
+  config.numAttrs = 2;
+  static_cast<void>(cudaLaunchKernelEx(&config, kernel, Parameters(std::forward<Arguments>(arguments))...));
+}
+
 #ifdef __CUDACC__
 /// Returns when all kernels before this one have ended and their writes can be seen.
 __device__ inline void wait_for_predecessor() {

@@ -13,6 +13,7 @@
 #include "kernels/cuda/attention_room.hpp"
 #include "kernels/cuda/cuda_lane.hpp"
 #include "kernels/cuda/device.hpp"
+#include "kernels/cuda/held_layers.hpp"
 #include "kernels/cuda/products.hpp"
 #include "kernels/cuda/step_buffers.hpp"
 #include "kernels/cuda/stored_rows.hpp"
@@ -104,6 +105,7 @@ private:
 
   result<matrix> keep(std::unique_ptr<device_matrix> made);
   void multiply(const product& what);
+  void settle_layers();
   bool room_for(const rope_shape& rope, std::int32_t heads, const kv_arena& kv);
   void note(result<void> outcome);
   void mark(const char* op);
@@ -124,10 +126,12 @@ private:
   std::vector<std::weak_ptr<device_matrix>> matrices_;  // whose products need workspace
   std::int32_t reserved_rows_ = 0;
   attention_room room_;
+  device_buffer resident_room_;
   std::uint64_t epoch_ = 0;  // moves when memory that graphs know has moved
   // The step whose ops are being called.
   const cuda_steps* space_ = nullptr;
   step_tables tables_;
+  held_layers held_;
   bool planned_ = false;    // its plan is queued
   bool capturing_ = false;
   bool unprepared_ = false; // an op needed memory that cannot be made while capturing

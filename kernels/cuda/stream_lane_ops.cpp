@@ -1,5 +1,6 @@
 // Each op as the kernels that do it. Knows no step but the tables of the one in hand.
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/cuda/rows.hpp"
 #include "kernels/cuda/stream_lane.hpp"
@@ -55,7 +56,34 @@ void stream_lane::note(result<void> outcome) {
   if (!outcome && !op_error_) op_error_ = std::move(outcome).why();
 }
 
-void stream_lane::multiply(const product& what) { note(products_->linear(what, stream_.get())); }
+void stream_lane::multiply(const product& what) {
+  if (held_.take(what)) return;
+  settle_layers();
+  note(products_->linear(what, stream_.get()));
+}
+
+/// What is held back goes to the stream: as one kernel, or op by op.
+void stream_lane::settle_layers() {
+  if (held_.empty()) return;
+  const auto needed = held_.resident_bytes_needed();
+  if (!needed) {
+    return held_.release([&](const auto& op) {
+      if constexpr (std::is_same_v<std::decay_t<decltype(op)>, product>) note(products_->linear(op, stream_.get()));
+      else attend_decode(op, stream_.get());
+    });
+  }
+  if (resident_room_.bytes() < *needed) {
+    unprepared_ = capturing_;
+    if (capturing_) return;
+    if (auto r = check(cudaStreamSynchronize(stream_.get()), "waiting for steps"); !r) return note(std::move(r));
+    auto made = allocate_device(*needed);
+    if (!made) return note(made.why());
+    resident_room_ = *std::move(made);
+    note(check(cudaMemsetAsync(resident_room_.data(), 0, static_cast<std::size_t>(*needed), stream_.get()), "clearing a workspace"));
+    ++epoch_;
+  }
+  held_.run(resident_room_.as<std::byte>(), stream_.get());
+}
 
 void stream_lane::embed(const packed_matrix& table, std::span<const std::int32_t>, tensor_view out) {
   cuda::embed(rows_of(static_cast<const cuda_matrix&>(table)), tables_, elements<float>(out), stride_of(out), stream_.get());
@@ -63,6 +91,7 @@ void stream_lane::embed(const packed_matrix& table, std::span<const std::int32_t
 }
 
 void stream_lane::rms_norm(tensor_view x, tensor_view weight, float eps, tensor_view out) {
+  settle_layers();
   cuda::rms_norm(elements<float>(x), stride_of(x), elements<float>(weight), eps, x.rows, x.cols, elements<bf16>(out), stride_of(out),
                  stream_.get());
   mark("norm");
@@ -95,6 +124,7 @@ void stream_lane::gated_mlp(tensor_view x, tensor_view weight, float eps, const 
 }
 
 void stream_lane::silu_mul(tensor_view gate_up, tensor_view out) {
+  settle_layers();
   cuda::silu_mul(elements<bf16>(gate_up), stride_of(gate_up), out.rows, out.cols, elements<bf16>(out), stride_of(out), stream_.get());
 }
 
@@ -142,6 +172,8 @@ void stream_lane::attention(tensor_view qkv, std::int32_t heads, float scale, st
   call.workspace = room_.workspace();
   if (tables_.one_row_each) {
     if (room_.fuses_rope()) call.rope = room_.turn();
+    if (held_.take(call)) return;
+    settle_layers();
     attend_decode(call, stream_.get());
     return mark("attention");
   }

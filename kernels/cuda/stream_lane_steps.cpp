@@ -79,6 +79,7 @@ void stream_lane::start_ops(const cuda_steps& space, std::int32_t rows, std::int
                             std::int32_t longest) {
   space_ = &space;
   tables_ = space.buffers.tables(rows, sequences, samples, longest);
+  held_.start(tables_.one_row_each && !profiling_);
   planned_ = false;
   marked_ = 0;
   unprepared_ = false;
@@ -97,6 +98,7 @@ result<void> stream_lane::run_eagerly(cuda_steps& space, const step_batch& batch
   space.buffers.read_on(stream_.get(), 0);
   mark("read");
   ops(batch);
+  settle_layers();
   space.buffers.publish_on(stream_.get());
   mark("publish");
   return finish_ops();
@@ -134,6 +136,7 @@ result<graph_exec> stream_lane::record(cuda_steps& space, const step_batch& batc
   space.buffers.read_on(stream_.get(), key.rows);
   mark("read");
   ops({zeros, sequences, each, sampling, zeros, picks});
+  settle_layers();
   space.buffers.publish_on(stream_.get());
   mark("publish");
   capturing_ = false;

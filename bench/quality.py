@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """How well each weight format and KV type computes: a row each, as Markdown.
 
-quality.py [--formats q4_1,q8_0,...] [--kv f16,...] [--text FILE] [--peers DIR] [--troupe build/release/troupe]
+quality.py [--formats q4_1,q8_0,...] [--kv i16,f16,bf16,q8_0,q4_0] [--text FILE] [--peers DIR] [--troupe build/release/troupe]
 
   agreement, divergence   of the best token, and over the ten best, with the fp32 answers of tests/reference: what the format's
                           own loss and Troupe's arithmetic cost together
-  perplexity              of a text; of llama.cpp's llama-perplexity on the same file, text and windows; and of Troupe on the
+  perplexity              of a text; of llama.cpp's llama-perplexity on the same file, text, windows and KV type (for i16, which
+                          it does not have, f16); and of Troupe on the
                           file's weights written out as F32, so that nothing but KV is rounded. How far the first is from the
                           other two is what Troupe's arithmetic costs; how far the peer is from the third, what its own does
 The files are the default model, written anew in each format by llama-quantize; its weights are of 4 bits, so wider formats
@@ -63,15 +64,15 @@ def kept(path, text, peers, kind, find):
     return float(note.read_text())
 
 
-def peer_perplexity(path, text, peers):
+def peer_perplexity(path, text, peers, kv):
     """llama-perplexity's figure, or None where it is not built."""
     program = peers / "llama.cpp/build/bin/llama-perplexity"
 
     def find():  # with one thread: it bears a busy machine
-        said = "".join(run(program, "-m", path, "-f", text, "-c", 512, "-b", 512, "-fa", "on", "-t", 1))
+        said = "".join(run(program, "-m", path, "-f", text, "-c", 512, "-b", 512, "-fa", "on", "-t", 1, "-ctk", kv, "-ctv", kv))
         return re.search(r"PPL = ([\d.]+)", said).group(1)
 
-    return kept(path, text, peers, "ppl", find) if program.exists() else None
+    return kept(path, text, peers, "ppl" if kv == "f16" else kv + ".ppl", find) if program.exists() else None
 
 
 def exact_perplexity(troupe, path, text, peers):
@@ -115,7 +116,7 @@ def beyond(value, other):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--formats", default=",".join(FORMATS))
-    parser.add_argument("--kv", default="f16")
+    parser.add_argument("--kv", default="i16")
     parser.add_argument("--text", type=pathlib.Path)
     parser.add_argument("--peers", type=pathlib.Path, default=CACHE / "troupe-peers")
     parser.add_argument("--troupe", default="build/release/troupe")
@@ -134,10 +135,10 @@ def main():
     print("| weights | KV | agreement | divergence | perplexity | to llama.cpp's | to exact | llama.cpp's to exact |\n|---|---|---|---|---|---|---|---|")
     for name in formats:
         path = file_of(name, given.peers)
-        theirs = peer_perplexity(path, text, given.peers)
         exact = exact_perplexity(given.troupe, path, text, given.peers)
         for kind in kinds:
-            more = [] if kind == "f16" else ["--kv-type", kind]
+            theirs = peer_perplexity(path, text, given.peers, "f16" if kind == "i16" else kind)
+            more = ["--kv-type", kind]
             agreement, divergence = distance_to_reference(given.troupe, path, more)
             ours = our_perplexity(given.troupe, path, text, more)
             print(f"| {name} | {kind} | {agreement:.3f} | {divergence:.4f} | {ours:.4f} | {beyond(ours, theirs)} | {beyond(ours, exact)} | "

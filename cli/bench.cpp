@@ -117,7 +117,7 @@ result<void> bench_threads(const bench_options& o, const std::string& path, std:
             << limits.int8_ops_per_second / 1e12 << " int8 and " << limits.float_ops_per_second / 1e12 << " float TOP/s\n";
   auto rig = bench_rig::create(path, *lane);
   if (!rig) return rig.why();
-  row_printer out(o.json, o.engine.model, std::string(to_string(lane->which)));
+  row_printer out(o.json, o.engine.model, std::string(to_string(lane->which)), std::string(to_string(lane->kv)));
   const setting s{o, limits, **rig, out};
   for (const bench_test& test : tests_of(o, threads))
     if (auto done = measure(s, test); !done) return done;

@@ -48,7 +48,8 @@ void row_printer::print(const bench_row& r) {
 void row_printer::print_json(const bench_row& r) const {
   std::string line;
   base::json_writer(line).begin_object().field("test", r.test.name()).field("model", model_).field("batch", r.test.batch)
-      .field("threads", r.test.threads).field("device", "cpu").field("isa", isa_).field("tokens_per_s", r.tokens_per_s.median())
+      .field("threads", r.test.threads).field("device", "cpu").field("isa", isa_).field("kv_type", kv_type_)
+      .field("tokens_per_s", r.tokens_per_s.median())
       .field("tokens_per_s_min", r.tokens_per_s.least()).field("tokens_per_s_max", r.tokens_per_s.most())
       .field("repeat", r.tokens_per_s.values.size()).field("limit_tokens_per_s", r.limit)
       .field("share_of_limit", r.tokens_per_s.median() / r.limit).field("kv_bytes_a_step", r.kv_bytes)

@@ -48,15 +48,15 @@ struct bench_row {
 /// Prints rows as they come.
 class row_printer {
 public:
-  row_printer(bool json, std::string model, std::string isa)
-      : json_(json), model_(std::move(model)), isa_(std::move(isa)) {}
+  row_printer(bool json, std::string model, std::string isa, std::string kv_type)
+      : json_(json), model_(std::move(model)), isa_(std::move(isa)), kv_type_(std::move(kv_type)) {}
   void print(const bench_row& row);
 
 private:
   void print_json(const bench_row& row) const;
 
   bool json_, headed_ = false;
-  std::string model_, isa_;
+  std::string model_, isa_, kv_type_;
 };
 
 }  // namespace troupe::cli

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """How well each weight format and KV type computes: a row each, as Markdown.
 
-quality.py [--formats q4_1,q8_0,...] [--kv i16,f16,bf16,q8_0,q4_0] [--text FILE] [--peers DIR] [--troupe build/release/troupe]
+quality.py [--formats q4_1,q8_0,...] [--kv i16,f16,bf16,q8_0,q4_0] [--quick] [--text FILE] [--peers DIR] [--troupe build/release/troupe]
 
   agreement, divergence   of the best token, and over the ten best, with the fp32 answers of tests/reference: what the format's
                           own loss and Troupe's arithmetic cost together
   perplexity              of a text; of llama.cpp's llama-perplexity on the same file, text, windows and KV type (for i16, which
-                          it does not have, f16); and of Troupe on the
-                          file's weights written out as F32, so that nothing but KV is rounded. How far the first is from the
-                          other two is what Troupe's arithmetic costs; how far the peer is from the third, what its own does
+                          it does not have, f16); and of Troupe on the file's weights written out as F32, so that
+                          nothing but KV is rounded (left out by --quick where it is not known yet). How far the first is from
+                          the other two is what Troupe's arithmetic costs; how far the peer is from the third, what its own does
 The files are the default model, written anew in each format by llama-quantize; its weights are of 4 bits, so wider formats
 lose nothing; the embedding stays in Q8_0. Formats of blocks of 256 fit only its `ffn_down` (1536 wide): llama-quantize puts
 others in their place elsewhere.
@@ -57,9 +57,11 @@ def file_of(name, peers):
 
 
 def kept(path, text, peers, kind, find):
-    """find()'s number, from the file that holds it where it was found before."""
+    """find()'s number, from the file that holds it where it was found before; None where it is to be found by nothing."""
     note = peers / "models" / f"{path.stem}.{hashlib.sha256(text.read_bytes()).hexdigest()[:8]}.{kind}"
     if not note.exists():
+        if find is None:
+            return None
         note.write_text(str(find()))
     return float(note.read_text())
 
@@ -75,7 +77,7 @@ def peer_perplexity(path, text, peers, kv):
     return kept(path, text, peers, "ppl" if kv == "f16" else kv + ".ppl", find) if program.exists() else None
 
 
-def exact_perplexity(troupe, path, text, peers):
+def exact_perplexity(troupe, path, text, peers, quick):
     """Ours, of the same weights as F32."""
 
     def find():
@@ -86,7 +88,7 @@ def exact_perplexity(troupe, path, text, peers):
         finally:
             floats.unlink()
 
-    return kept(path, text, peers, "exact", find)
+    return kept(path, text, peers, "exact", None if quick else find)
 
 
 def our_perplexity(troupe, path, text, more):
@@ -117,6 +119,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--formats", default=",".join(FORMATS))
     parser.add_argument("--kv", default="i16")
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--text", type=pathlib.Path)
     parser.add_argument("--peers", type=pathlib.Path, default=CACHE / "troupe-peers")
     parser.add_argument("--troupe", default="build/release/troupe")
@@ -135,7 +138,7 @@ def main():
     print("| weights | KV | agreement | divergence | perplexity | to llama.cpp's | to exact | llama.cpp's to exact |\n|---|---|---|---|---|---|---|---|")
     for name in formats:
         path = file_of(name, given.peers)
-        exact = exact_perplexity(given.troupe, path, text, given.peers)
+        exact = exact_perplexity(given.troupe, path, text, given.peers, given.quick)
         for kind in kinds:
             theirs = peer_perplexity(path, text, given.peers, "f16" if kind == "i16" else kind)
             more = ["--kv-type", kind]

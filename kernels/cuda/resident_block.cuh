@@ -15,6 +15,8 @@
 namespace troupe::kernels::cuda::resident {
 
 constexpr int warps = 16, threads = warps * 32;
+constexpr int log2_warps = 4;
+static_assert(1 << log2_warps == warps);
 constexpr int together = 4;        ///< sets of tiles between two barriers
 constexpr int attention_warps = 8; ///< a split of 128 tokens, 16 each
 constexpr int most_columns = 1024; ///< a warp and op
@@ -29,7 +31,9 @@ struct op_shape {
   int tiles;
   int groups;     ///< of F::columns
   int k;
-  int log_parts;  ///< of the number of warps that share a tile
+  int log_parts;  ///< of the number of warps that share a tile, 4 or more
+  int sets;       ///< of tiles that a block's warps do side by side
+  int turn;       ///< sets modulo the number of blocks
   long row_bytes;
 };
 
@@ -54,6 +58,8 @@ struct arguments {
   layer_pointers pointers[most_resident_layers];
 };
 
+constexpr int output_pitch = warps + 4;  ///< floats between the warps' sums of two outputs: apart in the banks
+
 /// Sizes of what lies in shared memory.
 template <class F, int Depth>
 struct room_shape {
@@ -63,9 +69,8 @@ struct room_shape {
   static constexpr int ring_bytes = Depth * (group_bytes + group_scale_bytes);
   __host__ __device__ static constexpr int x_stride(int columns) { return columns / 32 * 16 * block_words + 64; }
   __host__ __device__ static constexpr int sums_floats(int columns) { return columns / 32 * 8 * F::sums; }
-  __host__ __device__ static constexpr int pitch(int rows) { return rows * 16 + 1; }
   __host__ __device__ static constexpr int partial_floats(int rows) {
-    const int products = 2 * together * warps * pitch(rows), merge = most_splits_a_row * (128 + 4);
+    const int products = 2 * together * rows * 16 * output_pitch, merge = most_splits_a_row * (128 + 4);
     return (products > merge ? products : merge) + 3 & ~3;
   }
 };
@@ -77,7 +82,7 @@ struct attention_room_shared {
   alignas(16) bf16 newest[2][D];
   float2 states[attention_warps][decode::columns];
   std::uint64_t arrived[attention_warps];
-  float squares[2][warps][most_resident_rows];
+  alignas(16) float squares[2][most_resident_rows][warps];
   int items_before[most_resident_rows + 1];
   decode_sequence sequences[most_resident_rows];
 };
@@ -103,15 +108,14 @@ struct dealt_sets {
   int offset = 0;  ///< the block whose turn it is
   int set = 0, sets = 0;
   __device__ void enter(const op_shape& op) {
-    sets = ((op.tiles - 1) >> (log2_warps - op.log_parts)) + 1;
+    sets = op.sets;
     set = static_cast<int>(blockIdx.x) - offset;
     if (set < 0) set += gridDim.x;
   }
-  __device__ void leave() {
-    offset = (offset + sets) % gridDim.x;
+  __device__ void leave(const op_shape& op) {
+    offset += op.turn;
+    if (offset >= static_cast<int>(gridDim.x)) offset -= gridDim.x;
   }
-  static constexpr int log2_warps = 4;
-  static_assert(1 << log2_warps == warps);
 };
 
 /// A warp's weights, in the order of their use, up to Depth groups ahead.
@@ -128,7 +132,7 @@ public:
   /// Waits for the oldest group, or for all that are on their way.
   __device__ void await_one() { wait_copies<Depth - 1>(); }
   __device__ void await_all() { wait_copies<0>(); }
-  /// The oldest group. Its room is given to the next by `refill`, after what was read is used.
+  /// The oldest group. Its room is given to the next after what was read is used.
   __device__ void read(uint4 (&lo)[F::quads], uint4 (&hi)[F::quads], uint4& d_lo, uint4& d_hi) {
     const char* const at = ring_ + used_ * shape::group_bytes + threadIdx.x * 16;
 #pragma unroll
@@ -146,8 +150,10 @@ public:
     }
     used_ = used_ + 1 == Depth ? 0 : used_ + 1;
   }
-  __device__ void refill(int count) {
-    for (int i = 0; i < count; ++i) copy_next();
+  /// What is owed is asked for while the warp waits for the op before anyway.
+  __device__ void owe(int groups) { owed_ += groups; }
+  __device__ void pay() {
+    for (; owed_ > 0; --owed_) copy_next();
   }
 
 private:
@@ -155,16 +161,15 @@ private:
   __device__ void next_run() {
     const op_shape& op = a_.ops[op_];
     if (sets_.set >= sets_.sets) {
-      sets_.leave();
+      sets_.leave(op);
       if (++op_ == op_count) op_ = 0, ++layer_;
       sets_.enter(a_.ops[op_]);
       return;
     }
-    const int parts = 1 << op.log_parts, slots = warps >> op.log_parts;
-    const int tile = sets_.set * slots + (warp_ >> op.log_parts);
+    const int tile = (sets_.set << (log2_warps - op.log_parts)) + (warp_ >> op.log_parts);
     sets_.set += gridDim.x;
     if (tile >= op.tiles) return;
-    const warp_run run(op, warp_ & (parts - 1));
+    const warp_run run(op, warp_ & ((1 << op.log_parts) - 1));
     const weight_source w{pointers_[layer_].data[op_], pointers_[layer_].scales[op_], op.row_bytes, op.groups};
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -174,6 +179,8 @@ private:
     }
     left_ = run.count;
   }
+public:
+  /// Asks for the next group, into the room of the oldest.
   __device__ void copy_next() {
     while (left_ == 0 && layer_ < a_.layers) next_run();
     if (left_ > 0) {
@@ -196,12 +203,13 @@ private:
     commit_copies();
   }
 
+private:
   const arguments& a_;
   const layer_pointers* const pointers_;
   char* const ring_;
   const int lane_, warp_;
   dealt_sets sets_;
-  int layer_ = 0, op_ = 0, left_ = 0;
+  int layer_ = 0, op_ = 0, left_ = 0, owed_ = 0;
   int to_ = 0, used_ = 0;
   const std::uint8_t *from_[2], *scale_from_[2];
 };
@@ -300,7 +308,7 @@ private:
   /// A warp brings its columns of one row to its own shared memory, scaled by a power of two into f16's range where the
   /// format wants f16; returns what takes the scale back. A lane has two neighbouring columns of every 64.
   template <op_index Op>
-  __device__ float stage(int row, int layer, std::uint32_t tag, const warp_run& run, float& squares) {
+  __device__ float stage(weight_stream<F, Depth>& weights, int row, int layer, std::uint32_t tag, const warp_run& run, float& squares) {
     constexpr bool normed = Op == qkv_op || Op == gate_op;
     const op_shape& op = a_.ops[Op];
     const int columns = run.count * F::columns, first = run.first * F::columns, own = lane_ * 2;
@@ -342,6 +350,7 @@ private:
 #pragma unroll
           for (int i = 0; i < 4; ++i)
             if (missing >> i & 1) look(w[i][0], w[i][1], words + from + i * 64);
+          weights.pay();
 #pragma unroll
           for (int i = 0; i < 4; ++i)
             if ((missing >> i & 1) && has_tag(w[i][0], wanted) && has_tag(w[i][1], wanted)) missing &= ~(1u << i);
@@ -372,6 +381,7 @@ private:
 #pragma unroll
           for (int i = 0; i < 8; ++i)
             if (missing >> i & 1) w[i] = look(words + from / 2 + i * 32);
+          weights.pay();
 #pragma unroll
           for (int i = 0; i < 8; ++i)
             if ((missing >> i & 1) && has_tag(w[i], tag)) missing &= ~(1u << i);
@@ -407,34 +417,32 @@ private:
     const op_shape& op = a_.ops[Op];
     sets_.enter(op);
     if (sets_.set < sets_.sets) {
-      const int parts = 1 << op.log_parts, slots = warps >> op.log_parts;
-      const warp_run run(op, warp_ & (parts - 1));
+      const int log_slots = log2_warps - op.log_parts, slot = warp_ >> op.log_parts;
+      const warp_run run(op, warp_ & ((1 << op.log_parts) - 1));
       const int g = lane_ >> 2, t = lane_ & 3;
       float back[2] = {};
       for (int row = 0; row < rows_; ++row) {
         float square;
-        const float factor = stage<Op>(row, layer, tag, run, square);
-        if (normed && lane_ == 0) room_.squares[Op == gate_op][warp_][row] = square;
+        const float factor = stage<Op>(weights, row, layer, tag, run, square);
+        if (normed && lane_ == 0) room_.squares[Op == gate_op][row][warp_] = square;
         if (2 * t == row) back[0] = factor;
         if (2 * t + 1 == row) back[1] = factor;
       }
       __syncwarp();
       const std::uint8_t* const my_x = x_ + min(g, rows_ - 1) * x_stride_ + t * 4 * shape::block_words;
       for (; sets_.set < sets_.sets; sets_.set += together * gridDim.x) {
+        weights.pay();
         tagged_word before = 0;
-        const int own = tid_ < rows_ * slots * 16 * together ? tid_ : -1;
-        if constexpr (!normed) before = own >= 0 ? residual<Op>(op, own, slots, layer) : 0;
-        const int pitch = shape::pitch(rows_);
-        float* const mine = partial_ + (turn_ * warps + warp_) * together * pitch;
+        if constexpr (!normed) before = tid_ < (rows_ * 16 * together) << log_slots ? residual<Op>(op, tid_, log_slots, layer) : 0;
+        float* const mine = partial_ + turn_ * together * rows_ * 16 * output_pitch + warp_;
+        int count = 0;  // of this warp's tiles
+#pragma unroll
+        for (int i = 0; i < together; ++i) count += ((sets_.set + i * static_cast<int>(gridDim.x)) << log_slots) + slot < op.tiles;
         // Few groups are there already: use them all, and ask for more when the result is on its way.
-        const int mine_left = (op.tiles - (sets_.set * slots + (warp_ >> op.log_parts)) + slots * static_cast<int>(gridDim.x) - 1) / (slots * static_cast<int>(gridDim.x));
-        const int in_pass = max(0, min(together, mine_left)) * run.count;
-        const bool at_hand = in_pass <= Depth;
+        const bool at_hand = count * run.count <= Depth;
         if (at_hand) weights.await_all();
 #pragma unroll 1
-        for (int i = 0; i < together; ++i) {
-          const int tile = (sets_.set + i * static_cast<int>(gridDim.x)) * slots + (warp_ >> op.log_parts);
-          if (tile >= op.tiles) break;
+        for (int i = 0; i < count; ++i) {
           float acc[4] = {};
           for (int u = 0; u < run.count; ++u) {
             uint4 lo[F::quads], hi[F::quads], d_lo = {}, d_hi = {};
@@ -454,56 +462,67 @@ private:
               }
             }
             F::multiply(acc, lo, hi, d_lo, d_hi, b, sums_ + u * blocks * 8 * F::sums, lane_);
-            if (!at_hand) weights.refill(1);
+            if (!at_hand) weights.copy_next();
           }
 #pragma unroll
           for (int j = 0; j < 4; ++j) {
             const int column = 2 * t + (j & 1);
-            if (column < rows_) mine[i * pitch + column * 16 + g + (j >> 1) * 8] = acc[j] * back[j & 1];
+            if (column < rows_) mine[((i * rows_ + column) * 16 + g + (j >> 1) * 8) * output_pitch] = acc[j] * back[j & 1];
           }
         }
         __syncthreads();
-        finish<Op>(op, slots, layer, tag, before);
-        if (at_hand) weights.refill(in_pass);
+        finish<Op>(op, log_slots, layer, tag, before);
+        if (at_hand) weights.owe(count * run.count);
         turn_ ^= 1;
       }
     }
-    sets_.leave();
+    sets_.leave(op);
   }
 
+  /// Which output is number i of a pass.
   struct output_place {
     int r16, slot, which, row, tile;
-    __device__ output_place(int i, int slots, int set)
-        : r16(i & 15), slot((i >> 4) & (slots - 1)), which((i >> 4) / slots & (together - 1)), row((i >> 4) / slots / together),
-          tile((set + which * static_cast<int>(gridDim.x)) * slots + slot) {}
+    __device__ output_place(int i, int log_slots, int set) : r16(i & 15), slot((i >> 4) & ((1 << log_slots) - 1)) {
+      const int rest = i >> (4 + log_slots);
+      which = rest & (together - 1);
+      row = rest / together;
+      tile = ((set + which * static_cast<int>(gridDim.x)) << log_slots) + slot;
+    }
   };
   /// Of the residual stream before the op, for output i; asked for ahead of its use.
   template <op_index Op>
-  __device__ tagged_word residual(const op_shape& op, int i, int slots, int layer) {
-    const output_place at(i, slots, sets_.set);
+  __device__ tagged_word residual(const op_shape& op, int i, int log_slots, int layer) {
+    const output_place at(i, log_slots, sets_.set);
     const int n = at.tile * 16 + at.r16;
     if (at.tile >= op.tiles || n >= op.n) return 0;
     if (Op == output_op && layer == 0) return tagged(__float_as_uint(a_.hidden[at.row * a_.hidden_stride + n]), first_tag_ - 1);
     return look((Op == output_op ? a_.hidden_words : a_.middle) + static_cast<long>(at.row) * op.n + n);
   }
 
+  /// The sum over the warps of one slot.
+  __device__ static float sum_of(const float* from, int slot, int log_parts) {
+    float4 four[warps / 4];
+#pragma unroll
+    for (int q = 0; q < warps / 4; ++q) four[q] = *reinterpret_cast<const float4*>(from + q * 4);
+    float sum = 0.0f;
+#pragma unroll
+    for (int q = 0; q < warps / 4; ++q)
+      if (q * 4 >> log_parts == slot) sum += (four[q].x + four[q].y) + (four[q].z + four[q].w);
+    return sum;
+  }
+
   /// Adds the warps' sums of up to `together` sets and hands them on. A whole warp together.
   template <op_index Op>
-  __device__ void finish(const op_shape& op, int slots, int layer, std::uint32_t tag, tagged_word before) {
+  __device__ void finish(const op_shape& op, int log_slots, int layer, std::uint32_t tag, tagged_word before) {
     constexpr bool normed = Op == qkv_op || Op == gate_op;
-    const int parts = 1 << op.log_parts, pitch = shape::pitch(rows_);
-    for (int i = tid_; i < rows_ * slots * 16 * together; i += threads) {
-      const output_place at(i, slots, sets_.set);
+    for (int i = tid_; i < (rows_ * 16 * together) << log_slots; i += threads) {
+      const output_place at(i, log_slots, sets_.set);
       if (__all_sync(~0u, at.tile >= op.tiles)) continue;
-      float sum = 0.0f, rms = 0.0f;
-#pragma unroll
-      for (int p = 0; p < warps; ++p) {
-        if (p >= parts) break;
-        const int source = (at.slot << op.log_parts) + p;
-        sum += partial_[((turn_ * warps + source) * together + at.which) * pitch + at.row * 16 + at.r16];
-        if constexpr (normed) rms += room_.squares[Op == gate_op][source][at.row];
+      float sum = sum_of(partial_ + (((turn_ * together + at.which) * rows_ + at.row) * 16 + at.r16) * output_pitch, at.slot, op.log_parts);
+      if constexpr (normed) {
+        const float squares = sum_of(room_.squares[Op == gate_op][at.row], at.slot, op.log_parts);
+        sum *= rsqrtf(squares / static_cast<float>(op.k) + a_.eps);
       }
-      if constexpr (normed) sum *= rsqrtf(rms / static_cast<float>(op.k) + a_.eps);
       int n = at.tile * 16 + at.r16;
       if (Op == gate_op) n = at.tile * 8 + (at.r16 & 7);
       const int limit = Op == gate_op ? op.half8 * 8 : op.n;
@@ -520,8 +539,8 @@ private:
         publish((Op == qkv_op ? a_.qkv : a_.gated) + (static_cast<long>(at.row) * limit + n) / 2, tagged(pack_bf16(sum, other), tag));
       } else {
         if (!real) continue;
-        if (i != tid_) before = residual<Op>(op, i, slots, layer);
-        while (!has_tag(before, Op == output_op ? tag - 1 : tag)) before = residual<Op>(op, i, slots, layer);
+        if (i != tid_) before = residual<Op>(op, i, log_slots, layer);
+        while (!has_tag(before, Op == output_op ? tag - 1 : tag)) before = residual<Op>(op, i, log_slots, layer);
         sum += __uint_as_float(value_of(before));
         if (Op == down_op && layer + 1 == a_.layers) a_.hidden[at.row * a_.hidden_stride + n] = sum;
         else publish((Op == output_op ? a_.middle : a_.hidden_words) + static_cast<long>(at.row) * op.n + n, tagged(__float_as_uint(sum), tag));
@@ -640,9 +659,25 @@ private:
     __syncthreads();
     if (tid_ >= heads.own * (D / 4)) return;
     const int head = tid_ / (D / 4), dim = tid_ % (D / 4) * 4;
+    float2 states[attention_warps];
+    float4 parts[attention_warps];
     decode::merged all;
-    for (int w = 0; w < attention_warps; ++w)
-      all.add(room_.states[w][head], *reinterpret_cast<const float4*>(reinterpret_cast<const float*>(room_.tiles[w][0]) + head * (D + 4) + dim));
+#pragma unroll
+    for (int w = 0; w < attention_warps; ++w) {
+      states[w] = room_.states[w][head];
+      parts[w] = *reinterpret_cast<const float4*>(reinterpret_cast<const float*>(room_.tiles[w][0]) + head * (D + 4) + dim);
+      all.maximum = fmaxf(all.maximum, states[w].x);
+    }
+#pragma unroll
+    for (int w = 0; w < attention_warps; ++w) {
+      if (states[w].x == decode::minus_infinity) continue;  // no tokens; what lies there is nothing
+      const float weight = exp2_fast(states[w].x - all.maximum);
+      all.sum += states[w].y * weight;
+      all.out.x += parts[w].x * weight;
+      all.out.y += parts[w].y * weight;
+      all.out.z += parts[w].z * weight;
+      all.out.w += parts[w].w * weight;
+    }
     const int query = heads.first + head;
     if (of.splits == 1) return hand_on(all, of.row, query, dim, tag);
     tagged_word* const record = record_of(of.row, query, of.split);

@@ -34,7 +34,7 @@ int columns_of(const device_matrix& w) { return w.type == weight_type::bf16 ? 64
 
 int log_parts(const device_matrix& w) {
   const auto groups = w.k_padded / columns_of(w);
-  int log = 4;
+  int log = resident::log2_warps;
   while (1 << log > groups) --log;
   return log;
 }
@@ -87,7 +87,7 @@ bool resident_serves(const resident_call& call) {
   for (const resident_layer& layer : call.layers)
     for (int op = 0; op < op_count; ++op) {
       const device_matrix& w = *matrix_of(layer, op);
-      if (!alike(w, *matrix_of(call.layers[0], op)) || w.type != call.layers[0].qkv->type || w.rows % 16 || w.cols % 8) return false;
+      if (!alike(w, *matrix_of(call.layers[0], op)) || w.type != call.layers[0].qkv->type || w.rows % 16 || w.cols % 8 || log_parts(w) < 2) return false;
     }
   // Bytes of x and dequantising take longer than the borders of ops where matrices are large.
   if (call.layers[0].qkv->type == weight_type::q4_0 && call.layers[0].qkv->cols > 2048) return false;
@@ -109,6 +109,8 @@ void run_resident(const resident_call& call, cudaStream_t on) {
     a.ops[op].groups = static_cast<int>(w.k_padded) / columns_of(w);
     a.ops[op].k = static_cast<int>(w.cols);
     a.ops[op].log_parts = log_parts(w);
+    a.ops[op].sets = ((a.ops[op].tiles - 1) >> (resident::log2_warps - a.ops[op].log_parts)) + 1;
+    a.ops[op].turn = a.ops[op].sets % device.processors;
     a.ops[op].row_bytes = w.type == weight_type::fp8 ? w.k_padded : w.k_padded * 2;
   }
   a.layers = static_cast<int>(call.layers.size());

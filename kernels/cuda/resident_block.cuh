@@ -17,7 +17,8 @@ namespace troupe::kernels::cuda::resident {
 constexpr int warps = 16, threads = warps * 32;
 constexpr int log2_warps = 4;
 static_assert(1 << log2_warps == warps);
-constexpr int together = 4;        ///< sets of tiles between two barriers
+/// Sets of tiles between two barriers, as far as their sums fit into shared memory.
+__host__ __device__ constexpr int log2_together(int rows) { return rows <= 2 ? 2 : 1; }
 constexpr int attention_warps = 8; ///< a split of 128 tokens, 16 each
 constexpr int most_columns = 1024; ///< a warp and op
 constexpr int most_splits_a_row = most_resident_tokens / 128;
@@ -70,7 +71,7 @@ struct room_shape {
   __host__ __device__ static constexpr int x_stride(int columns) { return columns / 32 * 16 * block_words + 64; }
   __host__ __device__ static constexpr int sums_floats(int columns) { return columns / 32 * 8 * F::sums; }
   __host__ __device__ static constexpr int partial_floats(int rows) {
-    const int products = 2 * together * rows * 16 * output_pitch, merge = most_splits_a_row * (128 + 4);
+    const int products = (2 << log2_together(rows)) * rows * 16 * output_pitch, merge = most_splits_a_row * (128 + 4);
     return (products > merge ? products : merge) + 3 & ~3;
   }
 };
@@ -255,6 +256,7 @@ public:
 
   __device__ block(const arguments& a, int columns, std::byte* shared)
       : a_(a), room_(*reinterpret_cast<attention_room_shared<D>*>(shared)), tid_(threadIdx.x), lane_(threadIdx.x & 31), warp_(threadIdx.x >> 5),
+        log_together_(log2_together(a.tables.rows)),
         ring_(reinterpret_cast<char*>(shared) + sizeof(attention_room_shared<D>)),
         partial_(reinterpret_cast<float*>(ring_ + shape::ring_bytes)), x_stride_(shape::x_stride(columns)) {
     auto* const x = reinterpret_cast<std::uint8_t*>(partial_ + shape::partial_floats(a.tables.rows));
@@ -430,14 +432,14 @@ private:
       }
       __syncwarp();
       const std::uint8_t* const my_x = x_ + min(g, rows_ - 1) * x_stride_ + t * 4 * shape::block_words;
-      for (; sets_.set < sets_.sets; sets_.set += together * gridDim.x) {
+      for (; sets_.set < sets_.sets; sets_.set += gridDim.x << log_together_) {
         weights.pay();
         tagged_word before = 0;
-        if constexpr (!normed) before = tid_ < (rows_ * 16 * together) << log_slots ? residual<Op>(op, tid_, log_slots, layer) : 0;
-        float* const mine = partial_ + turn_ * together * rows_ * 16 * output_pitch + warp_;
+        if constexpr (!normed) before = tid_ < (rows_ * 16) << (log_together_ + log_slots) ? residual<Op>(op, tid_, log_slots, layer) : 0;
+        float* const mine = partial_ + (turn_ << log_together_) * rows_ * 16 * output_pitch + warp_;
         int count = 0;  // of this warp's tiles
 #pragma unroll
-        for (int i = 0; i < together; ++i) count += ((sets_.set + i * static_cast<int>(gridDim.x)) << log_slots) + slot < op.tiles;
+        for (int i = 0; i < 4; ++i) count += i >> log_together_ == 0 && ((sets_.set + i * static_cast<int>(gridDim.x)) << log_slots) + slot < op.tiles;
         // Few groups are there already: use them all, and ask for more when the result is on its way.
         const bool at_hand = count * run.count <= Depth;
         if (at_hand) weights.await_all();
@@ -482,17 +484,17 @@ private:
   /// Which output is number i of a pass.
   struct output_place {
     int r16, slot, which, row, tile;
-    __device__ output_place(int i, int log_slots, int set) : r16(i & 15), slot((i >> 4) & ((1 << log_slots) - 1)) {
+    __device__ output_place(int i, int log_slots, int log_together, int set) : r16(i & 15), slot((i >> 4) & ((1 << log_slots) - 1)) {
       const int rest = i >> (4 + log_slots);
-      which = rest & (together - 1);
-      row = rest / together;
+      which = rest & ((1 << log_together) - 1);
+      row = rest >> log_together;
       tile = ((set + which * static_cast<int>(gridDim.x)) << log_slots) + slot;
     }
   };
   /// Of the residual stream before the op, for output i; asked for ahead of its use.
   template <op_index Op>
   __device__ tagged_word residual(const op_shape& op, int i, int log_slots, int layer) {
-    const output_place at(i, log_slots, sets_.set);
+    const output_place at(i, log_slots, log_together_, sets_.set);
     const int n = at.tile * 16 + at.r16;
     if (at.tile >= op.tiles || n >= op.n) return 0;
     if (Op == output_op && layer == 0) return tagged(__float_as_uint(a_.hidden[at.row * a_.hidden_stride + n]), first_tag_ - 1);
@@ -511,14 +513,14 @@ private:
     return sum;
   }
 
-  /// Adds the warps' sums of up to `together` sets and hands them on. A whole warp together.
+  /// Adds the warps' sums of a pass and hands them on. A whole warp together.
   template <op_index Op>
   __device__ void finish(const op_shape& op, int log_slots, int layer, std::uint32_t tag, tagged_word before) {
     constexpr bool normed = Op == qkv_op || Op == gate_op;
-    for (int i = tid_; i < (rows_ * 16 * together) << log_slots; i += threads) {
-      const output_place at(i, log_slots, sets_.set);
+    for (int i = tid_; i < (rows_ * 16) << (log_together_ + log_slots); i += threads) {
+      const output_place at(i, log_slots, log_together_, sets_.set);
       if (__all_sync(~0u, at.tile >= op.tiles)) continue;
-      float sum = sum_of(partial_ + (((turn_ * together + at.which) * rows_ + at.row) * 16 + at.r16) * output_pitch, at.slot, op.log_parts);
+      float sum = sum_of(partial_ + ((((turn_ << log_together_) + at.which) * rows_ + at.row) * 16 + at.r16) * output_pitch, at.slot, op.log_parts);
       if constexpr (normed) {
         const float squares = sum_of(room_.squares[Op == gate_op][at.row], at.slot, op.log_parts);
         sum *= rsqrtf(squares / static_cast<float>(op.k) + a_.eps);
@@ -726,7 +728,7 @@ private:
 
   const arguments& a_;
   attention_room_shared<D>& room_;
-  const int tid_, lane_, warp_;
+  const int tid_, lane_, warp_, log_together_;
   char* const ring_;
   float* const partial_;
   const int x_stride_;

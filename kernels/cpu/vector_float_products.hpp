@@ -14,7 +14,6 @@ template <memory::dtype Type>
 struct float_tile {
   static constexpr memory::dtype type = Type;
   static constexpr std::int64_t bytes = Type == memory::dtype::f32 ? 4 : 2;             // of one number
-  static constexpr std::int64_t columns_together = 32;  // a cut in the columns falls between these
   static constexpr std::int64_t together = Type == memory::dtype::bf16 ? 2 : 1;         // columns whose numbers alternate
   static constexpr bool halves = Type == memory::dtype::bf16 && vec::has_bf16_dots && !vec::has_tiles;     // activations in bf16 too
   static constexpr std::int64_t step_bytes = tile_rows * together * bytes;
@@ -29,22 +28,21 @@ constexpr int lone_float_units = vec::units_at_once * 2;  // chains enough to hi
 
 /// Units x Tokens chains of sums, a step of one or two columns at a time.
 template <class Tile, int Units, int Tokens, class Vec = vec>
-inline void float_group(const product_args& args, std::int64_t unit, const token_group& group, std::int64_t first, const columns& part,
+inline void float_group(const product_args& args, std::int64_t unit, const token_group& group, std::int64_t first,
                         const prefetching& ahead) {
   const std::int64_t token = group.first + first;
-  const std::int64_t first_step = part.first / Tile::together;
-  const std::int64_t last_step = (part.last + Tile::together - 1) / Tile::together;
+  const std::int64_t steps = (args.cols + Tile::together - 1) / Tile::together;
   const float* x = args.x + token * args.x_stride;
   const std::uint16_t* pairs = nullptr;
-  if constexpr (Tile::halves) pairs = args.halves + group.first * halves_of(args.cols) + (first_step * group.size + first) * 2;
+  if constexpr (Tile::halves) pairs = args.halves + group.first * halves_of(args.cols) + first * 2;
   const std::byte* data[Units];
   vec::row_floats sums[Units][Tokens];
   TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
-    data[u] = unit_start(args, unit + u, tile_bytes(Tile::type, args.cols)) + first_step * Tile::step_bytes +
+    data[u] = unit_start(args, unit + u, tile_bytes(Tile::type, args.cols)) +
               (unit + u) % units_per_tile * vec::rows * Tile::together * Tile::bytes;
-    TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) sums[u][t] = start_rows(args, unit + u, token + t, args.add || part.first > 0);
   }
-  for (std::int64_t step = first_step; step < last_step; ++step) {
+  start_group(args, unit, token, sums);
+  for (std::int64_t step = 0; step < steps; ++step) {
     TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
       if (data[u] + ahead.distance < ahead.end) __builtin_prefetch(data[u] + ahead.distance);
       if constexpr (Tile::halves) {
@@ -61,8 +59,7 @@ inline void float_group(const product_args& args, std::int64_t unit, const token
     }
     if constexpr (Tile::halves) pairs += group.size * 2;
   }
-  TROUPE_UNROLL for (int u = 0; u < Units; ++u)
-    TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) store_sums(args, unit + u, token + t, sums[u][t]);
+  store_group(args, unit, token, sums);
 }
 
 /// Rounded to the nearest.

@@ -24,21 +24,20 @@ inline void prefetch(const std::byte* data, const prefetching& ahead) {
 /// a group.
 template <class Tile, int Units, int Tokens>
 inline void quantised_group(const product_args& args, std::int64_t unit, const token_group& group, std::int64_t first,
-                            const columns& part, const prefetching& ahead) {
-  const std::int64_t first_block = part.first / quant_block, last_block = part.last / quant_block;
-  const std::int64_t first_input = group.first * (args.cols / quant_block) + first_block * group.size + first;
+                            const prefetching& ahead) {
+  const std::int64_t blocks = args.cols / quant_block;
+  const std::int64_t first_input = group.first * blocks + first;
   const std::int8_t* quants = args.quants + first_input * quant_block;
   const activation_block* inputs = args.blocks + first_input;
   const std::byte* data[Units];
   int rows[Units];  // which of the tile
   vec::row_floats sums[Units][Tokens];
   TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
-    data[u] = unit_start(args, unit + u, tile_bytes(Tile::type, args.cols)) + first_block / Tile::layout.blocks * Tile::group_bytes;
+    data[u] = unit_start(args, unit + u, tile_bytes(Tile::type, args.cols));
     rows[u] = static_cast<int>((unit + u) % units_per_tile);
-    TROUPE_UNROLL for (int t = 0; t < Tokens; ++t)
-      sums[u][t] = start_rows(args, unit + u, group.first + first + t, args.add || part.first > 0);
   }
-  for (std::int64_t b = first_block; b < last_block; b += Tile::layout.blocks) {
+  start_group(args, unit, group.first + first, sums);
+  for (std::int64_t b = 0; b < blocks; b += Tile::layout.blocks) {
     group_header headers[Units];
     TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
       headers[u] = load_header<Tile>(data[u], rows[u]);
@@ -66,63 +65,57 @@ inline void quantised_group(const product_args& args, std::int64_t unit, const t
       inputs += group.size;
     }
   }
-  TROUPE_UNROLL for (int u = 0; u < Units; ++u)
-    TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) store_sums(args, unit + u, group.first + first + t, sums[u][t]);
+  store_group(args, unit, group.first + first, sums);
 }
 
 template <class Tile, int Units, int Tokens>
 inline void tokens_at_once(const product_args& args, std::int64_t unit, const token_group& group, std::int64_t first,
-                           const columns& part, const prefetching& ahead) {
+                           const prefetching& ahead) {
   if constexpr (is_quantised(Tile::type))
-    quantised_group<Tile, Units, Tokens>(args, unit, group, first, part, ahead);
+    quantised_group<Tile, Units, Tokens>(args, unit, group, first, ahead);
   else
-    float_group<Tile, Units, Tokens>(args, unit, group, first, part, ahead);
+    float_group<Tile, Units, Tokens>(args, unit, group, first, ahead);
+}
+
+/// Units that many tokens meet at once. The dot product of bf16 takes longer than that of int8, and there is only one sum
+/// for each output: more of them have to be under way.
+template <class Tile>
+constexpr int units_for_many() {
+  if constexpr (!is_quantised(Tile::type))
+    if constexpr (Tile::halves) return 2 * vec::units_at_once;
+  return vec::units_at_once;
 }
 
 /// How many tokens Units meet at once. Few variants: each is compiled for every type. Groups of the usual kind have four
 /// tokens or more where more than lone_stream_tokens are multiplied.
-template <int Units>
+template <class Tile, int Units>
 struct token_range {
   static constexpr bool wide = Units == vec::units_at_once;
-  static constexpr int most = wide ? vec::tokens_at_once : lone_stream_tokens;
+  static constexpr bool for_many = !wide && Units == units_for_many<Tile>();
+  static constexpr int most = wide ? vec::tokens_at_once : for_many ? vec::grouping.usual : lone_stream_tokens;
   static constexpr int least = wide && Units > 1 && most >= vec::grouping.largest ? lone_stream_tokens + 1 : 1;
 };
 
 /// `count` tokens of a group, at most Tokens.
 template <class Tile, int Units, int Tokens>
 inline void some_tokens(const product_args& args, std::int64_t unit, const token_group& group, std::int64_t first,
-                        std::int64_t count, const columns& part, const prefetching& ahead) {
-  if constexpr (Tokens >= token_range<Units>::least) {
-    if (count == Tokens) return tokens_at_once<Tile, Units, Tokens>(args, unit, group, first, part, ahead);
-    some_tokens<Tile, Units, Tokens - 1>(args, unit, group, first, count, part, ahead);
+                        std::int64_t count, const prefetching& ahead) {
+  if constexpr (Tokens >= token_range<Tile, Units>::least) {
+    if (count == Tokens) return tokens_at_once<Tile, Units, Tokens>(args, unit, group, first, ahead);
+    some_tokens<Tile, Units, Tokens - 1>(args, unit, group, first, count, ahead);
   }
-}
-
-/// How many columns are gone through for all tokens before the next ones: where many tokens make it worth while, as few
-/// that the weights of the units at hand stay in the L1 cache.
-template <class Tile>
-inline std::int64_t columns_at_once(const product_args& args) {
-  if (args.tokens <= vec::grouping.largest) return args.cols;
-  const std::int64_t bytes = tile_bytes(Tile::type, args.cols) * vec::units_at_once / units_per_tile;
-  const std::int64_t parts = (bytes + near_weight_bytes - 1) / near_weight_bytes;
-  return ((args.cols + parts - 1) / parts + Tile::columns_together - 1) / Tile::columns_together * Tile::columns_together;
 }
 
 template <class Tile, int Units>
 inline void units_by_groups(const product_args& args, const token_groups& groups, std::int64_t unit, prefetching ahead) {
-  constexpr int most = token_range<Units>::most;
-  const std::int64_t step = columns_at_once<Tile>(args);
-  for (columns part{0, 0}; part.first < args.cols; part.first = part.last) {
-    part.last = part.first + step < args.cols ? part.first + step : args.cols;
-    prefetching once = ahead;
-    for (std::int64_t g = args.first_group; g < args.last_group; ++g) {
-      const token_group group = groups[g];
-      const std::int64_t parts = (group.size + most - 1) / most;
-      const std::int64_t count = (group.size + parts - 1) / parts;
-      for (std::int64_t first = 0; first < group.size; first += count) {
-        some_tokens<Tile, Units, most>(args, unit, group, first, count < group.size - first ? count : group.size - first, part, once);
-        once.end = nullptr;
-      }
+  constexpr int most = token_range<Tile, Units>::most;
+  for (std::int64_t g = args.first_group; g < args.last_group; ++g) {
+    const token_group group = groups[g];
+    const std::int64_t parts = (group.size + most - 1) / most;
+    const std::int64_t count = (group.size + parts - 1) / parts;
+    for (std::int64_t first = 0; first < group.size; first += count) {
+      some_tokens<Tile, Units, most>(args, unit, group, first, count < group.size - first ? count : group.size - first, ahead);
+      ahead.end = nullptr;  // once is enough
     }
   }
 }
@@ -143,9 +136,13 @@ void product_of(const product_args& args) {
   const auto ahead = [&](std::int64_t at) { return at % units_per_tile == 0 ? far : prefetching{}; };
   if (lone)
     for (; unit + lone_units <= end; unit += lone_units) units_by_groups<Tile, lone_units>(args, groups, unit, ahead(unit));
-  else
+  else {
+    constexpr int units = units_for_many<Tile>();
+    if (units > vec::units_at_once && args.tokens > vec::grouping.largest)  // software prefetch only slows so many streams
+      for (; unit + units <= end; unit += units) units_by_groups<Tile, units>(args, groups, unit, {});
     for (; unit + vec::units_at_once <= end; unit += vec::units_at_once)
       units_by_groups<Tile, vec::units_at_once>(args, groups, unit, ahead(unit));
+  }
   for (; unit < end; ++unit) units_by_groups<Tile, 1>(args, groups, unit, ahead(unit));
 }
 

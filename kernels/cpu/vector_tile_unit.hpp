@@ -12,6 +12,11 @@
 namespace troupe::kernels {
 namespace {
 
+/// Columns [first, last) of a product. An output is one chain over the columns in order, however they are cut.
+struct columns {
+  std::int64_t first = 0;
+  std::int64_t last = 0;
+};
 constexpr std::int64_t panel_columns = 1024;  // decoded at once: 16 KiB
 constexpr std::int64_t few_tokens = 24;       // the vector units do as well
 

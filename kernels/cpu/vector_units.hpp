@@ -19,7 +19,8 @@ inline const std::byte* unit_start(const product_args& args, std::int64_t unit, 
 }
 
 /// Where the sums of an output begin: at what is there if the product adds, or if earlier columns were summed into it.
-inline vec::row_floats start_rows(const product_args& args, std::int64_t unit, std::int64_t token, bool from_out) {
+[[gnu::noinline]] inline vec::row_floats start_rows(const product_args& args, std::int64_t unit, std::int64_t token,
+                                                    bool from_out) {
   if (!from_out) return vec::zero_rows();
   const std::int64_t row = unit * vec::rows;
   const float* out = args.out + token * args.out_stride + row;
@@ -29,7 +30,8 @@ inline vec::row_floats start_rows(const product_args& args, std::int64_t unit, s
   return vec::load_rows(all);
 }
 
-inline void store_sums(const product_args& args, std::int64_t unit, std::int64_t token, vec::row_floats value) {
+[[gnu::noinline]] inline void store_sums(const product_args& args, std::int64_t unit, std::int64_t token,
+                                         vec::row_floats value) {
   const std::int64_t row = unit * vec::rows;
   float* out = args.out + token * args.out_stride + row;
   if (row + vec::rows <= args.rows) return vec::store_rows(out, value);
@@ -38,12 +40,34 @@ inline void store_sums(const product_args& args, std::int64_t unit, std::int64_t
   for (std::int64_t r = 0; row + r < args.rows; ++r) out[r] = all[r];
 }
 
-/// Columns [first, last) of a product. An output is one chain over the columns in order, however they are cut.
-struct columns {
-  std::int64_t first = 0;
-  std::int64_t last = 0;
-};
-constexpr std::int64_t near_weight_bytes = 24 * 1024;  // of the units at hand: half of an L1 cache
+/// The same of Units x Tokens outputs. Nearly all units are whole, which is asked once for all of them.
+template <int Units, int Tokens>
+inline void start_group(const product_args& args, std::int64_t unit, std::int64_t token,
+                        vec::row_floats (&sums)[Units][Tokens]) {
+  const std::int64_t row = unit * vec::rows;
+  const float* out = args.out + token * args.out_stride + row;
+  const bool whole = row + Units * vec::rows <= args.rows;
+  TROUPE_UNROLL for (int t = 0; t < Tokens; ++t, out += args.out_stride)
+    TROUPE_UNROLL for (int u = 0; u < Units; ++u)
+      sums[u][t] = args.add && whole ? vec::load_rows(out + u * vec::rows) : vec::zero_rows();
+  if (args.add && !whole) [[unlikely]]
+    TROUPE_UNROLL for (int t = 0; t < Tokens; ++t)
+      TROUPE_UNROLL for (int u = 0; u < Units; ++u) sums[u][t] = start_rows(args, unit + u, token + t, true);
+}
+
+template <int Units, int Tokens>
+inline void store_group(const product_args& args, std::int64_t unit, std::int64_t token,
+                        const vec::row_floats (&sums)[Units][Tokens]) {
+  const std::int64_t row = unit * vec::rows;
+  float* out = args.out + token * args.out_stride + row;
+  if (row + Units * vec::rows <= args.rows) [[likely]] {
+    TROUPE_UNROLL for (int t = 0; t < Tokens; ++t, out += args.out_stride)
+      TROUPE_UNROLL for (int u = 0; u < Units; ++u) vec::store_rows(out + u * vec::rows, sums[u][t]);
+  } else {
+    TROUPE_UNROLL for (int t = 0; t < Tokens; ++t)
+      TROUPE_UNROLL for (int u = 0; u < Units; ++u) store_sums(args, unit + u, token + t, sums[u][t]);
+  }
+}
 
 // One row of tiles alone streams from memory fastest with the tiles some way ahead already under way; where several
 // tokens make the sums the longer part, the next units arrive in that time.

@@ -59,7 +59,6 @@ struct vec {
   static f32x16 zero_where_below(f32x16 x, float limit, f32x16 y) {
     return {zero_where_below(x.low, limit, y.low), zero_where_below(x.high, limit, y.high)};
   }
-  static float first(f32x16 x) { return _mm256_cvtss_f32(x.low); }
   static float sum(f32x16 x) {
     const __m256 eight = _mm256_add_ps(x.low, x.high);
     __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
@@ -220,7 +219,6 @@ struct vec {
   static row_floats set_rows(float x) { return _mm256_set1_ps(x); }
   static row_floats load_rows(const float* x) { return _mm256_loadu_ps(x); }
   static void store_rows(float* out, row_floats x) { _mm256_storeu_ps(out, x); }
-  static row_floats add_rows(row_floats a, row_floats b) { return _mm256_add_ps(a, b); }
   static row_floats mul_rows(row_floats a, row_floats b) { return _mm256_mul_ps(a, b); }
   static row_floats fma_rows(row_floats a, row_floats b, row_floats c) { return _mm256_fmadd_ps(a, b, c); }
   static row_ints set_ints(std::int32_t x) { return _mm256_set1_epi32(x); }

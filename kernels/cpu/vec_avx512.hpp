@@ -114,7 +114,6 @@ struct vec {
   static f32x16 zero_where_below(f32x16 x, float limit, f32x16 y) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, set(limit), _CMP_NLT_UQ), y);
   }
-  static float first(f32x16 x) { return _mm512_cvtss_f32(x); }
   static float sum(f32x16 x) { return _mm512_reduce_add_ps(x); }
   static float max_of(f32x16 x) {
     const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
@@ -214,7 +213,6 @@ struct vec {
   static row_floats set_rows(float x) { return set(x); }
   static row_floats load_rows(const float* x) { return load(x); }
   static void store_rows(float* out, row_floats x) { store(out, x); }
-  static row_floats add_rows(row_floats a, row_floats b) { return add(a, b); }
   static row_floats mul_rows(row_floats a, row_floats b) { return mul(a, b); }
   static row_floats fma_rows(row_floats a, row_floats b, row_floats c) { return fma(a, b, c); }
   static row_ints set_ints(std::int32_t x) { return _mm512_set1_epi32(x); }
@@ -314,18 +312,26 @@ struct vec {
   static void quantise_block(const float* x, std::int8_t* quants, activation_block& out) {
     const __m512 a = load(x);
     const __m512 b = load(x + 16);
-    const __m512 zero = _mm512_sub_ps(_mm512_sub_ps(a, a), _mm512_sub_ps(b, b));  // NaN where a number is not finite
-    const bool finite = _mm512_cmp_ps_mask(zero, zero, _CMP_UNORD_Q) == 0;
-    const float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
-    float inverse = finite && largest > 0.0f ? 127.0f / largest : 0.0f;
+    // As integers, magnitudes keep their order, and what is not finite lies above all others.
+    const __m512i magnitudes = _mm512_max_epi32(_mm512_castps_si512(_mm512_abs_ps(a)), _mm512_castps_si512(_mm512_abs_ps(b)));
+    const std::int32_t bits = _mm512_reduce_max_epi32(magnitudes);
+    const bool finite = bits < 0x7f800000;
+    float largest;
+    __builtin_memcpy(&largest, &bits, 4);
+    float inverse = finite && bits > 0 ? 127.0f / largest : 0.0f;
     if (!(inverse <= 3.4028235e38f)) inverse = 0.0f;
-    const __m512 factor = set(inverse);
-    const __m512i low = _mm512_cvtps_epi32(finite ? mul(a, factor) : set(0.0f));
-    const __m512i high = _mm512_cvtps_epi32(finite ? mul(b, factor) : set(0.0f));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(quants), _mm512_cvtepi32_epi8(low));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(quants + 16), _mm512_cvtepi32_epi8(high));
+    const __mmask16 kept = finite ? 0xffff : 0;
+    const __m512i low = _mm512_cvtps_epi32(_mm512_maskz_mul_ps(kept, a, set(inverse)));
+    const __m512i high = _mm512_cvtps_epi32(_mm512_maskz_mul_ps(kept, b, set(inverse)));
+    const __m256i bytes = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm512_cvtepi32_epi8(low)), _mm512_cvtepi32_epi8(high), 1);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(quants), bytes);
+    // Sums of eight bytes, each 128 too large.
+    const __m256i eights = _mm256_sad_epu8(_mm256_xor_si256(bytes, _mm256_set1_epi8(-128)), _mm256_setzero_si256());
+    const __m256i halves = _mm256_add_epi64(eights, _mm256_unpackhi_epi64(eights, eights));
+    const std::int32_t first = _mm256_cvtsi256_si32(halves) - 16 * 128;
+    const std::int32_t second = _mm_cvtsi128_si32(_mm256_extracti128_si256(halves, 1)) - 16 * 128;
     const float scale = finite ? largest / 127.0f : __builtin_nanf("");
-    out = block_of(scale, _mm512_reduce_add_epi32(low), _mm512_reduce_add_epi32(high));
+    out = block_of(scale, first, second);
   }
 };
 

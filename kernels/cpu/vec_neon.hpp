@@ -74,7 +74,6 @@ struct vec {
       return vreinterpretq_f32_u32(vandq_u32(kept, vreinterpretq_u32_f32(y.v[i])));
     });
   }
-  static float first(f32x16 x) { return vgetq_lane_f32(x.v[0], 0); }
   /// Halves are added until one number is left, as in every set.
   static float sum(f32x16 x) {
     const float32x4_t four = vaddq_f32(vaddq_f32(x.v[0], x.v[2]), vaddq_f32(x.v[1], x.v[3]));
@@ -211,7 +210,6 @@ struct vec {
   static row_floats set_rows(float x) { return vdupq_n_f32(x); }
   static row_floats load_rows(const float* x) { return vld1q_f32(x); }
   static void store_rows(float* out, row_floats x) { vst1q_f32(out, x); }
-  static row_floats add_rows(row_floats a, row_floats b) { return vaddq_f32(a, b); }
   static row_floats sub_rows(row_floats a, row_floats b) { return vsubq_f32(a, b); }
   static row_floats mul_rows(row_floats a, row_floats b) { return vmulq_f32(a, b); }
   static row_floats fma_rows(row_floats a, row_floats b, row_floats c) { return vfmaq_f32(c, a, b); }

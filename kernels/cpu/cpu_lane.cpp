@@ -108,9 +108,10 @@ private:
   bool reads_floats(const cpu_matrix& w) const noexcept {
     return w.any_float || (w.any_bf16 && kernels_.to_bf16 == nullptr);
   }
+  share columns_of(int thread, int threads, std::int64_t cols) const noexcept;
   void reserve_rows(const product_call& call, std::int64_t copies);
   prepared_rows rows_for(const product_call& call, std::int64_t copy, int thread);
-  void prepare(const product_call& call, const prepared_rows& rows, std::int64_t first, std::int64_t last) const;
+  void prepare(const product_call& call, const prepared_rows& rows, share tokens, share columns) const;
   void multiply(const product_call& call, const prepared_rows& rows, int thread, int threads);
   void multiply_part(const packed_part& part, product_args args, tile_range tiles, int thread);
 
@@ -195,22 +196,30 @@ prepared_rows team_lane::rows_for(const product_call& call, std::int64_t copy, i
   return rows;
 }
 
-void team_lane::prepare(const product_call& call, const prepared_rows& rows, std::int64_t first,
-                        std::int64_t last) const {
-  const std::int64_t cols = call.w->cols;
+/// The columns of gate and up that this thread made itself.
+share team_lane::columns_of(int thread, int threads, std::int64_t cols) const noexcept {
+  const share tiles = team_.share_of((cols + quant_block - 1) / quant_block, thread, threads);
+  return {std::min(tiles.first * quant_block, cols), std::min(tiles.last * quant_block, cols)};
+}
+
+/// `columns` are whole blocks but for the last of the row; a norm needs them all.
+void team_lane::prepare(const product_call& call, const prepared_rows& rows, share tokens, share columns) const {
+  const std::int64_t cols = call.w->cols, first = columns.first, count = columns.last - columns.first;
   const token_groups groups(call.x.rows, kernels_.grouping);
-  for (std::int64_t row = first; row < last; ++row) {
-    const std::int64_t offset = row * rows.x_stride;
+  for (std::int64_t row = tokens.first; row < tokens.last; ++row) {
+    const std::int64_t offset = row * rows.x_stride + first;
     const float* x = rows.x + offset;
     if (call.norm_weight != nullptr)
       kernels_.rms_norm(call.x.f32(row), call.norm_weight, cols, call.eps, rows.made + offset);
-    if (call.gated) kernels_.silu_mul(call.x.f32(row), call.x.f32(row) + cols, cols, rows.made + offset);
+    if (call.gated) kernels_.silu_mul(call.x.f32(row) + first, call.x.f32(row) + cols + first, count, rows.made + offset);
     const token_group group = groups.of(row);
     const std::int64_t within = row - group.first;
-    if (rows.halves != nullptr) kernels_.to_bf16(x, cols, group.size, rows.halves + group.first * halves_of(cols) + within * kernels_.bf16_together);
+    if (rows.halves != nullptr)
+      kernels_.to_bf16(x, count, group.size,
+                       rows.halves + group.first * halves_of(cols) + first * group.size + within * kernels_.bf16_together);
     if (rows.quants == nullptr) continue;
-    const std::int64_t at = group.first * cols + within * quant_block;
-    kernels_.quantise(x, cols, group.size, rows.quants + at, rows.blocks + at / quant_block);
+    const std::int64_t at = group.first * cols + first * group.size + within * quant_block;
+    kernels_.quantise(x, count, group.size, rows.quants + at, rows.blocks + at / quant_block);
   }
 }
 
@@ -236,9 +245,8 @@ void team_lane::multiply_part(const packed_part& part, product_args args, tile_r
 }
 
 void team_lane::multiply(const product_call& call, const prepared_rows& rows, int thread, int threads) {
-  const share mine = team_.share_of(call.w->tiles, thread, threads);
   for (const packed_part& part : call.w->parts) {
-    const tile_range tiles = within(part, mine);
+    const tile_range tiles = tiles_of_thread(team_, *call.w, part, thread, threads);
     if (tiles.first >= tiles.last) continue;
     product_args args;
     args.type = part.source.type;
@@ -267,14 +275,18 @@ void team_lane::product(const product_call& call) {
     panels_.resize(static_cast<std::size_t>(team_.size() * panel_tiles * tile_rows * call.w->cols * 4));
   if (alone) {
     const prepared_rows rows = rows_for(call, 0, 0);
-    prepare(call, rows, 0, tokens);
+    prepare(call, rows, {0, tokens}, {0, call.w->cols});
     multiply(call, rows, 0, 1);
     return weights_.throw_if_lost();
   }
   team_.run([&](int thread, int threads) {
     const prepared_rows rows = rows_for(call, each ? thread : 0, thread);
-    const share mine = each ? share{0, tokens} : team_.share_of(tokens, thread, threads);
-    prepare(call, rows, mine.first, mine.last);
+    share mine{0, tokens}, columns{0, call.w->cols};
+    if (!each && call.gated)
+      columns = columns_of(thread, threads, call.w->cols);
+    else if (!each)
+      mine = team_.share_of(tokens, thread, threads);
+    prepare(call, rows, mine, columns);
     if (!each) team_.barrier();
     multiply(call, rows, thread, threads);
   });

@@ -47,6 +47,7 @@ class cpu_matrix final : public packed_matrix {
 public:
   std::vector<packed_part> parts;
   std::int64_t tiles = 0;
+  bool alike = false;  ///< several parts, all of one height
   bool any_quantised = false;
   bool any_bf16 = false;
   bool any_float = false;  ///< F16 or F32

@@ -49,6 +49,9 @@ result<std::unique_ptr<cpu_matrix>> lay_out(std::span<const tensor_view> parts, 
     w->any_bf16 = w->any_bf16 || part.type == dtype::bf16;
     w->any_float = w->any_float || part.type == dtype::f16 || part.type == dtype::f32;
   }
+  w->alike = parts.size() > 1 && std::all_of(parts.begin(), parts.end(), [&](const tensor_view& part) {
+    return part.rows == parts.front().rows;
+  });
   return w;
 }
 
@@ -172,9 +175,8 @@ result<void> weight_store::fill_all(std::span<cpu_matrix* const> matrices, std::
   const int threads = team_.size();
   for (int thread = 0; thread < threads; ++thread) {
     for (std::size_t m = 0; m < matrices.size(); ++m) {
-      const share mine = team_.share_of(matrices[m]->tiles, thread, threads);
       for (const packed_part& part : matrices[m]->parts) {
-        const tile_range tiles = within(part, mine);
+        const tile_range tiles = tiles_of_thread(team_, *matrices[m], part, thread, threads);
         const std::int64_t step = staged_tiles(part.source);
         for (std::int64_t tile = tiles.first; tile < tiles.last; tile += step)
           pieces.push_back({&part, tile, std::min(tile + step, tiles.last), m});

@@ -13,6 +13,8 @@
 #include <troupe/event.hpp>
 #include <troupe/request.hpp>
 
+#include "actors/scheduler/lane_kind.hpp"
+
 namespace troupe::actors {
 
 using generation_id = std::uint64_t;
@@ -57,6 +59,7 @@ struct slot_leave {
 /// end came after this plan was made) is skipped, silently.
 struct step_plan {
   std::uint64_t step = 0;
+  lane_kind lane = lane_kind::decode;  ///< whose it is; a lane with one queue computes both kinds in order
   bool follows = false;  ///< made while a step was computing or because one ended: the lane should not idle before it
   std::vector<slot_leave> leaves;
   std::vector<slot_join> joins;
@@ -77,6 +80,7 @@ struct step_token {
 
 struct step_result {
   std::uint64_t step = 0;
+  lane_kind lane = lane_kind::decode;  ///< the plan's
   std::vector<step_token> tokens;
   clock::time_point started;
   clock::time_point ended;

@@ -19,6 +19,11 @@ struct device_bench_options {
   std::vector<std::int32_t> depth = {0};
   std::vector<std::int32_t> batch = {1};
   std::int32_t repeat = 5;
+  std::vector<std::string> workloads = {};  ///< of bench_workloads.hpp; with any, the steps of fixed sizes are left out
+  std::vector<std::int32_t> chunks = {};    ///< rows of a workload's largest step; empty: what suits it
+  std::vector<double> growths = {};         ///< of long-prompt and goodput: planner_options::most_growth
+  std::vector<std::int32_t> queues = {};    ///< of the same: one, 0; two that share the device, 1; two, that of prompts with so many multiprocessors
+  std::vector<double> rates = {};           ///< of goodput: requests a second
   bool profile = false;  ///< the time of each op as well
   bool json = false;
 };

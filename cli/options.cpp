@@ -181,6 +181,11 @@ void add_looking(commands& c, all_options& o) {
   option(bench_app, "--device", b.device, "cpu, or cuda: bare steps on the GPU")->check(CLI::IsMember({"cpu", "cuda"}));
   bench_app.add_option("--shape", b.shape, "With --device cuda: random weights made there, of llama-8b, llama-1b, qwen-0.6b or smollm-135m");
   bench_app.add_option("--type", b.type, "Of random weights: bf16, f16, fp8, q8_0, q4_0 or q4_1")->capture_default_str();
+  bench_app.add_option("--workload", b.workloads, "With --device cuda: offline, offline-128, mixed, long-prompt, goodput, first-token")->delimiter(',');
+  bench_app.add_option("--chunk", b.chunks, "Of a workload: rows of its largest step")->delimiter(',')->check(CLI::Range(16, 65536));
+  bench_app.add_option("--growth", b.growths, "Of long-prompt and goodput: a step with prompt rows may take so many times as long as its decodes; 0 = no bound")->delimiter(',')->check(CLI::Range(0.0, 100.0));
+  bench_app.add_option("--queues", b.queues, "Of long-prompt and goodput: 0 = prompts and decodes in one queue, 1 = in two, N = in two, that of prompts with N multiprocessors")->delimiter(',')->check(CLI::Range(0, 1024));
+  bench_app.add_option("--rate", b.rates, "Of the workload goodput: requests a second, ascending")->delimiter(',')->check(CLI::Range(0.1, 100000.0));
   bench_app.add_flag("--engine", b.through_engine, "Through actors, scheduler and streams in place of bare steps");
   bench_app.add_flag("--profile", b.profile, "After each row, the time of each op of a step, its bytes, operations and barriers");
   bench_app.add_option("--peer", b.peers, "[NAME=]PATH of a llama-bench to measure in turn with ours on the same file; repeatable");

@@ -84,6 +84,11 @@ struct bench_options {
   std::string device = "cpu";  ///< cpu or cuda
   std::string shape;           ///< with cuda: random weights of this shape in place of a file
   std::string type = "bf16";   ///< of random weights
+  std::vector<std::string> workloads;  ///< with cuda: whole workloads through the planner in place of bare steps
+  std::vector<std::int32_t> chunks;    ///< of a workload: rows of its largest step; empty: what suits it
+  std::vector<double> growths;         ///< of long-prompt and goodput: how much longer a step may be for its prompt rows
+  std::vector<std::int32_t> queues;    ///< of the same: 0 one queue; 1 two; else two, that of prompts with so many multiprocessors
+  std::vector<double> rates;           ///< of the workload goodput: requests a second
   std::vector<std::string> peers;            ///< [NAME=]path of a llama-bench
   std::vector<std::string> peer_args;        ///< [NAME=]arguments, separated by spaces, for it
   std::vector<std::string> peer_batch_args;  ///< the same for the llama-batched-bench beside it

@@ -67,15 +67,16 @@ struct lane_run {
     started = setup.now();
     auto begun = guarded(*setup.machine, *plan, [this] { return setup.machine->begin(*plan); });
     if (begun.result) return end(*std::move(begun.result));
-    // The kind decode for all: these jobs keep the order of the steps.
+    // The kind decode for all: these jobs keep the order of the steps of one queue.
     setup.waiting->post(lane_kind::decode, [run = *this, ticket = begun.ticket] {
-      run.setup.machine->wait(ticket);
+      run.setup.machine->wait(run.plan->lane, ticket);
       run.setup.queue->post(lane_kind::decode, [run]() mutable { run.finish(); });
     });
   }
-  void finish() { end(guarded(*setup.machine, *plan, [this] { return setup.machine->finish(); })); }
+  void finish() { end(guarded(*setup.machine, *plan, [this] { return setup.machine->finish(plan->lane); })); }
   void end(step_result of) {
     auto result = std::make_shared<step_result>(std::move(of));
+    result->lane = plan->lane;
     result->started = started;
     result->ended = setup.now();
     measure(*setup.metrics, plan->follows, *result);

@@ -8,28 +8,29 @@ namespace troupe::actors {
 
 result<std::unique_ptr<step_runner>> step_runner::create(std::shared_ptr<const models::loaded_model> model,
                                                          kernels::lane& lane, runner_options options) {
-  auto scratch =
-      models::forward_scratch::create(lane, model->shape(), options.max_batch_tokens, options.max_sequences);
-  if (!scratch) return std::move(scratch).why();
   auto kv = lane.make_kv(model->shape().kv(), options.kv_blocks);
   if (!kv) return std::move(kv).why();
-  auto steps = lane.make_steps({options.max_batch_tokens, options.max_sequences, options.max_sequences,
-                                std::min(options.kv_blocks * kernels::kv_shape::block_tokens, model->shape().context),
-                                options.max_sequences});
-  if (!steps) return std::move(steps).why();
-  return std::unique_ptr<step_runner>(
-      new step_runner(std::move(model), lane, *std::move(scratch), *std::move(kv), *std::move(steps), options));
+  std::unique_ptr<step_runner> made(new step_runner(std::move(model), *std::move(kv), options));
+  if (auto r = made->add_queue(lane, options); !r) return r.why();
+  if (options.prompts)
+    if (auto r = made->add_queue(*options.prompts, options); !r) return r.why();
+  return made;
 }
 
-step_runner::step_runner(std::shared_ptr<const models::loaded_model> model, kernels::lane& lane,
-                         models::forward_scratch scratch, std::unique_ptr<kernels::kv_arena> kv,
-                         std::unique_ptr<kernels::step_space> steps, runner_options options)
-    : model_(std::move(model)),
-      lane_(&lane),
-      scratch_(std::move(scratch)),
-      kv_(std::move(kv)),
-      steps_(std::move(steps)),
-      slots_(static_cast<std::size_t>(options.max_sequences)) {
+result<void> step_runner::add_queue(kernels::lane& lane, const runner_options& options) {
+  const models::model_shape& shape = model_->shape();
+  const kernels::step_limits limits{options.max_batch_tokens, options.max_sequences, options.max_sequences,
+                                    std::min(options.kv_blocks * kernels::kv_shape::block_tokens, shape.context), options.max_sequences};
+  auto scratch = models::forward_scratch::create(lane, shape, limits.rows, limits.samples);
+  if (!scratch) return std::move(scratch).why();
+  auto steps = lane.make_steps(limits);
+  if (!steps) return std::move(steps).why();
+  queues_.push_back({&lane, *std::move(scratch), *std::move(steps), {}, {}});
+  return {};
+}
+
+step_runner::step_runner(std::shared_ptr<const models::loaded_model> model, std::unique_ptr<kernels::kv_arena> kv, runner_options options)
+    : model_(std::move(model)), kv_(std::move(kv)), slots_(static_cast<std::size_t>(options.max_sequences)) {
   const auto rows = static_cast<std::size_t>(options.max_batch_tokens);
   ids_.reserve(rows);
   sequences_.reserve(slots_.size());
@@ -58,44 +59,46 @@ void step_runner::change_slots(const step_plan& plan) {
 }
 
 begun_step step_runner::begin(const step_plan& plan) {
+  queue& on = queue_of(plan.lane);
   if (needs_unread(plan))
-    while (!pending_.empty()) settle_oldest();
+    while (!on.pending.empty()) settle_oldest(on);
   pending_step step;
   step.result.step = plan.step;
   change_slots(plan);
-  gather(plan, step);
+  gather(plan, on.scratch, step);
   if (sequences_.empty()) return {std::move(step.result), 0};
-  const auto begun = compute(step);
+  const auto begun = compute(on, step);
   if (!begun) {
     fail_rows(step, begun.why());
     return {std::move(step.result), 0};
   }
-  pending_.push_back(std::move(step));  // the picks' memory stays where it is
-  if (lane_->steps_in_flight() == 1) return {finish(), *begun};
+  on.pending.push_back(std::move(step));  // the picks' memory stays where it is
+  if (on.lane->steps_in_flight() == 1) return {finish(plan.lane), *begun};
   return {std::nullopt, *begun};
 }
 
-step_result step_runner::finish() {
-  if (settled_.empty() && !pending_.empty()) settle_oldest();
-  if (settled_.empty()) return {};
-  step_result result = std::move(settled_.front());
-  settled_.pop_front();
+step_result step_runner::finish(lane_kind kind) {
+  queue& on = queue_of(kind);
+  if (on.settled.empty() && !on.pending.empty()) settle_oldest(on);
+  if (on.settled.empty()) return {};
+  step_result result = std::move(on.settled.front());
+  on.settled.pop_front();
   return result;
 }
 
 step_result step_runner::run(const step_plan& plan) {
   auto begun = begin(plan);
-  return begun.result ? *std::move(begun.result) : finish();
+  return begun.result ? *std::move(begun.result) : finish(plan.lane);
 }
 
-void step_runner::settle_oldest() {
-  pending_step step = std::move(pending_.front());
-  pending_.pop_front();
-  if (const auto ended = lane_->end_step(); !ended)
+void step_runner::settle_oldest(queue& on) {
+  pending_step step = std::move(on.pending.front());
+  on.pending.pop_front();
+  if (const auto ended = on.lane->end_step(); !ended)
     fail_rows(step, ended.why());
   else
     take_picks(step);
-  settled_.push_back(std::move(step.result));
+  on.settled.push_back(std::move(step.result));
 }
 
 void step_runner::take_picks(pending_step& step) {
@@ -128,7 +131,7 @@ bool step_runner::needs_unread(const step_plan& plan) {
   });
 }
 
-void step_runner::gather(const step_plan& plan, pending_step& step) {
+void step_runner::gather(const step_plan& plan, const models::forward_scratch& room, pending_step& step) {
   ids_.clear();
   sequences_.clear();
   sample_rows_.clear();
@@ -138,7 +141,7 @@ void step_runner::gather(const step_plan& plan, pending_step& step) {
     slot* one = slot_at(work.slot);
     if (!one || !one->terms || one->ended) continue;  // ended after the plan was made
     one->blocks.insert(one->blocks.end(), work.new_blocks.begin(), work.new_blocks.end());
-    if (const char* fault = fault_of(work, *one)) {
+    if (const char* fault = fault_of(work, *one, room)) {
       fail_slot(work.slot, {errc::internal, fault, {}}, step.result);
       continue;
     }
@@ -149,7 +152,7 @@ void step_runner::gather(const step_plan& plan, pending_step& step) {
 }
 
 /// What the planner must never ask for; caught here so that it costs one sequence and not the process.
-const char* step_runner::fault_of(const slot_work& work, const slot& one) const {
+const char* step_runner::fault_of(const slot_work& work, const slot& one, const models::forward_scratch& room) const {
   const auto known = static_cast<std::int32_t>(one.known->size());
   const bool decode = work.position >= known;
   const std::int64_t covered = static_cast<std::int64_t>(one.blocks.size()) * kernels::kv_shape::block_tokens;
@@ -157,8 +160,8 @@ const char* step_runner::fault_of(const slot_work& work, const slot& one) const 
   if (work.rows < 1 || (decode ? work.rows != 1 || (one.last < 0 && one.unread == 0) : work.rows > known - work.position))
     return "a step was planned for tokens that are not known";
   if (work.position + work.rows > covered) return "a step was planned without KV blocks";
-  if (static_cast<std::int64_t>(ids_.size()) + work.rows > scratch_.max_rows()) return "a step was planned too large";
-  if (static_cast<std::int32_t>(sample_rows_.size()) >= scratch_.max_sample_rows())
+  if (static_cast<std::int64_t>(ids_.size()) + work.rows > room.max_rows()) return "a step was planned too large";
+  if (static_cast<std::int32_t>(sample_rows_.size()) >= room.max_sample_rows())
     return "a step was planned with too many samples";
   return nullptr;
 }
@@ -179,12 +182,12 @@ void step_runner::add_rows(const slot_work& work, slot& one, pending_step& step)
   ++one.unread;
 }
 
-result<kernels::step_ticket> step_runner::compute(pending_step& step) {
+result<kernels::step_ticket> step_runner::compute(queue& on, pending_step& step) {
   step.picks.resize(sample_rows_.size());
   const models::step_batch batch{ids_, sequences_, sample_rows_, sampling_, sample_slots_, step.picks};
-  return lane_->begin_step(steps_.get(), batch, [this](const models::step_batch& b) {
-    const auto logits = model_->network->forward(*lane_, {0, model_->shape().layers}, b, scratch_, *kv_);
-    if (!b.sampling.empty()) lane_->sample(logits, b.sampling, b.picks);
+  return on.lane->begin_step(on.steps.get(), batch, [this, &on](const models::step_batch& b) {
+    const auto logits = model_->network->forward(*on.lane, {0, model_->shape().layers}, b, on.scratch, *kv_);
+    if (!b.sampling.empty()) on.lane->sample(logits, b.sampling, b.picks);
   });
 }
 

@@ -19,10 +19,12 @@ struct runner_options {
   std::int32_t max_sequences = 64;
   std::int32_t max_batch_tokens = 512;  ///< rows of the largest step
   std::int32_t kv_blocks = 0;
+  kernels::lane* prompts = nullptr;  ///< a second queue of the lane's device, for plans of the prefill actor; or null
 };
 
-/// Owns the KV arena, activations and slots of one model on one lane. Memory is taken in create; a step allocates only
-/// for its result and where a block table grows.
+/// Owns the KV arena, activations and slots of one model on one lane, or on two queues of one device: a sequence has work
+/// on one of them at a time, and what it needs of the other is read by then. Memory is taken in create; a step allocates
+/// only for its result and where a block table grows.
 class step_runner final : public step_machine {
 public:
   /// The lane outlives the runner. Errors: out_of_memory.
@@ -32,8 +34,8 @@ public:
   /// A decode row whose token is still on the device is fed there. Rows that need what the host has not read yet
   /// (penalties count every token) wait for it.
   begun_step begin(const step_plan& plan) override;
-  void wait(kernels::step_ticket ticket) override { lane_->wait_step(ticket); }
-  step_result finish() override;
+  void wait(lane_kind kind, kernels::step_ticket ticket) override { queue_of(kind).lane->wait_step(ticket); }
+  step_result finish(lane_kind kind) override;
   /// begin, and finish where that is needed.
   step_result run(const step_plan& plan);
   step_result fail(const step_plan& plan, const error& why) override;
@@ -63,30 +65,36 @@ private:
     std::vector<kernels::sampled> picks;  // of the rows with `sample`, in order
   };
 
-  step_runner(std::shared_ptr<const models::loaded_model> model, kernels::lane& lane, models::forward_scratch scratch,
-              std::unique_ptr<kernels::kv_arena> kv, std::unique_ptr<kernels::step_space> steps, runner_options options);
+  /// Steps that are computed in order, with the activations that they share.
+  struct queue {
+    kernels::lane* lane;
+    models::forward_scratch scratch;
+    std::unique_ptr<kernels::step_space> steps;
+    std::deque<pending_step> pending;
+    std::deque<step_result> settled;  // finished before they were asked for
+  };
+
+  step_runner(std::shared_ptr<const models::loaded_model> model, std::unique_ptr<kernels::kv_arena> kv, runner_options options);
+  result<void> add_queue(kernels::lane& lane, const runner_options& options);
+  queue& queue_of(lane_kind kind) { return kind == lane_kind::prefill ? queues_.back() : queues_.front(); }
 
   slot* slot_at(std::int32_t index);
   void change_slots(const step_plan& plan);
-  void gather(const step_plan& plan, pending_step& step);
+  void gather(const step_plan& plan, const models::forward_scratch& room, pending_step& step);
   void add_rows(const slot_work& work, slot& one, pending_step& step);
   bool needs_unread(const step_plan& plan);
-  void settle_oldest();
+  void settle_oldest(queue& on);
   void take_picks(pending_step& step);
-  const char* fault_of(const slot_work& work, const slot& one) const;
-  result<kernels::step_ticket> compute(pending_step& step);
+  const char* fault_of(const slot_work& work, const slot& one, const models::forward_scratch& room) const;
+  result<kernels::step_ticket> compute(queue& on, pending_step& step);
   void fail_rows(pending_step& step, const error& why);
   void apply(std::int32_t index, kernels::sampled& pick, step_result& result);
   void fail_slot(std::int32_t index, const error& why, step_result& result);
 
   std::shared_ptr<const models::loaded_model> model_;
-  kernels::lane* lane_;
-  models::forward_scratch scratch_;
   std::unique_ptr<kernels::kv_arena> kv_;
-  std::unique_ptr<kernels::step_space> steps_;
+  std::deque<queue> queues_;  // of decodes, or of all; of prompts
   std::vector<slot> slots_;
-  std::deque<pending_step> pending_;
-  std::deque<step_result> settled_;  // finished before they were asked for
   // The batch of the step in hand; members so that their memory is kept.
   std::vector<std::int32_t> ids_;
   std::vector<kernels::sequence_rows> sequences_;

@@ -22,6 +22,7 @@ bool step_planner::build(planner_outputs& out) {
 bool step_planner::build_on(lane_kind lane, planner_outputs& out) {
   auto plan = std::make_shared<step_plan>();
   plan->step = next_step_;
+  plan->lane = lane;
   plan->follows = flying_[0] + flying_[1] > 0 || step_ended_;
   flight what{lane, {}};
   std::int32_t left = options_.max_batch_tokens;
@@ -54,7 +55,7 @@ void step_planner::add_chunks(step_plan& plan, flight& what, std::int32_t left, 
   for (sequence* one : running_) {
     if (!free_for(*one, what.lane) || !one->prefilling()) continue;
     const std::int32_t remaining = one->known_rows() - one->rows;
-    std::int32_t chunk = std::min(remaining, left);
+    std::int32_t chunk = bounded_chunk(*one, what, std::min(remaining, left));
     if (chunk < remaining) chunk -= chunk % options_.block_tokens;
     if (chunk <= 0) return;
     if (!one->started) {
@@ -66,10 +67,29 @@ void step_planner::add_chunks(step_plan& plan, flight& what, std::int32_t left, 
   }
 }
 
+/// Up to `wanted` rows: as many as keep the step under its bound. Alone, prompts hold up nobody.
+std::int32_t step_planner::bounded_chunk(const sequence& one, const flight& what, std::int32_t wanted) const {
+  if (options_.most_growth <= 0 || what.size.decode_rows == 0) return wanted;
+  const std::int32_t least = std::min(wanted, what.size.prompt_rows == 0 ? options_.least_chunk : 0);
+  if (!cost_.known()) return std::max(least, std::min(wanted, 2 * options_.least_chunk - what.size.prompt_rows));
+  const step_size decodes{what.size.decode_rows, what.size.decode_keys, 0, 0};
+  const double left = options_.most_growth * cost_.predict(decodes) - cost_.predict(what.size);
+  const double row = cost_.prompt_row(one.rows + std::min(wanted, 256) / 2);
+  const double rows = row > 0 ? left / row : wanted;
+  return std::clamp(static_cast<std::int32_t>(std::clamp(rows, 0.0, static_cast<double>(wanted))), least, wanted);
+}
+
 void step_planner::add_work(step_plan& plan, flight& what, sequence& one, std::int32_t rows) {
   if (one.joined == 0) {
     plan.joins.push_back({one.slot, one.terms, one.known, one.generated_before});
     one.joined = plan.step;
+  }
+  if (one.prefilling()) {
+    what.size.prompt_rows += rows;
+    what.size.prompt_keys += std::int64_t{rows} * (one.rows + rows / 2);
+  } else {
+    what.size.decode_rows += rows;
+    what.size.decode_keys += one.rows + 1;
   }
   const bool sample = one.rows + rows >= one.known_rows();
   plan.work.push_back({one.slot, one.rows, rows, sample, std::move(one.new_blocks)});

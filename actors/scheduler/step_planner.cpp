@@ -81,6 +81,7 @@ void step_planner::done(const step_result& result, planner_outputs& out) {
   const flight what = std::move(at->second);
   flights_.erase(at);
   --flying_[static_cast<std::size_t>(what.lane)];
+  learn(what, result);
   for (const step_token& token : result.tokens) take_token(token);
   for (const generation_id id : what.of) {
     const auto which = sequences_.find(id);
@@ -91,6 +92,16 @@ void step_planner::done(const step_result& result, planner_outputs& out) {
   step_ended_ = true;
   advance(out);
   step_ended_ = false;
+}
+
+/// A step that was begun while another computed took what lies between their ends. Prompts alone tell nothing of what
+/// they cost beside decodes, whose weights are read anyway.
+void step_planner::learn(const flight& what, const step_result& result) {
+  if (options_.most_growth <= 0) return;
+  const auto took = result.ended - std::max(result.started, last_ended_);
+  last_ended_ = std::max(last_ended_, result.ended);
+  const bool whole = result.decode_rows == what.size.decode_rows && result.prefill_rows == what.size.prompt_rows;
+  if (what.size.decode_rows > 0 && whole && took > clock::duration::zero()) cost_.observe(what.size, std::chrono::duration<double, std::milli>(took).count());
 }
 
 void step_planner::take_token(const step_token& token) {

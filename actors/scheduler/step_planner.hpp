@@ -19,6 +19,7 @@
 
 #include "actors/kv_store/block_grant.hpp"
 #include "actors/scheduler/planned_sequence.hpp"
+#include "actors/scheduler/step_cost.hpp"
 #include "actors/step_plan.hpp"
 
 namespace troupe::actors {
@@ -37,6 +38,9 @@ struct planner_options {
   std::int32_t steps_in_flight = 2;  ///< on each lane
   std::int32_t block_headroom = 8;   ///< tokens before a block's end at which the next one is asked for
   batch_policy policy = batch_policy::mix;
+  /// A mixed step may take so many times as long as its decodes would alone, by what steps have taken so far; 0: no bound.
+  double most_growth = 0;
+  std::int32_t least_chunk = 64;  ///< prompt rows that a bounded step may have at any rate, so that prompts get on
 };
 
 /// Effects of one call. Releases are to be sent before needs; each list in order.
@@ -96,11 +100,13 @@ private:
   struct flight {
     lane_kind lane;
     std::vector<generation_id> of;
+    step_size size = {};
   };
 
   void refuse(const sequence_terms& terms, std::uint32_t shard, errc code, std::string text, planner_outputs& out);
   void advance(planner_outputs& out);
   void take_token(const step_token& token);
+  void learn(const flight& what, const step_result& result);
   void settle(sequence& one, planner_outputs& out);
   void release(sequence& one, planner_outputs& out);
   void requeue(sequence& one);
@@ -122,6 +128,7 @@ private:
   bool build_on(lane_kind lane, planner_outputs& out);
   std::int32_t add_decodes(step_plan& plan, flight& what);
   void add_chunks(step_plan& plan, flight& what, std::int32_t left, planner_outputs& out);
+  std::int32_t bounded_chunk(const sequence& one, const flight& what, std::int32_t wanted) const;
   void add_work(step_plan& plan, flight& what, sequence& one, std::int32_t rows);
 
   planner_options options_;
@@ -132,6 +139,8 @@ private:
   std::vector<slot_leave> leaves_;
   std::unordered_map<std::uint64_t, flight> flights_;
   std::array<std::int32_t, 2> flying_{};  // by lane_kind
+  step_cost cost_;
+  clock::time_point last_ended_{};
   std::int64_t queued_tokens_ = 0;
   std::int32_t free_ = 0;  // blocks, as last reported and released since
   std::int32_t released_meanwhile_ = 0;  // while an answer of the store is on its way

@@ -136,19 +136,57 @@ result<std::unique_ptr<kv_arena>> stream_lane::make_kv(const kv_shape& shape, st
   return std::unique_ptr<kv_arena>{std::move(arena)};
 }
 
-result<std::unique_ptr<cuda_lane>> make_cuda_lane() {
-  if (auto found = find_device(); !found) return found.why();
-  auto on = make_stream();
-  if (!on) return on.why();
-  std::array<event, stream_lane::most_in_flight> done;
+result<std::unique_ptr<stream_lane>> stream_lane::create(stream on) {
+  std::array<event, most_in_flight> done;
   for (event& one : done) {
-    auto made = make_event();
-    if (!made) return made.why();
-    one = *std::move(made);
+    // Who waits for a step sleeps: a thread that spins in the driver takes a core, and slows the one that launches.
+    cudaEvent_t made{};
+    if (auto r = check(cudaEventCreateWithFlags(&made, cudaEventDisableTiming | cudaEventBlockingSync), "making an event"); !r) return r.why();
+    one = event(made);
   }
   auto multiplier = products::make();
   if (!multiplier) return multiplier.why();
-  return std::unique_ptr<cuda_lane>(std::make_unique<stream_lane>(*std::move(on), std::move(done), *std::move(multiplier)));
+  return std::make_unique<stream_lane>(std::move(on), std::move(done), *std::move(multiplier));
+}
+
+result<void> stream_lane::divide(std::int32_t multiprocessors) {
+  if (auto r = check(cudaDeviceSynchronize(), "waiting for the device"); !r) return r;
+  alone_ = multiprocessors == 0;
+  ++epoch_;  // graphs belong to the multiprocessors that they were recorded for
+  std::shared_ptr<device_parts> parts;
+  auto made = make_stream(stream_priority::high);
+  if (multiprocessors > 0) {
+    auto divided = device_parts::divide(multiprocessors);
+    if (!divided) return divided.why();
+    parts = *std::move(divided);
+    made = parts->make_stream(0);
+  }
+  if (!made) return made.why();
+  stream_ = *std::move(made);
+  parts_ = std::move(parts);
+  return {};
+}
+
+result<std::unique_ptr<lane>> stream_lane::make_second_queue() {
+  auto on = parts_ ? parts_->make_stream(1) : make_stream(stream_priority::low);
+  if (!on) return on.why();
+  auto made = create(*std::move(on));
+  if (!made) return made.why();
+  (*made)->parts_ = parts_;
+  (*made)->matrices_ = matrices_;
+  (*made)->alone_ = alone_ = false;  // two kernels that wait for all their blocks could wait for each other
+  ++epoch_;
+  if (auto r = check(cudaDeviceSynchronize(), "waiting for weights"); !r) return r.why();
+  return std::unique_ptr<lane>(*std::move(made));
+}
+
+result<std::unique_ptr<cuda_lane>> make_cuda_lane() {
+  if (auto found = find_device(); !found) return found.why();
+  auto on = make_stream(stream_priority::high);
+  if (!on) return on.why();
+  auto made = stream_lane::create(*std::move(on));
+  if (!made) return made.why();
+  return std::unique_ptr<cuda_lane>(*std::move(made));
 }
 
 }  // namespace troupe::kernels::cuda

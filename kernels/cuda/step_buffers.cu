@@ -217,6 +217,17 @@ void step_buffers::add_table(std::int32_t sequence, std::span<const std::int32_t
   add(block_tables_at_ + sequence * table_stride_ + static_cast<std::int32_t>(first), changed, 0);
 }
 
+/// From the first number that differs from what the device has to the last.
+void step_buffers::add_changed(std::int32_t to, std::span<const std::int32_t> values, std::vector<std::int32_t>& shown) {
+  if (shown.size() < values.size()) shown.resize(values.size(), 0);  // as the device's state begins
+  const auto first = std::mismatch(values.begin(), values.end(), shown.begin()).first - values.begin();
+  auto last = static_cast<std::ptrdiff_t>(values.size());
+  while (last > first && values[static_cast<std::size_t>(last - 1)] == shown[static_cast<std::size_t>(last - 1)]) --last;
+  const auto changed = values.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first));
+  std::copy(changed.begin(), changed.end(), shown.begin() + first);
+  add(to + static_cast<std::int32_t>(first), changed, 0);
+}
+
 bool step_buffers::lists_fit(std::span<const sampling_row> sampling) {
   std::size_t seen = 0;
   std::size_t biases = 0;
@@ -242,8 +253,7 @@ void step_buffers::add_sampling(std::span<const sampling_row> rows) {
     p.frequency_penalty = row.frequency_penalty;
     p.top_k = row.top_k;
     p.top_logprobs = row.top_logprobs;
-    p.seed = row.seed;
-    p.counter = row.counter;
+    if (row.temperature > 0.0f) p.seed = row.seed, p.counter = row.counter;  // else nobody draws, and nothing changes
     p.first_seen = static_cast<std::int32_t>(seen_.size());
     p.seen = static_cast<std::int32_t>(row.seen.size());
     p.first_bias = static_cast<std::int32_t>(biases_.size());
@@ -252,7 +262,7 @@ void step_buffers::add_sampling(std::span<const sampling_row> rows) {
     for (const auto& [id, value] : row.bias) biases_.push_back({id, value});
     parameters_.push_back(p);
   }
-  add(parameters_at_, as_ints(parameters_), 0);
+  add_changed(parameters_at_, as_ints(parameters_), shown_parameters_);
   add(seen_at_, as_ints(seen_), 0);
   add(biases_at_, as_ints(biases_), 0);
 }
@@ -276,7 +286,7 @@ void step_buffers::read_on(cudaStream_t on, std::int32_t bucket) const {
 }
 
 void step_buffers::publish_on(cudaStream_t on) const {
-  launch(write_picks, dim3(1), dim3(256), 0, on, state_.as<std::int32_t>(),
+  launch(write_picks, dim3(1), dim3(1024), 0, on, state_.as<std::int32_t>(),
          reinterpret_cast<const sample_pick*>(state_.as<std::int32_t>() + picks_at_), times_.as<step_times>(), published_.as<sample_pick>(), limits_.samples);
 }
 

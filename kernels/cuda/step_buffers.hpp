@@ -48,6 +48,7 @@ private:
   /// Numbers for the state's offset `to`, then zeros up to `padded`.
   void add(std::int32_t to, std::span<const std::int32_t> values, std::int32_t padded);
   void add_table(std::int32_t sequence, std::span<const std::int32_t> blocks);
+  void add_changed(std::int32_t to, std::span<const std::int32_t> values, std::vector<std::int32_t>& shown);
   void add_sampling(std::span<const sampling_row> rows);
 
   step_limits limits_;
@@ -68,6 +69,7 @@ private:
   std::int32_t pieces_ = 0;
   std::int32_t payload_ = 0;
   std::vector<std::int32_t> shadow_;  ///< the device's block tables as of the last record
+  std::vector<std::int32_t> shown_parameters_;  ///< the device's, likewise
   std::vector<std::int32_t> row_sequence_, row_position_, numbers_;
   std::vector<sample_parameters> parameters_;
   std::vector<seen_token> seen_;

@@ -13,6 +13,7 @@
 #include "kernels/cuda/attention_room.hpp"
 #include "kernels/cuda/cuda_lane.hpp"
 #include "kernels/cuda/device.hpp"
+#include "kernels/cuda/device_parts.hpp"
 #include "kernels/cuda/held_layers.hpp"
 #include "kernels/cuda/products.hpp"
 #include "kernels/cuda/step_buffers.hpp"
@@ -55,6 +56,7 @@ class stream_lane final : public cuda_lane {
 public:
   static constexpr std::int32_t most_in_flight = 3;
 
+  static result<std::unique_ptr<stream_lane>> create(stream on);
   stream_lane(stream on, std::array<event, most_in_flight> done, std::unique_ptr<products> multiplier)
       : stream_(std::move(on)), done_(std::move(done)), products_(std::move(multiplier)) {}
   ~stream_lane() override;
@@ -79,6 +81,8 @@ public:
   void wait_step(step_ticket ticket) override;
   result<void> end_step() override;
   std::int32_t steps_in_flight() const override { return 2; }
+  result<void> divide(std::int32_t multiprocessors) override;
+  result<std::unique_ptr<lane>> make_second_queue() override;
 
   void embed(const packed_matrix& table, std::span<const std::int32_t> ids, tensor_view out) override;
   void rms_norm(tensor_view x, tensor_view weight, float eps, tensor_view out) override;
@@ -119,6 +123,7 @@ private:
   result<void> sample_on_host(const cuda_steps& space, const step_batch& batch);
   result<void> broken(result<void> outcome);
 
+  std::shared_ptr<device_parts> parts_;  // null: the device is whole
   stream stream_;
   std::array<event, most_in_flight> done_;
   std::unique_ptr<products> products_;
@@ -127,6 +132,7 @@ private:
   std::int32_t reserved_rows_ = 0;
   attention_room room_;
   device_buffer resident_room_;
+  bool alone_ = true;  // no second queue: the resident kernel may count on every multiprocessor
   std::uint64_t epoch_ = 0;  // moves when memory that graphs know has moved
   // The step whose ops are being called.
   const cuda_steps* space_ = nullptr;

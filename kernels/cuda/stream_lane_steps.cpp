@@ -32,19 +32,15 @@ std::int32_t longest_bucket(std::int32_t tokens) {
 stream_lane::~stream_lane() { static_cast<void>(cudaStreamSynchronize(stream_.get())); }
 
 result<std::unique_ptr<step_space>> stream_lane::make_steps(const step_limits& limits) {
-  step_limits rounded = limits;  // a graph's padding needs room too
-  rounded.sequences = bucket_of(limits.sequences);
-  rounded.rows = std::max(limits.rows, rounded.sequences);
-  rounded.samples = std::max(limits.samples, rounded.sequences);
-  if (rounded.rows > reserved_rows_) {
+  if (limits.rows > reserved_rows_) {
     if (auto r = check(cudaStreamSynchronize(stream_.get()), "waiting for steps"); !r) return r.why();
     for (const auto& one : matrices_)
       if (const auto w = one.lock())
-        if (auto r = products_->reserve(rounded.rows, *w); !r) return r.why();
-    reserved_rows_ = rounded.rows;
+        if (auto r = products_->reserve(limits.rows, *w); !r) return r.why();
+    reserved_rows_ = limits.rows;
     ++epoch_;
   }
-  auto buffers = step_buffers::create(rounded);
+  auto buffers = step_buffers::create(limits);
   if (!buffers) return buffers.why();
   return std::unique_ptr<step_space>(std::make_unique<cuda_steps>(*std::move(buffers)));
 }
@@ -62,7 +58,10 @@ result<step_ticket> stream_lane::begin_step(step_space* space, const step_batch&
   host_sampling_ = !step_buffers::lists_fit(batch.sampling);
   const bool repeats = steps.begun && !host_sampling_ && batch.ids.size() == batch.sequences.size() &&
                        batch.ids.size() == batch.sample_rows.size();
-  const cuda_steps::graph_key key{repeats ? bucket_of(static_cast<std::int32_t>(batch.ids.size())) : 0,
+  // Never past the limits: activations have no room for more.
+  const step_limits& limits = steps.buffers.limits();
+  const std::int32_t most = std::min({limits.rows, limits.sequences, limits.samples});
+  const cuda_steps::graph_key key{repeats ? std::min(bucket_of(static_cast<std::int32_t>(batch.ids.size())), most) : 0,
                                   longest_bucket(longest_of(batch)), !batch.sampling.empty(), profiling_};
   steps.buffers.write(batch, key.rows);
   steps.begun = true;
@@ -79,7 +78,7 @@ void stream_lane::start_ops(const cuda_steps& space, std::int32_t rows, std::int
                             std::int32_t longest) {
   space_ = &space;
   tables_ = space.buffers.tables(rows, sequences, samples, longest);
-  held_.start(tables_.one_row_each && !profiling_);
+  held_.start(alone_ && (tables_.one_row_each && !profiling_));
   planned_ = false;
   marked_ = 0;
   unprepared_ = false;

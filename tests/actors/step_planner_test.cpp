@@ -1,4 +1,7 @@
 // The planner under random traffic: whatever order messages arrive in, every sequence gets its own tokens, once.
+#include <deque>
+#include <map>
+#include <memory>
 #include <random>
 
 #include "simulated_engine.hpp"
@@ -43,10 +46,13 @@ void require_right_end(const simulated_engine& engine, generation_id id, const s
   REQUIRE(static_cast<std::int32_t>(one.tokens.size()) == (by_token ? one.eos_after : one.max_tokens));
 }
 
-void random_life(std::uint32_t seed, batch_policy policy) {
+void random_life(std::uint32_t seed, batch_policy policy, double most_growth = 0) {
   std::mt19937 random(seed);
   const auto up_to = [&random](std::uint32_t n) { return static_cast<std::int32_t>(random() % n); };
-  simulated_engine engine(small(3 + up_to(12), policy));
+  planner_options options = small(3 + up_to(12), policy);
+  options.most_growth = most_growth;
+  options.least_chunk = 16;
+  simulated_engine engine(options);
   generation_id next = 1;
   for (int step = 0; step < 400; ++step) {
     const auto what = up_to(20);
@@ -72,6 +78,10 @@ void random_life(std::uint32_t seed, batch_policy policy) {
 
 TEST_CASE("every admitted sequence ends once with its own tokens and every block comes back, mixed steps") {
   for (std::uint32_t seed = 1; seed <= 400; ++seed) random_life(seed, batch_policy::mix);
+}
+
+TEST_CASE("every admitted sequence ends once with its own tokens and every block comes back, bounded steps") {
+  for (std::uint32_t seed = 2001; seed <= 2200; ++seed) random_life(seed, batch_policy::mix, 1.5);
 }
 
 TEST_CASE("every admitted sequence ends once with its own tokens and every block comes back, split steps") {
@@ -198,4 +208,62 @@ TEST_CASE("fail_all ends every sequence and gives every block back") {
   REQUIRE(engine.planner.check() == "");
   REQUIRE(engine.planner.free_blocks() == 20);
   REQUIRE_FALSE(out.failures.empty());
+}
+
+TEST_CASE("prompt chunks beside decodes are as long as their bound lets them") {
+  // 5 ms for the decodes of a step, 10 us for each prompt row.
+  planner_options options;
+  options.max_sequences = 9;
+  options.max_batch_tokens = 2048;
+  options.total_blocks = 4096;
+  options.most_growth = 1.5;
+  step_planner planner(options);
+  kv_store store(options.total_blocks);
+  std::deque<std::shared_ptr<const step_plan>> plans;
+  const auto carry_out = [&](planner_outputs out) {
+    for (;;) {
+      for (const auto& routed : out.plans) plans.push_back(routed.plan);
+      if (out.needs.empty()) return;
+      const auto grants = store.reserve(out.needs);
+      out = {};
+      planner.granted(grants, store.free(), out);
+    }
+  };
+  const auto admit = [&](generation_id id, std::size_t prompt, std::int32_t tokens) {
+    auto terms = std::make_shared<sequence_terms>();
+    terms->generation = id;
+    terms->max_tokens = tokens;
+    planner_outputs out;
+    planner.admit(terms, std::make_shared<const std::vector<std::int32_t>>(prompt, 1), 0, out);
+    carry_out(std::move(out));
+  };
+  clock::time_point now{};
+  std::vector<std::int32_t> mixed;  // prompt rows of the steps that hold both
+  std::map<std::int32_t, std::int32_t> rows;  // by slot: so many are known
+  const auto step = [&] {
+    REQUIRE_FALSE(plans.empty());
+    const auto plan = plans.front();
+    plans.pop_front();
+    for (const slot_join& join : plan->joins) rows[join.slot] = static_cast<std::int32_t>(join.tokens->size());
+    step_result result;
+    result.step = plan->step;
+    result.started = now;
+    for (const slot_work& work : plan->work) (work.position < rows[work.slot] ? result.prefill_rows : result.decode_rows) += work.rows;
+    now += std::chrono::microseconds(5000 + 10 * result.prefill_rows);
+    result.ended = now;
+    if (result.prefill_rows > 0 && result.decode_rows > 0) mixed.push_back(result.prefill_rows);
+    planner_outputs out;
+    planner.done(result, out);
+    carry_out(std::move(out));
+  };
+  for (generation_id id = 1; id <= 8; ++id) admit(id, 32, 4000);
+  for (int i = 0; i < 60; ++i) step();
+  mixed.clear();
+  admit(9, 8000, 10);
+  for (int i = 0; i < 30; ++i) step();
+  REQUIRE(mixed.size() > 20);
+  // The first are short: nobody knows yet what a row costs. Then 250 rows are 2.5 ms.
+  CHECK(mixed.front() == 128);
+  CHECK(mixed.back() <= 256);
+  CHECK(mixed.back() >= 208);
 }

@@ -87,11 +87,11 @@ private:
 
 struct bench {
   std::unique_ptr<kernels::cpu_lane> lane;
-  std::unique_ptr<late_lane> late;
+  std::unique_ptr<late_lane> late, prompts;
   const scripted_network* network = nullptr;
   std::unique_ptr<step_runner> runner;
 
-  explicit bench(bool deferred = false) {
+  explicit bench(bool deferred = false, bool two_queues = false) {
     lane = *kernels::make_cpu_lane({1, kernels::isa::scalar, true});
     auto model = std::make_shared<models::loaded_model>();
     auto made = std::make_unique<scripted_network>();
@@ -99,7 +99,8 @@ struct bench {
     model->network = std::move(made);
     late = std::make_unique<late_lane>(*lane);
     kernels::lane& used = deferred ? static_cast<kernels::lane&>(*late) : *lane;
-    runner = *step_runner::create(model, used, {4, 64, 16});
+    if (two_queues) prompts = std::make_unique<late_lane>(*lane);
+    runner = *step_runner::create(model, used, {4, 64, 16, prompts.get()});
   }
 };
 
@@ -229,12 +230,12 @@ TEST_CASE("a step begins before the last one is read, fed with what that one cho
   REQUIRE_FALSE(b.runner->begin(first).result.has_value());
   REQUIRE_FALSE(b.runner->begin(decode_of(2, 2, 3)).result.has_value());
   REQUIRE(b.late->looked_up == 1);
-  auto result = b.runner->finish();
+  auto result = b.runner->finish(lane_kind::decode);
   REQUIRE(result.step == 1);
   REQUIRE(result.tokens.at(0).id == successor(3));
   REQUIRE_FALSE(b.runner->begin(decode_of(3, 2, 4)).result.has_value());
-  REQUIRE(b.runner->finish().tokens.at(0).id == successor(successor(3)));
-  REQUIRE(b.runner->finish().tokens.at(0).id == successor(successor(successor(3))));
+  REQUIRE(b.runner->finish(lane_kind::decode).tokens.at(0).id == successor(successor(3)));
+  REQUIRE(b.runner->finish(lane_kind::decode).tokens.at(0).id == successor(successor(successor(3))));
   REQUIRE(b.late->counters == std::vector<std::uint64_t>{0, 1, 2});
 }
 
@@ -249,8 +250,8 @@ TEST_CASE("an end that is read a step late drops the token computed meanwhile") 
   second.work = {{0, 1, 1, true, {}}, {1, 1, 1, true, {}}};
   b.runner->begin(first);
   b.runner->begin(second);
-  REQUIRE(b.runner->finish().tokens.at(0).end == sequence_end::eos);
-  const auto late = b.runner->finish();
+  REQUIRE(b.runner->finish(lane_kind::decode).tokens.at(0).end == sequence_end::eos);
+  const auto late = b.runner->finish(lane_kind::decode);
   REQUIRE(late.tokens.size() == 1);
   REQUIRE(late.tokens[0].generation == 2);
   step_plan next;  // the slot is free for another
@@ -275,8 +276,8 @@ TEST_CASE("penalties wait for the tokens that they count, and results still come
   b.runner->begin(decode_of(2, 0, 1));
   REQUIRE(b.late->looked_up == 0);
   REQUIRE(b.late->seen == std::vector<std::size_t>{1, 2});
-  REQUIRE(b.runner->finish().step == 1);
-  REQUIRE(b.runner->finish().step == 2);
+  REQUIRE(b.runner->finish(lane_kind::decode).step == 1);
+  REQUIRE(b.runner->finish(lane_kind::decode).step == 2);
 }
 
 TEST_CASE("a lane that is gone fails the step's sequences and says so") {
@@ -291,4 +292,46 @@ TEST_CASE("a lane that is gone fails the step's sequences and says so") {
   REQUIRE(begun.result->tokens.size() == 2);
   REQUIRE(begun.result->tokens[0].end == sequence_end::failed);
   REQUIRE(begun.result->lane_lost.has_value());
+}
+
+TEST_CASE("with two queues a prompt's step may end before or after decode steps that were begun beside it") {
+  bench b(true, true);
+  const auto chunk = [](std::uint64_t step, slot_join who, std::int32_t block) {
+    step_plan plan;
+    plan.step = step;
+    plan.lane = lane_kind::prefill;
+    plan.work = {{who.slot, 0, static_cast<std::int32_t>(who.tokens->size()), true, {block}}};
+    plan.joins = {std::move(who)};
+    return plan;
+  };
+  const auto decode = [](std::uint64_t step, std::int32_t slot, std::int32_t position) {
+    step_plan plan;
+    plan.step = step;
+    plan.work = {{slot, position, 1, true, {}}};
+    return plan;
+  };
+  REQUIRE(b.runner->run(chunk(1, join(0, 1, {3}, 9), 0)).tokens.at(0).id == successor(3));
+  std::int32_t token = successor(3);
+  // Two decode steps in flight beside a prompt's; the decodes end first.
+  REQUIRE_FALSE(b.runner->begin(decode(2, 0, 1)).result);
+  REQUIRE_FALSE(b.runner->begin(chunk(3, join(1, 2, {7, 8}, 9), 1)).result);
+  REQUIRE_FALSE(b.runner->begin(decode(4, 0, 2)).result);
+  for (const std::uint64_t step : {2, 4}) {
+    const auto result = b.runner->finish(lane_kind::decode);
+    CHECK(result.step == step);
+    CHECK(result.tokens.at(0).id == successor(token));
+    token = successor(token);
+  }
+  const auto prompt = b.runner->finish(lane_kind::prefill);
+  CHECK(prompt.step == 3);
+  CHECK(prompt.tokens.at(0).id == successor(8));
+  // Now both decode together, the one from a token that the other queue chose.
+  step_plan both = decode(5, 0, 3);
+  both.work.push_back({1, 2, 1, true, {}});
+  REQUIRE_FALSE(b.runner->begin(both).result);
+  REQUIRE_FALSE(b.runner->begin(chunk(6, join(2, 3, {9}, 9), 2)).result);
+  CHECK(b.runner->finish(lane_kind::prefill).tokens.at(0).id == successor(9));
+  const auto result = b.runner->finish(lane_kind::decode);
+  CHECK(result.tokens.at(0).id == successor(token));
+  CHECK(result.tokens.at(1).id == successor(successor(8)));
 }

@@ -81,6 +81,12 @@ result<void> size_kv(const models::loaded_model& model, kernels::lane& lane, con
   return {};
 }
 
+/// A GPU reads the weights for decodes at a fraction of its arithmetic: prompt rows beside them are cheap up to here, and
+/// who reads along hardly sees them.
+constexpr double gpu_growth = 2.0;
+/// Before a step of a GPU counts as hung. On a CPU no step hangs, and one may well take minutes.
+constexpr std::chrono::seconds gpu_patience{20};
+
 planner_options planner_of(const engine_options& options, const engine_figures& figures) {
   planner_options planner;
   planner.max_sequences = options.max_sequences;
@@ -88,6 +94,7 @@ planner_options planner_of(const engine_options& options, const engine_figures& 
   planner.total_blocks = figures.kv_blocks;
   planner.queue_sequences = options.queue_sequences;
   planner.queue_tokens = options.queue_tokens;
+  if (figures.device == "cuda") planner.most_growth = options.most_growth > 0 ? options.most_growth : gpu_growth;
   return planner;
 }
 
@@ -159,7 +166,8 @@ result<std::unique_ptr<engine>> engine::create_on(kernels::any_lane lane, caf::a
   links->kv_store = spawn_kv_store(system, planner.total_blocks, p->metrics);
   links->prefill = spawn_prefill(system, setup);
   links->decode = spawn_decode(system, setup);
-  links->scheduler = spawn_scheduler(system, {planner, now, p->metrics});
+  links->scheduler = spawn_scheduler(
+      system, {planner, now, p->metrics, p->figures.device == "cuda" ? clock::duration(gpu_patience) : clock::duration(), options.on_lost});
   spawn_front(system, options, *p->model, p->figures.context_length, p->counters, p->metrics, *links);
   p->supervisor = spawn_supervisor(system, p->metrics);
   p->links = links;

@@ -45,6 +45,8 @@ struct engine_options {
   std::int32_t max_batch_tokens = 512;
   std::size_t queue_sequences = 1024;
   std::int64_t queue_tokens = 1 << 20;
+  double most_growth = 0;           ///< of planner_options; 0: what suits the device
+  std::function<void(const error&)> on_lost;  ///< once, on a runtime thread: the engine is broken for good
   std::int32_t tokenizers = 1;
   std::int32_t stream_shards = 1;
   stream_limits stream;

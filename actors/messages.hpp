@@ -110,10 +110,13 @@ struct blocks_granted {
   std::vector<block_grant> grants;
   std::int32_t free_blocks = 0;
 };
-/// Health: answered on the lane's thread after the steps before it; proves scheduler, shell and lane alive.
+/// Health: answered on the lane's thread after the steps before it, which proves scheduler, shell and lane alive; or at
+/// once, with the reason why the engine is broken.
 struct probe_engine {
-  std::function<void()> answer;
+  std::function<void(result<void>)> answer;
 };
+/// To itself, while steps are computed: has one of them hung?
+struct check_steps {};
 /// The engine is broken: every sequence fails with `why`, and so does what comes later.
 struct fail_sequences {
   error why;
@@ -179,6 +182,7 @@ TROUPE_MESSAGE(blocks_granted)
 TROUPE_MESSAGE(probe_engine)
 TROUPE_MESSAGE(fail_sequences)
 TROUPE_MESSAGE(drain_scheduler)
+TROUPE_MESSAGE(check_steps)
 TROUPE_MESSAGE(reserve_blocks)
 TROUPE_MESSAGE(release_blocks)
 TROUPE_MESSAGE(run_step)

@@ -87,7 +87,8 @@ void engine_metrics::append_prometheus(std::string& out, std::string_view model)
   w.plain("troupe_prefill_rows_total", "counter", "Prompt rows computed.", now(prefill_rows));
   w.plain("troupe_decode_rows_total", "counter", "Decode rows computed.", now(decode_rows));
   w.plain("troupe_actor_messages_total", "counter", "Messages between the engine's actors.", now(messages));
-  w.plain("troupe_engine_healthy", "gauge", "1 while no actor has ended unexpectedly.", std::int64_t{now(healthy)});
+  w.plain("troupe_hung_steps_total", "counter", "Steps that the watchdog gave up.", now(hung_steps));
+  w.plain("troupe_engine_healthy", "gauge", "1 until an actor ends unexpectedly or the device is lost.", std::int64_t{now(healthy)});
   w.histogram("troupe_step_seconds", "Time of a step.", step_time);
   w.histogram("troupe_step_gap_seconds", "End of a step to the start of the next, under load.", step_gap);
   w.plain("troupe_step_gap_seconds_max", "gauge", "The longest such gap.", step_gap.max_seconds());

@@ -40,10 +40,11 @@ struct engine_metrics {
   counter prompt_tokens{0};
   counter preemptions{0};
   counter refused{0};
+  counter hung_steps{0};
 
   // Written by the wiring, once.
   gauge kv_blocks_total{0};
-  std::atomic<bool> healthy{true};  ///< false after an actor's unexpected end (supervisor)
+  std::atomic<bool> healthy{true};  ///< false after an actor's unexpected end (supervisor) or a lost device (scheduler)
 
   // Written by the lane thread.
   counter steps{0};

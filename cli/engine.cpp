@@ -9,7 +9,7 @@ memory::copy_folder copies_of(const engine_options& o) {
   return {models::model_cache().copies().string(), static_cast<std::int64_t>(o.copies_gib * (1 << 30))};
 }
 
-result<engine> start_engine(const engine_options& o) {
+result<engine> start_engine(const engine_options& o, std::function<void(const error&)> on_lost) {
   runtime_options options;
   options.device = o.device;
   options.gpu_memory = o.gpu_memory;
@@ -24,6 +24,7 @@ result<engine> start_engine(const engine_options& o) {
   options.max_sequences = o.max_sequences;
   options.max_batch_tokens = o.max_batch_tokens;
   options.max_queued = o.queue;
+  options.on_engine_lost = std::move(on_lost);
   try {
     auto runtime = std::make_unique<troupe::runtime>(options);
     auto model = runtime->try_load(o.model);

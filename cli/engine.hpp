@@ -1,6 +1,7 @@
 // From the command line's options to a running runtime with its model.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <utility>
 
@@ -20,6 +21,6 @@ struct engine {
 memory::copy_folder copies_of(const engine_options& options);
 
 /// Reports loading to stderr when that is a terminal and takes over a second.
-result<engine> start_engine(const engine_options& options);
+result<engine> start_engine(const engine_options& options, std::function<void(const error&)> on_lost = {});
 
 }  // namespace troupe::cli

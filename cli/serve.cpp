@@ -1,15 +1,20 @@
 // `troupe serve`: the runtime behind the HTTP server, until a signal. The first lets running answers end, the second
-// ends at once.
+// ends at once. On a GPU in a process of its own, which is replaced when its device is lost.
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <iostream>
+#include <mutex>
+#include <optional>
 #include <thread>
 
 #include "cli/engine.hpp"
+#include "cli/keep_serving.hpp"
 #include "cli/options.hpp"
 #include "cli/report.hpp"
 #include "cli/signals.hpp"
+#include "kernels/cuda/cuda_lane.hpp"
 #include "server/http_server.hpp"
 
 namespace troupe::cli {
@@ -36,23 +41,57 @@ void greet(const serve_options& o, std::uint16_t port, const std::string& model)
             << "Ctrl-C ends it." << std::endl;
 }
 
-}  // namespace
+/// Why the engine was lost, told by one of its threads, which also ends the wait for a signal.
+class loss {
+public:
+  void tell(const error& why) {
+    {
+      const std::lock_guard lock(mutex_);
+      why_ = why;
+    }
+    kill(getpid(), SIGTERM);
+  }
+  std::optional<error> why() const {
+    const std::lock_guard lock(mutex_);
+    return why_;
+  }
 
-int serve(const serve_options& options) {
+private:
+  mutable std::mutex mutex_;
+  std::optional<error> why_;
+};
+
+/// Time for those who wait to hear of it, and for /health to be read.
+constexpr std::chrono::seconds last_words{2};
+
+int serve_once(const serve_options& options) {
   const signal_block block;
-  auto engine = start_engine(options.engine);
+  loss lost;
+  auto engine = start_engine(options.engine, [&lost](const error& why) { lost.tell(why); });
   if (!engine) return report(engine.why());
   auto server = server::http_server::start(engine->runtime->as_service(), to_server(options));
   if (!server) return report(server.why());
   greet(options, (*server)->port(), engine->model.card().name);
 
   block.wait();
+  if (const auto why = lost.why()) {
+    std::cerr << "The engine is lost: " << why->text << std::endl;
+    std::this_thread::sleep_for(last_words);
+    _exit(engine_lost_status);  // its threads may hang in the driver: nothing can be taken apart
+  }
   std::cerr << "Ending: running answers have " << options.drain_seconds << " s. A second signal ends at once." << std::endl;
   const signal_watch second(block, [](int) { _exit(130); });
   const std::chrono::seconds limit(options.drain_seconds);
   (*server)->drain(limit);
   engine->runtime->drain(limit);
   return 0;
+}
+
+}  // namespace
+
+int serve(const serve_options& options) {
+  const bool on_gpu = kernels::cuda::built_with_cuda() && options.engine.device != "cpu";
+  return on_gpu ? keep_serving(options, serve_once) : serve_once(options);
 }
 
 }  // namespace troupe::cli

@@ -132,13 +132,15 @@ void engine_service::check_health(std::function<void(result<void>)> answer) {
   struct round {
     std::function<void(result<void>)> answer;
     std::atomic<std::size_t> left;
+    std::atomic<bool> told = false;  // that one is broken
   };
   const auto all = std::make_shared<round>();
   all->answer = std::move(answer);
   all->left = models_.size();
   for (const served_model& one : models_)
-    caf::anon_send(one.links->scheduler, actors::probe_engine{[all] {
-                     if (--all->left == 0) all->answer({});
+    caf::anon_send(one.links->scheduler, actors::probe_engine{[all](const result<void>& healthy) {
+                     if (!healthy && !all->told.exchange(true)) all->answer(healthy);
+                     if (healthy && --all->left == 0) all->answer({});
                    }});
 }
 

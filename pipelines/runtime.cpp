@@ -44,6 +44,7 @@ actors::engine_options engine_options_of(const runtime_options& o) {
   out.max_batch_tokens = o.max_batch_tokens;
   out.queue_sequences = static_cast<std::size_t>(o.max_queued);
   out.stream.time_to_live = o.keep_ended;
+  out.on_lost = o.on_engine_lost;
   return out;
 }
 

@@ -4,6 +4,8 @@
 #include <optional>
 
 #include "actors/actor_base.hpp"
+#include "actors/scheduler/step_watch.hpp"
+#include "base/log.hpp"
 
 namespace troupe::actors {
 namespace {
@@ -11,7 +13,8 @@ namespace {
 class scheduler_actor : public actor_base<scheduler_handle> {
 public:
   scheduler_actor(caf::actor_config& config, scheduler_setup setup)
-      : actor_base(config, setup.metrics), planner_(setup.planner), now_(std::move(setup.now)) {}
+      : actor_base(config, setup.metrics), planner_(setup.planner), now_(std::move(setup.now)), watch_(setup.patience),
+        on_lost_(std::move(setup.on_lost)) {}
 
   const char* name() const override { return "scheduler"; }
 
@@ -29,17 +32,19 @@ protected:
         [this](const end_sequence& m) { act([&](planner_outputs& out) { planner_.end(m.id, out); }); },
         [this](const pause_sequence& m) { act([&](planner_outputs& out) { planner_.pause(m.id, true, out); }); },
         [this](const resume_sequence& m) { act([&](planner_outputs& out) { planner_.pause(m.id, false, out); }); },
-        [this](const step_done& m) { act([&](planner_outputs& out) { planner_.done(*m.result, out); }); },
+        [this](const step_done& m) {
+          watch_.ended(m.result->lane, now_());
+          act([&](planner_outputs& out) { planner_.done(*m.result, out); });
+        },
         [this](const blocks_granted& m) {
           act([&](planner_outputs& out) { planner_.granted(m.grants, m.free_blocks, out); });
         },
         [this](const probe_engine& m) {
-          if (links_ && !broken_) tell(links_->decode, probe_lane{m.answer});
+          if (broken_) return m.answer(*broken_);
+          if (links_) tell(links_->decode, probe_lane{[answer = m.answer] { answer({}); }});
         },
-        [this](const fail_sequences& m) {
-          broken_ = m.why;
-          act([&](planner_outputs& out) { planner_.fail_all(m.why, out); });
-        },
+        [this](const check_steps&) { look(); },
+        [this](const fail_sequences& m) { lose(m.why); },
         [this](const drain_scheduler& m) {
           drained_ = m.drained;
           planner_.close();
@@ -64,9 +69,39 @@ private:
     }
   }
 
+  void lose(const error& why) {
+    const bool first = !broken_;
+    broken_ = why;
+    metrics_->healthy.store(false, std::memory_order_relaxed);
+    act([&](planner_outputs& out) { planner_.fail_all(why, out); });
+    if (!first) return;
+    base::log(base::log_level::error, "scheduler", "the engine is lost: " + why.text);
+    if (on_lost_) on_lost_(why);
+  }
+
+  /// A step that never ends holds its lane's thread for good: nothing can be computed here any more.
+  void look() {
+    looking_ = false;
+    if (broken_ || !links_) return;
+    if (const auto late = watch_.overdue(now_())) {
+      const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(*late).count();
+      metrics_->hung_steps.fetch_add(1, std::memory_order_relaxed);
+      return lose({errc::internal, "A step has not ended for " + std::to_string(seconds) + " s; its device hangs.", {}});
+    }
+    look_later();
+  }
+
+  void look_later() {
+    if (looking_ || broken_ || watch_.patience() == clock::duration::zero() || !watch_.running()) return;
+    looking_ = true;
+    caf::delayed_anon_send(caf::actor_cast<scheduler_handle>(this), watch_.patience() / 16, check_steps{});
+  }
+
   void send_on(planner_outputs& out) {
     if (!out.releases.empty()) tell(links_->kv_store, release_blocks{std::move(out.releases)});
     if (!out.needs.empty()) tell(links_->kv_store, reserve_blocks{std::move(out.needs)});
+    for (const auto& routed : out.plans) watch_.planned(routed.lane, now_());
+    look_later();
     for (auto& [lane, plan] : out.plans)
       tell(lane == lane_kind::decode ? links_->decode : links_->prefill, run_step{std::move(plan)});
     for (const auto& one : out.admitted)
@@ -91,6 +126,9 @@ private:
   std::function<clock::time_point()> now_;
   std::function<void()> drained_;
   std::optional<error> broken_;
+  step_watch watch_;
+  std::function<void(const error&)> on_lost_;
+  bool looking_ = false;  // a check is on its way
 };
 
 }  // namespace

@@ -17,6 +17,8 @@ struct scheduler_setup {
   planner_options planner;
   std::function<clock::time_point()> now;
   std::shared_ptr<engine_metrics> metrics;
+  clock::duration patience = {};               ///< of step_watch; zero: no watchdog
+  std::function<void(const error&)> on_lost = {};  ///< once: the engine is broken for good
 };
 
 /// Waits for wire_engine; ends at stop_actor.

@@ -34,6 +34,9 @@ struct runtime_options {
   std::int32_t max_sequences = 64;      ///< running at once
   std::int32_t max_batch_tokens = 512;  ///< rows of one step
   std::int32_t max_queued = 512;        ///< waiting; more are refused as overloaded
+  /// Called once, on a thread of the runtime, when a model's engine is broken for good: its device is lost or hangs, or a
+  /// part of it has failed. Its requests have failed by then; ending the process may be all that helps. Must not block.
+  std::function<void(const error&)> on_engine_lost;
   std::chrono::milliseconds keep_ended = std::chrono::minutes(5);  ///< how long kept generations can be read again
 };
 

@@ -78,7 +78,7 @@ void stream_lane::start_ops(const cuda_steps& space, std::int32_t rows, std::int
                             std::int32_t longest) {
   space_ = &space;
   tables_ = space.buffers.tables(rows, sequences, samples, longest);
-  held_.start(alone_ && (tables_.one_row_each && !profiling_));
+  held_.start(tables_.one_row_each && alone_ && !profiling_);
   planned_ = false;
   marked_ = 0;
   unprepared_ = false;

@@ -71,7 +71,9 @@ struct bench {
   std::shared_ptr<const engine_links> links;
   supervisor_handle supervisor;
 
-  explicit bench(planner_options planner = {}) {
+  std::vector<error> lost;
+
+  explicit bench(planner_options planner = {}, clock::duration patience = {}) {
     config.set("scheduler.policy", caf::atom("testing"));
     system = std::make_unique<caf::actor_system>(config);
     run = &dynamic_cast<caf::scheduler::test_coordinator&>(system->scheduler());
@@ -83,7 +85,7 @@ struct bench {
     made->kv_store = spawn_kv_store(*system, planner.total_blocks, metrics);
     made->prefill = spawn_prefill(*system, setup);
     made->decode = spawn_decode(*system, setup);
-    made->scheduler = spawn_scheduler(*system, {planner, time, metrics});
+    made->scheduler = spawn_scheduler(*system, {planner, time, metrics, patience, [this](const error& why) { lost.push_back(why); }});
     supervisor = spawn_supervisor(*system, metrics);
     links = made;
     const wire_engine wire{links};
@@ -217,7 +219,7 @@ TEST_CASE("a probe is answered by the lane, after the steps before it") {
   bench b;
   b.admit(1, 4, 10);
   bool answered = false;
-  caf::anon_send(b.links->scheduler, probe_engine{[&] { answered = true; }});
+  caf::anon_send(b.links->scheduler, probe_engine{[&](const result<void>& healthy) { answered = static_cast<bool>(healthy); }});
   b.run->run();
   REQUIRE_FALSE(answered);
   b.run_dry();
@@ -246,10 +248,10 @@ TEST_CASE("when an actor dies, what runs fails visibly, the engine is unhealthy,
   REQUIRE(b.seen.failures.at(1).code == errc::internal);
   b.admit(2, 4, 10);
   REQUIRE(b.seen.failures.at(2).code == errc::internal);
-  bool answered = false;
-  caf::anon_send(b.links->scheduler, probe_engine{[&] { answered = true; }});
+  std::string reason;
+  caf::anon_send(b.links->scheduler, probe_engine{[&](const result<void>& healthy) { reason = healthy ? "none" : healthy.why().text; }});
   b.run_dry();
-  REQUIRE_FALSE(answered);
+  CHECK(reason.find("kv_store") != std::string::npos);
 }
 
 TEST_CASE("when the scheduler dies the shards are told to end") {
@@ -270,4 +272,62 @@ TEST_CASE("stop_engine ends every actor and reports once") {
   REQUIRE(stopped == 1);
   REQUIRE(b.seen.stopped);
   REQUIRE(b.metrics->healthy);
+}
+
+TEST_CASE("a step that hangs is given up: its engine fails visibly and says why") {
+  bench b({}, std::chrono::seconds(20));
+  b.admit(1, 4, 10);
+  b.step();
+  b.step();
+  b.admit(2, 4, 10);
+  // From here on the lane's jobs lie there. Each look is a sixteenth of the patience after the last.
+  const auto wait = [&](std::chrono::seconds time) {
+    for (auto left = time; left.count() > 0; left -= std::chrono::seconds(1)) {
+      b.now += std::chrono::seconds(1);
+      b.run->advance_time(std::chrono::seconds(1));
+      b.run->run();
+    }
+  };
+  wait(std::chrono::seconds(18));
+  REQUIRE(b.metrics->healthy);
+  REQUIRE(b.lost.empty());
+  wait(std::chrono::seconds(5));
+  REQUIRE_FALSE(b.metrics->healthy);
+  REQUIRE(b.lost.size() == 1);
+  CHECK(b.lost[0].text.find("hangs") != std::string::npos);
+  CHECK(b.metrics->hung_steps == 1);
+  CHECK(b.seen.failures.at(1).code == errc::internal);
+  CHECK(b.seen.failures.at(2).code == errc::internal);
+  std::string reason;
+  caf::anon_send(b.links->scheduler, probe_engine{[&](const result<void>& healthy) { reason = healthy ? "none" : healthy.why().text; }});
+  b.run->run();
+  CHECK(reason == b.lost[0].text);
+  b.admit(3, 4, 10);
+  CHECK(b.seen.failures.at(3).code == errc::internal);
+}
+
+TEST_CASE("the watchdog lets a busy engine be, and an idle one sleep") {
+  bench b({}, std::chrono::seconds(20));
+  b.admit(1, 4, 40);
+  for (int i = 0; i < 60; ++i) {
+    b.now += std::chrono::seconds(5);
+    b.run->advance_time(std::chrono::seconds(5));
+    b.run->run();
+    b.step();
+  }
+  CHECK(b.metrics->healthy);
+  CHECK(b.seen.tokens.at(1).size() == 40);
+  b.run->advance_time(std::chrono::seconds(60));
+  b.run->run();
+  CHECK_FALSE(b.run->has_pending_timeout());
+}
+
+TEST_CASE("a device that is lost fails what runs, and the engine says so once") {
+  bench b;
+  b.machine->lose = true;
+  b.admit(1, 4, 10);
+  b.run_dry();
+  CHECK(b.lost.size() == 1);
+  CHECK_FALSE(b.metrics->healthy);
+  CHECK(b.seen.failures.at(1).code == errc::internal);
 }

@@ -151,7 +151,7 @@ TEST_CASE("drain lets what runs finish and refuses what comes later") {
   bench b;
   const auto before = b.ask(1, {5, 6, 7}, 200);
   std::promise<void> answered;
-  caf::anon_send(b.made->links()->scheduler, probe_engine{[&] { answered.set_value(); }});
+  caf::anon_send(b.made->links()->scheduler, probe_engine{[&](const result<void>&) { answered.set_value(); }});
   REQUIRE(answered.get_future().wait_for(std::chrono::seconds(60)) == std::future_status::ready);
   while (b.made->metrics().prompt_tokens == 0) std::this_thread::yield();
   std::promise<void> drained;

@@ -34,6 +34,11 @@ public:
     if (explode) throw std::runtime_error("as told");
     ++steps;
     step_result result;
+    if (lose) {
+      result = fail(plan, {errc::internal, "CUDA: computing a step: an illegal memory access was encountered", {}});
+      result.lane_lost = result.tokens.at(0).why;
+      return {std::move(result), 0};
+    }
     result.step = plan.step;
     for (const slot_join& join : plan.joins) slots[join.slot] = {join.terms, join.generated, false};
     for (const slot_work& work : plan.work) {
@@ -68,6 +73,7 @@ public:
   std::map<std::int32_t, slot> slots;
   int steps = 0;
   bool explode = false;
+  bool lose = false;
 };
 
 }  // namespace troupe::actors

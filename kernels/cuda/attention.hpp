@@ -25,7 +25,15 @@ struct attention_call {
   rotation rope;
   bf16* out = nullptr;  ///< [T, heads * head_dim]
   std::byte* workspace = nullptr;  ///< decode_workspace_bytes; its arrivals are 0 before the first call and after each
+  /// Prefill only: how many tiles the step has and how many keys the longest sees, as far as the host knows (0: it does
+  /// not), and prefill_workspace_bytes. Where few tiles would leave most of the device idle, their keys are split.
+  std::int32_t tiles = 0;
+  std::int32_t longest = 0;
+  std::byte* split_workspace = nullptr;
 };
+
+/// Partial results of split prefill tiles, on the current device; 0 where none are split.
+std::int64_t prefill_workspace_bytes(std::int32_t head_dim);
 
 /// Partial results of the splits, after one arrival counter for each sequence and group of query heads.
 std::int64_t decode_workspace_bytes(std::int64_t splits, std::int32_t heads, const kv_layout& kv);
@@ -35,7 +43,7 @@ std::int64_t decode_workspace_bytes(std::int64_t splits, std::int32_t heads, con
 void attend_decode(const attention_call& call, cudaStream_t on);
 
 /// Rows of the sequences that have several; their K and V are in the arena, their Q is rotated (rope_store). A row's bits
-/// do not depend on how its prompt is cut into chunks.
+/// do not depend on how its prompt is cut into chunks, unless `tiles` lets keys be split.
 void attend_prefill(const attention_call& call, cudaStream_t on);
 std::int32_t prefill_tile_rows();
 

@@ -38,7 +38,7 @@ result<attention_room> attention_room::create(room_shape shape, cudaStream_t on)
   for (auto r : {take(room.frequencies_, pairs * 8), take(room.angles_, shape.rows * pairs * 8),
                  take(room.decode_, static_cast<std::int64_t>(sizeof(decode_plan))),
                  take(room.tiles_, tiles * static_cast<std::int64_t>(sizeof(prefill_tile))), take(room.counts_, 8),
-                 take(room.workspace_, workspace)})
+                 take(room.workspace_, workspace), take(room.splits_, prefill_workspace_bytes(shape.head_dim))})
     if (!r) return r.why();
   const auto bytes = frequencies.size() * 8;
   if (auto r = check(cudaMemcpyAsync(room.frequencies_.data(), frequencies.data(), bytes, cudaMemcpyHostToDevice, on), "copying frequencies"); !r)

@@ -38,13 +38,14 @@ public:
   const step_plan& plan() const noexcept { return plan_; }
   rotation turn() const noexcept { return {plan_.angles, shape_.dims, shape_.interleaved}; }
   std::byte* workspace() const noexcept { return workspace_.as<std::byte>(); }
+  std::byte* split_workspace() const noexcept { return splits_.as<std::byte>(); }
   /// Whether attend_decode may rotate and store by itself.
   bool fuses_rope() const noexcept { return shape_.interleaved || shape_.dims == shape_.head_dim; }
 
 private:
   room_shape shape_;
   step_plan plan_;
-  device_buffer frequencies_, angles_, decode_, tiles_, counts_, workspace_;
+  device_buffer frequencies_, angles_, decode_, tiles_, counts_, workspace_, splits_;
 };
 
 }  // namespace troupe::kernels::cuda

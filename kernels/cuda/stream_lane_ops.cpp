@@ -178,7 +178,13 @@ void stream_lane::attention(tensor_view qkv, std::int32_t heads, float scale, st
     return mark("attention");
   }
   const auto single = [](const sequence_rows& one) { return one.rows == 1; };
-  if (!std::all_of(batch.begin(), batch.end(), single)) attend_prefill(call, stream_.get());
+  for (const sequence_rows& one : batch)
+    if (!single(one)) {
+      call.tiles += (one.rows + prefill_tile_rows() - 1) / prefill_tile_rows();
+      call.longest = std::max(call.longest, one.past + one.rows);
+    }
+  call.split_workspace = room_.split_workspace();
+  if (call.tiles > 0) attend_prefill(call, stream_.get());
   if (std::any_of(batch.begin(), batch.end(), single)) attend_decode(call, stream_.get());
   mark("attention");
 }

@@ -95,6 +95,24 @@ void check_prefill(const char* name, const head_shape& shape, const std::vector<
   world.reset();
   world.plan();
   rope_store(world.rope_call(layer), nullptr);
+  attention_call split = world.call(layer, false);
+  device_array<float> parts(static_cast<std::size_t>(prefill_workspace_bytes(shape.head_dim) / 4));
+  parts.fill(0xff);
+  split.split_workspace = reinterpret_cast<std::byte*>(parts.data());
+  for (const sequence_shape& one : sequences)
+    if (one.rows > 1) {
+      split.tiles += (one.rows + prefill_tile_rows() - 1) / prefill_tile_rows();
+      split.longest = std::max(split.longest, one.past + one.rows);
+    }
+  attend_prefill(split, nullptr);
+  attend_decode(split, nullptr);
+  must(cudaDeviceSynchronize(), name);
+  const double by_parts = world.error(world.out(), layer, 5);
+  report(by_parts < tolerance, "  keys in parts", by_parts);
+
+  world.reset();
+  world.plan();
+  rope_store(world.rope_call(layer), nullptr);
   attend_prefill_by_warps(world.call(layer, false), nullptr);
   attend_decode(world.call(layer, false), nullptr);
   must(cudaDeviceSynchronize(), name);
@@ -135,6 +153,10 @@ int main() {
   check_prefill("prefill: a chunk behind a cached prefix", llama_8b, {{1234, 200}}, random());
   check_prefill("prefill: ragged, with decode rows among them", llama_8b, {{0, 5}, {77, 1}, {64, 64}, {0, 130}, {500, 1}, {63, 65}, {0, 128}, {129, 257}}, random());
   check_prefill("prefill: a long one", llama_8b, {{0, 1500}, {3000, 700}}, random());
+  check_prefill("prefill: few rows over many keys", llama_8b, {{9000, 67}}, random());
+  check_prefill("prefill: few rows at the edge of a key tile", llama_8b, {{4095, 66}}, random());
+  check_prefill("prefill: some over many keys, some over few", qwen, {{6000, 100}, {3, 40}, {700, 1}, {1024, 2}}, random());
+  check_prefill("prefill: two tiles of heads of 64 over many keys", smollm, {{7000, 190}}, random());
   check_prefill("prefill: two heads a group, halves", qwen, {{0, 400}, {100, 31}}, random());
   check_prefill("prefill: three heads of 64", smollm, {{0, 400}, {700, 131}, {16, 16}}, random());
   check_prefill("prefill: a part of the dims turns", part, {{0, 100}, {33, 70}}, random());

@@ -124,19 +124,13 @@ TEST_CASE("sequences that join, leave, pause and give way at random say what the
   random_life(small_model(*lane), *lane, nullptr, 1, 10000);
 }
 
-TEST_CASE("the same with prompts in a queue of their own, on a whole device and on a divided one") {
+TEST_CASE("the same with prompts in a queue of their own") {
   const auto lane = test::cuda_lane_or_skip();
   if (!lane) return;
   const auto model = small_model(*lane);
-  for (const std::int32_t multiprocessors : {0, 32}) {
-    if (const auto divided = lane->divide(multiprocessors); !divided) {
-      std::cout << "not divided: " << divided.why().text << std::endl;
-      continue;
-    }
-    const auto prompts = lane->make_second_queue();
-    REQUIRE(prompts);
-    random_life(model, *lane, prompts->get(), 2, 3000);
-  }
+  const auto prompts = lane->make_second_queue();
+  REQUIRE(prompts);
+  random_life(model, *lane, prompts->get(), 2, 3000);
 }
 
 TEST_CASE("memory that a device has not is refused, and the lane goes on") {

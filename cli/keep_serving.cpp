@@ -57,7 +57,7 @@ ending wait_for(pid_t child) {
 
 restart_policy::next restart_policy::after_loss(std::chrono::steady_clock::time_point now) {
   if (on_cpu_) return next::give_up;
-  const auto oldest = std::exchange(losses_[static_cast<std::size_t>(count_ % most_losses)], now);
+  const auto oldest = std::exchange(losses_[static_cast<std::size_t>(count_) % losses_.size()], now);
   if (++count_ < most_losses || now - oldest > within) return next::again;
   on_cpu_ = true;
   return next::on_cpu;

@@ -27,7 +27,7 @@ public:
   next after_failed_start() { return std::exchange(on_cpu_, true) ? next::give_up : next::on_cpu; }
 
 private:
-  std::array<std::chrono::steady_clock::time_point, most_losses> losses_{};
+  std::array<std::chrono::steady_clock::time_point, most_losses - 1> losses_{};
   int count_ = 0;
   bool on_cpu_ = false;
 };

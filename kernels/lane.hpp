@@ -113,6 +113,8 @@ public:
   virtual void rms_norm(tensor_view x, tensor_view weight, float eps, tensor_view out) = 0;
   /// out[T, w.rows] = x[T, w.cols] . w^T
   virtual void linear(const packed_matrix& w, tensor_view x, tensor_view out) = 0;
+  /// linear, for logits: a lane may keep what `sample` can use of them, so nobody else may write `logits` in between.
+  virtual void head(const packed_matrix& w, tensor_view x, tensor_view logits) { linear(w, x, logits); }
   /// out[T, w.rows] += x . w^T   (the residual stream)
   virtual void linear_add(const packed_matrix& w, tensor_view x, tensor_view out) = 0;
   /// Composite, default = rms_norm into `scratch`, then linear. Overridden where fusing saves a pass.

@@ -9,6 +9,7 @@
 #include "kernels/cpu/kernel_set.hpp"
 #include "kernels/cpu/packed_tiles.hpp"
 #include "kernels/cpu/rope_writer.hpp"
+#include "kernels/cpu/row_maxima.hpp"
 #include "kernels/cpu/sample_row.hpp"
 #include "kernels/cpu/weight_store.hpp"
 
@@ -24,6 +25,8 @@ constexpr std::int64_t rows_prepared_by_all = 2;          // each thread for its
 constexpr std::int64_t input_bytes_at_once = 512 * 1024;  // quantised rows that stay in L2 while tiles stream by
 constexpr std::size_t read_past = 512;                    // a group of few tokens is read as if it were a full one
 constexpr std::int64_t panel_tiles = 8;                   // filled at once when weights are not repacked
+constexpr std::int64_t run_tiles = sample_run / tile_rows;
+constexpr std::int64_t head_tiles = 4 * run_tiles;        // whose logits are still in L1 or L2 when their maxima are taken
 
 /// The rows of x made ready for a product: normed or gated if wanted, and quantised or rounded if a part needs it.
 struct prepared_rows {
@@ -42,6 +45,7 @@ struct product_call {
   bool add = false;
   const float* norm_weight = nullptr;  ///< null: x is not normed
   float eps = 0.0f;
+  row_maxima* maxima = nullptr;  ///< of `out`, to be filled in; null: nobody wants them
   bool gated = false;  ///< x is [gate | up]: its rows are twice as long as the product's
 
   bool makes_rows() const noexcept { return norm_weight != nullptr || gated; }
@@ -54,7 +58,7 @@ public:
         kernels_(kernels_for(options.which)),
         team_(plan_team(base::read_topology(), options.threads), when_late::narrow),
         weights_(team_, options.repack, options.weight_memory_bytes, options.copies),
-        sampling_(static_cast<std::size_t>(team_.size()), {&kernels_, {}, {}, {}}) {}
+        sampling_(static_cast<std::size_t>(team_.size()), {&kernels_, {}, {}, {}, {}, {}}) {}
 
   const thread_team& team() const noexcept override { return team_; }
   isa which() const noexcept override { return options_.which; }
@@ -74,6 +78,7 @@ public:
   void embed(const packed_matrix& table, std::span<const std::int32_t> ids, tensor_view out) override;
   void rms_norm(tensor_view x, tensor_view weight, float eps, tensor_view out) override;
   void linear(const packed_matrix& w, tensor_view x, tensor_view out) override;
+  void head(const packed_matrix& w, tensor_view x, tensor_view logits) override;
   void linear_add(const packed_matrix& w, tensor_view x, tensor_view out) override;
   void norm_linear(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, tensor_view scratch,
                    tensor_view out) override;
@@ -113,7 +118,8 @@ private:
   prepared_rows rows_for(const product_call& call, std::int64_t copy, int thread);
   void prepare(const product_call& call, const prepared_rows& rows, share tokens, share columns) const;
   void multiply(const product_call& call, const prepared_rows& rows, int thread, int threads);
-  void multiply_part(const packed_part& part, product_args args, tile_range tiles, int thread);
+  void multiply_part(const packed_part& part, product_args args, tile_range tiles, int thread, row_maxima* maxima);
+  void take_maxima(const product_args& args, row_maxima& to) const;
 
   cpu_lane_options options_;
   const kernel_set& kernels_;
@@ -122,6 +128,7 @@ private:
   attention_runner attention_;
   rope_writer rope_;
   std::vector<sample_scratch> sampling_;
+  row_maxima maxima_;
   std::vector<float> norm_weight_;
   std::vector<float> made_;
   std::vector<std::int8_t> quants_;
@@ -223,15 +230,14 @@ void team_lane::prepare(const product_call& call, const prepared_rows& rows, sha
   }
 }
 
-void team_lane::multiply_part(const packed_part& part, product_args args, tile_range tiles,
-                              int thread) {
+void team_lane::multiply_part(const packed_part& part, product_args args, tile_range tiles, int thread, row_maxima* maxima) {
   const std::int64_t bytes = tile_bytes(part.source.type, args.cols);
   const std::int64_t row_bytes = is_quantised(part.source.type) ? args.cols * 3 / 2 : args.cols * 4;
   const std::int64_t groups = token_groups(args.tokens, kernels_.grouping).count();
   const std::int64_t at_once = std::max<std::int64_t>(4, input_bytes_at_once / row_bytes / kernels_.grouping.usual);
   std::byte* panel =
       part.tiles == nullptr ? panels_.data() + thread * panel_tiles * tile_rows * args.cols * 4 : nullptr;
-  const std::int64_t step = part.tiles == nullptr ? panel_tiles : tiles.last - tiles.first;
+  const std::int64_t step = part.tiles == nullptr ? panel_tiles : maxima != nullptr ? head_tiles : tiles.last - tiles.first;
   for (std::int64_t tile = tiles.first; tile < tiles.last; tile += step) {
     args.first = tile;
     args.last = std::min(tile + step, tiles.last);
@@ -241,12 +247,24 @@ void team_lane::multiply_part(const packed_part& part, product_args args, tile_r
       args.last_group = std::min(args.first_group + at_once, groups);
       kernels_.product(args);
     }
+    if (maxima != nullptr) take_maxima(args, *maxima);
   }
+}
+
+/// Of tiles [args.first, args.last), whole runs but for the part's end.
+void team_lane::take_maxima(const product_args& args, row_maxima& to) const {
+  const std::int64_t first = args.first * tile_rows, last = std::min(args.last * tile_rows, args.rows);
+  for (std::int64_t token = 0; token < args.tokens; ++token)
+    kernels_.best_of_runs(args.out + token * args.out_stride + first, last - first, sample_run, to.row(token) + first / sample_run);
 }
 
 void team_lane::multiply(const product_call& call, const prepared_rows& rows, int thread, int threads) {
   for (const packed_part& part : call.w->parts) {
-    const tile_range tiles = tiles_of_thread(team_, *call.w, part, thread, threads);
+    tile_range tiles = tiles_of_thread(team_, *call.w, part, thread, threads);
+    if (call.maxima != nullptr) {  // the only part: whole runs for each thread
+      const share runs = team_.share_of((call.w->tiles + run_tiles - 1) / run_tiles, thread, threads);
+      tiles = {runs.first * run_tiles, std::min(runs.last * run_tiles, call.w->tiles)};
+    }
     if (tiles.first >= tiles.last) continue;
     product_args args;
     args.type = part.source.type;
@@ -261,13 +279,14 @@ void team_lane::multiply(const product_call& call, const prepared_rows& rows, in
     args.out = call.out.f32() + part.first_row;
     args.out_stride = call.out.stride_bytes / 4;
     args.add = call.add;
-    multiply_part(part, args, tiles, thread);
+    multiply_part(part, args, tiles, thread, call.maxima);
   }
 }
 
 void team_lane::product(const product_call& call) {
   const std::int64_t tokens = call.x.rows;
   if (tokens == 0) return;
+  if (call.maxima == nullptr) maxima_.forget(call.out.f32());
   const bool alone = team_.size() == 1 || call.w->bytes < lone_weight_bytes;
   const bool each = !alone && tokens <= rows_prepared_by_all;
   reserve_rows(call, each ? team_.size() : 1);
@@ -295,6 +314,13 @@ void team_lane::product(const product_call& call) {
 
 void team_lane::linear(const packed_matrix& w, tensor_view x, tensor_view out) {
   product({.w = static_cast<const cpu_matrix*>(&w), .x = x, .out = out});
+}
+
+void team_lane::head(const packed_matrix& w, tensor_view x, tensor_view logits) {
+  const auto& matrix = static_cast<const cpu_matrix&>(w);
+  if (matrix.parts.size() != 1) return linear(w, x, logits);  // parts may end within a run
+  maxima_.begin(logits);
+  product({.w = &matrix, .x = x, .out = logits, .maxima = &maxima_});
 }
 
 void team_lane::linear_add(const packed_matrix& w, tensor_view x, tensor_view out) {
@@ -334,11 +360,14 @@ void team_lane::sample(tensor_view logits, std::span<const sampling_row> rows, s
     const share mine = team_.share_of(count, thread, threads);
     for (std::int64_t r = mine.first; r < mine.last; ++r) {
       const auto i = static_cast<std::size_t>(r);
-      picks[i] = sample_row({logits.f32(r), width}, rows[i], sampling_[static_cast<std::size_t>(thread)]);
+      picks[i] = sample_row({logits.f32(r), width}, rows[i], sampling_[static_cast<std::size_t>(thread)], maxima_.row_of(logits, r));
     }
   };
-  if (count == 1) return sample_share(0, 1);
-  team_.run(sample_share);
+  if (count == 1)
+    sample_share(0, 1);
+  else
+    team_.run(sample_share);
+  maxima_.forget(logits.f32());  // they may be penalised ones now
 }
 
 // --- KV -------------------------------------------------------------------------------------------------------

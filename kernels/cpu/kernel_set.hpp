@@ -110,8 +110,8 @@ struct kernel_set {
   void (*to_bf16)(const float* x, std::int64_t n, std::int64_t group, std::uint16_t* out);
   void (*rms_norm)(const float* x, const float* weight, std::int64_t n, float eps, float* out);
   void (*silu_mul)(const float* gate, const float* up, std::int64_t n, float* out);
-  /// best[b] = the largest of block b of x[n], blocks of 32. False where x holds a NaN, +inf, or nothing but -inf.
-  bool (*block_best)(const float* x, std::int64_t n, float* best);
+  /// best[i] = the largest of run i of x[n]; NaN where the run holds a NaN or +inf. `run` is a multiple of 32.
+  void (*best_of_runs)(const float* x, std::int64_t n, std::int64_t run, float* best);
   /// sums[b] = sum of e^((x - largest) * factor) over block b, where largest is no less than any x; returns the sum of
   /// them all. In one order and without contraction: the same bits in every set.
   double (*exponential_sums)(const float* x, std::int64_t n, float largest, float factor, float* sums);

@@ -48,20 +48,16 @@ void silu_mul(const float* gate, const float* up, std::int64_t n, float* out) {
   for (std::int64_t i = 0; i < n; ++i) out[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
 }
 
-bool block_best(const float* x, std::int64_t n, float* best) {
+void best_of_runs(const float* x, std::int64_t n, std::int64_t run, float* best) {
   constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
-  float poison = 0.0f;  // x - x is 0 for a finite x, NaN for an infinite one or a NaN
-  float row_best = minus_infinity;
-  for (std::int64_t first = 0; first < n; first += sample_block) {
-    float top = minus_infinity;
-    for (std::int64_t i = first; i < std::min(n, first + sample_block); ++i) {
+  for (std::int64_t first = 0; first < n; first += run) {
+    float top = minus_infinity, poison = 0.0f;  // x - x is 0 for a finite x, NaN for an infinite one or a NaN
+    for (std::int64_t i = first; i < std::min(n, first + run); ++i) {
       top = x[i] > top ? x[i] : top;
       poison += x[i] == minus_infinity ? 0.0f : x[i] - x[i];
     }
-    best[first / sample_block] = top;
-    row_best = std::max(row_best, top);
+    best[first / run] = top + poison;
   }
-  return poison == 0.0f && row_best > minus_infinity;
 }
 
 double exponential_sums(const float* x, std::int64_t n, float largest, float factor, float* sums) {
@@ -175,7 +171,7 @@ const kernel_set& scalar_kernels() noexcept {
                               .to_bf16 = nullptr,
                               .rms_norm = rms_norm,
                               .silu_mul = silu_mul,
-                              .block_best = block_best,
+                              .best_of_runs = best_of_runs,
                               .exponential_sums = exponential_sums,
                               .product = product,
                               .attention = scalar_attention()};

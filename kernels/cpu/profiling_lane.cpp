@@ -88,6 +88,10 @@ void profiling_lane::linear(const packed_matrix& w, tensor_view x, tensor_view o
   timed(op::head, product_work(w, x.rows), [&] { inner_.linear(w, x, out); });
 }
 
+void profiling_lane::head(const packed_matrix& w, tensor_view x, tensor_view logits) {
+  timed(op::head, product_work(w, x.rows), [&] { inner_.head(w, x, logits); });
+}
+
 void profiling_lane::linear_add(const packed_matrix& w, tensor_view x, tensor_view out) {
   timed(in_mlp_ ? op::down : op::attention_output, product_work(w, x.rows), [&] { inner_.linear_add(w, x, out); });
 }

@@ -83,6 +83,7 @@ public:
   void embed(const packed_matrix& table, std::span<const std::int32_t> ids, tensor_view out) override;
   void rms_norm(tensor_view x, tensor_view weight, float eps, tensor_view out) override;
   void linear(const packed_matrix& w, tensor_view x, tensor_view out) override;
+  void head(const packed_matrix& w, tensor_view x, tensor_view logits) override;
   void linear_add(const packed_matrix& w, tensor_view x, tensor_view out) override;
   void norm_linear(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, tensor_view scratch,
                    tensor_view out) override;

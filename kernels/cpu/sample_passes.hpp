@@ -8,7 +8,8 @@
 
 namespace troupe::kernels {
 
-constexpr std::int64_t sample_block = 32;
+constexpr std::int64_t sample_block = 32;   ///< of exponential sums: their order of adding
+constexpr std::int64_t sample_run = 128;    ///< of maxima that the head finds: a few blocks
 
 /// e^x for x <= 0, relative error under 2e-7; below -87 it is 0. Plain arithmetic in a fixed order, so that every
 /// instruction set gives the same bits; written so that compilers vectorise loops over it. 2^n * p(r), |r| <= ln2/2,

@@ -1,10 +1,11 @@
-// Sampling without sorting the vocabulary. The row is cut into blocks; the k-th best block maximum bounds the k-th best
-// logit from below, so a top-k needs one pass for the maxima and a sort of the few logits above the bound.
+// Sampling without sorting the vocabulary. The row is cut into runs; the k-th best run maximum bounds the k-th best logit
+// from below, so a top-k needs the maxima, which the head may have found already, and a sort of the few logits above the bound.
 #include "kernels/cpu/sample_row.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "kernels/cpu/sample_passes.hpp"
 
@@ -12,6 +13,7 @@ namespace troupe::kernels {
 namespace {
 
 constexpr auto block = static_cast<std::size_t>(sample_block);
+constexpr auto run = static_cast<std::size_t>(sample_run);
 constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 using candidate = sample_scratch::candidate;
 
@@ -24,11 +26,35 @@ void penalise(std::span<float> logits, const sampling_row& how) {
   }
 }
 
-std::int32_t argmax(std::span<const float> logits, const std::vector<float>& best) {
-  const std::size_t b = static_cast<std::size_t>(std::max_element(best.begin(), best.end()) - best.begin());
-  const std::size_t end = std::min(logits.size(), (b + 1) * block);
-  std::size_t at = b * block;
-  while (at + 1 < end && logits[at] != best[b]) ++at;
+/// The maxima of the logits as they are now; `known` are those before penalise(), or empty.
+void find_maxima(std::span<const float> logits, const sampling_row& how, std::span<const float> known, sample_scratch& s) {
+  const std::size_t runs = (logits.size() + run - 1) / run;
+  s.run_best.resize(runs);
+  const auto search = [&](std::size_t first, std::size_t last) {
+    const std::size_t end = std::min(logits.size(), last * run);
+    s.kernels->best_of_runs(logits.data() + first * run, static_cast<std::int64_t>(end - first * run), sample_run, s.run_best.data() + first);
+  };
+  if (known.size() != runs || how.bias.size() + how.seen.size() >= runs) return search(0, runs);
+  std::copy(known.begin(), known.end(), s.run_best.begin());
+  const auto mend = [&](std::int32_t id) { search(static_cast<std::size_t>(id) / run, static_cast<std::size_t>(id) / run + 1); };
+  for (const auto& [id, bias] : how.bias) mend(id);
+  for (const token_count& token : how.seen) mend(token.id);
+}
+
+/// The row's largest logit; nothing where it holds a NaN, +inf, or nothing but -inf.
+std::optional<float> largest(const std::vector<float>& best) {
+  float top = minus_infinity, poison = 0.0f;
+  for (const float x : best) {
+    top = std::max(top, x);
+    poison += x == minus_infinity ? 0.0f : x - x;
+  }
+  if (poison != 0.0f || top == minus_infinity) return {};
+  return top;
+}
+
+std::int32_t argmax(std::span<const float> logits, float best, const std::vector<float>& run_best) {
+  std::size_t at = static_cast<std::size_t>(std::find(run_best.begin(), run_best.end(), best) - run_best.begin()) * run;
+  while (logits[at] != best) ++at;
   return static_cast<std::int32_t>(at);
 }
 
@@ -36,23 +62,31 @@ bool better(const candidate& a, const candidate& b) noexcept { return a.logit !=
 
 void collect_from(std::span<const float> logits, float bound, sample_scratch& s) {
   s.candidates.clear();
-  for (std::size_t b = 0; b < s.block_best.size(); ++b) {
-    if (s.block_best[b] < bound) continue;
-    const std::size_t end = std::min(logits.size(), (b + 1) * block);
-    for (std::size_t i = b * block; i < end; ++i)
+  for (std::size_t r = 0; r < s.run_best.size(); ++r) {
+    if (s.run_best[r] < bound) continue;
+    const std::size_t end = std::min(logits.size(), (r + 1) * run);
+    for (std::size_t i = r * run; i < end; ++i)
       if (logits[i] >= bound && logits[i] > minus_infinity) s.candidates.push_back({logits[i], static_cast<std::int32_t>(i)});
   }
 }
 
+/// What at least k logits are no less than.
+float bound_of(std::span<const float> logits, std::size_t k, sample_scratch& s) {
+  const std::vector<float>* best = &s.run_best;
+  if (k > s.run_best.size() / 4) {  // close to the number of runs their maxima bound little
+    s.block_best.resize((logits.size() + block - 1) / block);
+    s.kernels->best_of_runs(logits.data(), static_cast<std::int64_t>(logits.size()), sample_block, s.block_best.data());
+    best = &s.block_best;
+  }
+  if (k >= best->size()) return minus_infinity;
+  s.order = *best;
+  std::nth_element(s.order.begin(), s.order.begin() + static_cast<std::ptrdiff_t>(k - 1), s.order.end(), std::greater<>());
+  return s.order[k - 1];
+}
+
 /// The k best logits, best first, in scratch.candidates; fewer where fewer are finite.
 void collect_best(std::span<const float> logits, std::size_t k, sample_scratch& s) {
-  float bound = minus_infinity;
-  if (k < s.block_best.size()) {
-    s.block_sum = s.block_best;  // borrowed as room for the selection
-    std::nth_element(s.block_sum.begin(), s.block_sum.begin() + static_cast<std::ptrdiff_t>(k - 1), s.block_sum.end(), std::greater<>());
-    bound = s.block_sum[k - 1];
-  }
-  collect_from(logits, bound, s);
+  collect_from(logits, bound_of(logits, k, s), s);
   const std::size_t kept = std::min(k, s.candidates.size());
   std::partial_sort(s.candidates.begin(), s.candidates.begin() + static_cast<std::ptrdiff_t>(kept), s.candidates.end(), better);
   s.candidates.resize(kept);
@@ -60,7 +94,7 @@ void collect_best(std::span<const float> logits, std::size_t k, sample_scratch& 
 
 /// Sum of e^((x - best) / temperature), by block in scratch.block_sum.
 double exponential_sum(std::span<const float> logits, float best, float per_temperature, sample_scratch& s) {
-  s.block_sum.resize(s.block_best.size());
+  s.block_sum.resize((logits.size() + block - 1) / block);
   return s.kernels->exponential_sums(logits.data(), static_cast<std::int64_t>(logits.size()), best, per_temperature,
                                      s.block_sum.data());
 }
@@ -152,13 +186,14 @@ std::array<std::uint32_t, 4> philox(std::uint64_t key, std::uint64_t counter) no
   return c;
 }
 
-sampled sample_row(std::span<float> logits, const sampling_row& how, sample_scratch& s) {
+sampled sample_row(std::span<float> logits, const sampling_row& how, sample_scratch& s, std::span<const float> run_best) {
   sampled pick;
   penalise(logits, how);
-  s.block_best.resize((logits.size() + block - 1) / block);
-  if (!s.kernels->block_best(logits.data(), static_cast<std::int64_t>(logits.size()), s.block_best.data())) return pick;
-  const float best = *std::max_element(s.block_best.begin(), s.block_best.end());
-  pick.id = how.temperature > 0 ? draw(logits, how, best, s) : argmax(logits, s.block_best);
+  find_maxima(logits, how, run_best, s);
+  const auto found = largest(s.run_best);
+  if (!found) return pick;
+  const float best = *found;
+  pick.id = how.temperature > 0 ? draw(logits, how, best, s) : argmax(logits, best, s.run_best);
   if (how.top_logprobs >= 0) {
     const float norm = best + static_cast<float>(std::log(exponential_sum(logits, best, 1.0f, s)));
     pick.logprob = logits[static_cast<std::size_t>(pick.id)] - norm;

@@ -22,13 +22,16 @@ struct sample_scratch {
     float logit;
     std::int32_t id;
   };
-  std::vector<float> block_best;
+  std::vector<float> run_best;    ///< the largest of each run of 128
+  std::vector<float> block_best;  ///< of each block of 32, where runs are too coarse
+  std::vector<float> order;       ///< room for a selection
   std::vector<float> block_sum;
   std::vector<candidate> candidates;
 };
 
-/// `logits` is overwritten with the penalised ones. O(n); a full row of exponentials only where the whole
-/// distribution is wanted (no top_k, or log-probabilities).
-sampled sample_row(std::span<float> logits, const sampling_row& how, sample_scratch& scratch);
+/// `logits` is overwritten with the penalised ones. `run_best` is what best_of_runs gives for them before that (row_maxima.hpp);
+/// then only runs are read that can hold a candidate. Empty: a pass over the row finds it. A full row of exponentials only
+/// where the whole distribution is wanted (no top_k, or log-probabilities).
+sampled sample_row(std::span<float> logits, const sampling_row& how, sample_scratch& scratch, std::span<const float> run_best = {});
 
 }  // namespace troupe::kernels

@@ -28,17 +28,17 @@ inline f32x16 poison_of(f32x16 x) {
   return vec::sub(bounded, bounded);
 }
 
-bool block_best(const float* x, std::int64_t n, float* best) {
-  f32x16 poison = vec::set(0.0f);
-  float row_best = -__builtin_inff();
-  for (std::int64_t first = 0; first < n; first += sample_block) {
-    const logit_block block = load_block(x + first, n - first);
-    poison = vec::add(poison, vec::add(poison_of(block.low), poison_of(block.high)));
-    const float top = vec::max_of(vec::max(block.low, block.high));
-    best[first / sample_block] = top;
-    row_best = top > row_best ? top : row_best;
+void best_of_runs(const float* x, std::int64_t n, std::int64_t run, float* best) {
+  for (std::int64_t first = 0; first < n; first += run) {
+    const std::int64_t last = first + run < n ? first + run : n;
+    f32x16 top = vec::set(-__builtin_inff()), poison = vec::set(0.0f);
+    for (std::int64_t i = first; i < last; i += sample_block) {
+      const logit_block block = load_block(x + i, last - i);
+      poison = vec::add(poison, vec::add(poison_of(block.low), poison_of(block.high)));
+      top = vec::max(top, vec::max(block.low, block.high));
+    }
+    best[first / run] = vec::max_of(top) + vec::sum(poison);
   }
-  return vec::sum(poison) == 0.0f && row_best > -__builtin_inff();
 }
 
 /// exp_of_negative, operation by operation.

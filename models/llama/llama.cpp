@@ -44,7 +44,7 @@ memory::tensor_view llama::logits(kernels::lane& lane, const step_batch& batch, 
     while (to + run < wanted && batch.sample_rows[static_cast<std::size_t>(to + run)] == from + run) ++run;
     lane.rms_norm(x.slice_rows(from, run), weights_.output_norm, shape_.rms_eps, sampled.slice_rows(to, run));
   }
-  lane.linear(head(), sampled, out);  // [R, W] -> [R, V]
+  lane.head(head(), sampled, out);  // [R, W] -> [R, V]
   return out;
 }
 

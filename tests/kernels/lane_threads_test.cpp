@@ -42,7 +42,7 @@ step_result run_step(int threads) {
   lane->silu_mul(gate_up.view(), inner.view());
   lane->linear_add(*third, inner.view(), x.view());
   lane->rms_norm(x.view(), gain.view(), 1e-5f, scratch.view());
-  lane->linear(*head, scratch.view(), logits.view());
+  lane->head(*head, scratch.view(), logits.view());
   std::vector<sampling_row> how(rows);
   std::vector<sampled> picks(rows);
   for (std::size_t i = 0; i < how.size(); ++i) how[i].temperature = i % 2 == 0 ? 0.0f : 0.9f, how[i].seed = i;

@@ -76,32 +76,47 @@ void expect_distribution(const std::vector<float>& logits, sampling_row how, int
 }  // namespace
 
 TEST_CASE("the passes over a row give the same bits on every instruction set") {
-  for (const std::size_t n : {1u, 15u, 32u, 33u, 1000u, 4099u}) {
+  for (const std::size_t n : {1u, 15u, 32u, 33u, 129u, 1000u, 4099u}) {
     std::vector<float> logits = random_logits(n, 77, 20.0f);
     logits[n / 2] = -INFINITY;
     logits.back() = 300.0f;
     const auto count = static_cast<std::int64_t>(n);
-    const std::size_t blocks = (n + 31) / 32;
-    std::vector<float> best(blocks), sums(blocks);
-    REQUIRE(scalar_kernels().block_best(logits.data(), count, best.data()));
+    std::vector<float> sums((n + 31) / 32);
     const double total = scalar_kernels().exponential_sums(logits.data(), count, 300.0f, 0.7f, sums.data());
     for (const isa which : available_isas()) {
       INFO(to_string(which) << " " << n);
-      std::vector<float> found(blocks), found_sums(blocks);
       const kernel_set& set = kernels_for(which);
-      CHECK(set.block_best(logits.data(), count, found.data()));
+      std::vector<float> found_sums(sums.size());
       CHECK(set.exponential_sums(logits.data(), count, 300.0f, 0.7f, found_sums.data()) == total);
-      CHECK(found == best);
       CHECK(found_sums == sums);
-      for (const float poison : {NAN, INFINITY}) {
-        std::vector<float> bad = logits;
-        bad[n - 1] = poison;
-        CHECK_FALSE(set.block_best(bad.data(), count, found.data()));
-      }
-      const std::vector<float> nothing(n, -INFINITY);
-      CHECK_FALSE(set.block_best(nothing.data(), count, found.data()));
     }
   }
+}
+
+TEST_CASE("the largest of each run is found, and a run that holds no number says so") {
+  for (const isa which : available_isas())
+    for (const std::size_t run : {32u, 128u})
+      for (const std::size_t n : {1u, 31u, 128u, 129u, 1000u, 4099u}) {
+        INFO(to_string(which) << " " << n << " by " << run);
+        const std::vector<float> logits = random_logits(n, static_cast<unsigned>(n + run), 20.0f);
+        const auto of = [&](const std::vector<float>& row) {
+          std::vector<float> best((n + run - 1) / run);
+          kernels_for(which).best_of_runs(row.data(), static_cast<std::int64_t>(n), static_cast<std::int64_t>(run), best.data());
+          return best;
+        };
+        std::vector<float> wanted;
+        for (std::size_t first = 0; first < n; first += run)
+          wanted.push_back(*std::max_element(logits.begin() + first, logits.begin() + std::min(n, first + run)));
+        CHECK(of(logits) == wanted);
+        for (std::size_t at = 0; at < n; at += 37)
+          for (const float poison : {NAN, INFINITY}) {
+            std::vector<float> bad = logits;
+            bad[at] = poison;
+            const auto found = of(bad);
+            for (std::size_t i = 0; i < found.size(); ++i) CHECK(std::isnan(found[i]) == (i == at / run));
+          }
+        CHECK(of(std::vector<float>(n, -INFINITY)) == std::vector<float>(wanted.size(), -INFINITY));
+      }
 }
 
 TEST_CASE("philox gives the published answers") {
@@ -229,4 +244,55 @@ TEST_CASE("a row that is not numbers gives no token") {
   REQUIRE(sample_row(nothing, {}, scratch).id == -1);
   nothing[33] = 1.0f;
   REQUIRE(sample_row(nothing, {}, scratch).id == 33);
+}
+
+TEST_CASE("maxima known ahead change no choice") {
+  std::mt19937 rng(11);
+  const auto below = [&](std::size_t n) { return std::uniform_int_distribution<std::size_t>(0, n - 1)(rng); };
+  sample_scratch scratch;
+  scratch.kernels = &kernels_for(best_isa());
+  int numbers = 0;
+  for (unsigned round = 0; round < 600; ++round) {
+    const std::size_t n = round % 3 == 0 ? 49152 : 1 + below(5000);
+    auto logits = random_logits(n, round, round % 2 == 0 ? 3.0f : 0.5f);
+    if (round % 5 == 1)
+      for (float& x : logits) x = std::round(x);  // ties
+    if (round % 5 == 2)
+      for (std::size_t i = 0; i < n; ++i) logits[below(n)] = -INFINITY;
+    if (round % 50 == 3) logits[below(n)] = round % 100 == 3 ? NAN : INFINITY;
+    if (round % 50 == 4) logits.assign(n, -INFINITY);
+    std::vector<float> known((n + 127) / 128);
+    scratch.kernels->best_of_runs(logits.data(), static_cast<std::int64_t>(n), 128, known.data());
+
+    sampling_row how;
+    how.temperature = round % 4 == 0 ? 0.0f : 0.5f + static_cast<float>(round % 3);
+    how.top_k = round % 4 == 1 ? static_cast<std::int32_t>(1 + below(600)) : round % 4 == 2 ? 40 : 0;
+    how.top_p = round % 3 == 1 ? 0.95f : 1.0f;
+    how.min_p = round % 7 == 1 ? 0.02f : 0.0f;
+    how.top_logprobs = round % 11 == 0 ? 5 : -1;
+    how.seed = round;
+    std::vector<token_count> seen;
+    std::vector<std::pair<std::int32_t, float>> bias;
+    if (round % 2 == 1) {  // the best token of all loses its place, others gain one
+      const auto best = static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+      seen.push_back({best, 3, true});
+      for (std::size_t i = below(40); i > 0; --i) seen.push_back({static_cast<std::int32_t>(below(n)), 1, false});
+      for (std::size_t i = below(5); i > 0; --i) bias.emplace_back(static_cast<std::int32_t>(below(n)), i % 2 == 0 ? 15.0f : -INFINITY);
+      how.repetition_penalty = 1.3f;
+      how.frequency_penalty = 2.0f;
+    }
+    how.seen = seen;
+    how.bias = bias;
+
+    auto one = logits, other = logits;
+    const sampled plain = sample_row(one, how, scratch);
+    const sampled ahead = sample_row(other, how, scratch, known);
+    INFO("round " << round << ", " << n << " logits");
+    CHECK(ahead.id == plain.id);
+    CHECK(ahead.logprob == plain.logprob);
+    CHECK(ahead.top == plain.top);
+    numbers += plain.id >= 0;
+  }
+  CHECK(numbers > 500);
+  CHECK(numbers < 600);
 }

@@ -125,7 +125,7 @@ void wire(const engine_links& of, const std::shared_ptr<const engine_links>& lin
 
 result<std::unique_ptr<engine>> engine::create(caf::actor_system& system, const std::string& path,
                                                const engine_options& options, const load_progress& progress) {
-  auto chosen = kernels::make_lane(options.device, {options.threads, options.isa, options.repack, options.kv_type, options.copies});
+  auto chosen = kernels::make_lane(options.device, {options.threads, options.isa, options.repack, options.kv_type, options.copies, options.weight_type});
   if (!chosen) return chosen.why();
   const bool on_gpu = chosen->device == "cuda";
   auto made = create_on(*std::move(chosen), system, path, options, progress);
@@ -134,6 +134,7 @@ result<std::unique_ptr<engine>> engine::create(caf::actor_system& system, const 
   base::log(base::log_level::warning, "engine", "the GPU cannot serve this model, the CPU will: " + made.why().text);
   engine_options on_cpu = options;
   on_cpu.device = "cpu";
+  on_cpu.weight_type.clear();
   return create(system, path, on_cpu, progress);
 }
 

@@ -191,6 +191,35 @@ void engine_rows(const model_shape& m, const char* type, const weights& w, produ
   }
 }
 
+// The wgmma kernel alone, x ready: a layer's four products, rows at a time.
+void wide_rows(const model_shape& m, const char* type, const weights& w, std::initializer_list<int> rows_list, cudaStream_t on) {
+  auto x = must(allocate_device(64 * 2L * std::max({m.feed, m.attended, m.width})));
+  auto scales = must(allocate_device(64 * 4L));
+  std::vector<bf16> host(x.bytes() / 2);
+  for (auto& v : host) v = __float2bfloat16(static_cast<float>(rand() % 2001 - 1000) / 1000.0f);
+  const std::vector<float> ones(64, 1.0f);
+  must(check(cudaMemcpy(x.data(), host.data(), x.bytes(), cudaMemcpyHostToDevice), "copy"));
+  must(check(cudaMemcpy(scales.data(), ones.data(), scales.bytes(), cudaMemcpyHostToDevice), "copy"));
+  for (int rows : rows_list)
+    for (int split : {0, 1, 2, 4, 8}) {
+      auto a = make_activations(m, rows);
+      std::printf("%-9s %-5s rows %5d, wgmma alone, split %d:", m.name, type, rows, split);
+      double layer_us = 0.0;
+      for (int op = 0; op < 4; ++op) {
+        const double us = time_graph(on, 7, [&] {
+          for (int l = 0; l < m.layers; ++l) {
+            const product p = layer_product(m, w, a, rows, l, op);
+            if (!wide_product(p, {x.data(), p.w->cols, scales.as<const float>()}, on, split)) std::exit(1);
+          }
+        }) / m.layers;
+        layer_us += us;
+        std::printf("  %8.1f us %.2f TB", us, w.layer[op][0]->bytes / us / 1e6);
+      }
+      std::printf("  | layers %.0f us\n", layer_us * m.layers);
+      std::fflush(stdout);
+    }
+}
+
 // The engine against plain cuBLASLt products of the same matrices, x and out in bf16.
 void against_library(const model_shape& m, const weights& w, products& engine, cudaStream_t on) {
   auto library = must(load_cublas_lt());
@@ -258,6 +287,15 @@ int main(int argc, char** argv) {
     }
     return 0;
   }
+  if (what == "few") {  // 8 to 64 rows: what the engine chooses, and the wgmma kernel alone on the same matrices
+    auto engine = must(products::make());
+    for (auto [type, name] : {std::pair{weight_type::bf16, "bf16"}, {weight_type::fp8, "fp8"}}) {
+      auto w = make_weights(llama_8b, type, type, on);
+      engine_rows(llama_8b, name, w, *engine, {8, 16, 32, 64}, on);
+      wide_rows(llama_8b, name, w, {8, 16, 32, 64}, on);
+    }
+    return 0;
+  }
   if (what == "wide") {
     const std::string only = argc > 2 ? argv[2] : "";
     auto engine = must(products::make());
@@ -265,7 +303,7 @@ int main(int argc, char** argv) {
       for (auto [type, name] : {std::pair{weight_type::q4_0, "q4_0"}, {weight_type::q8_0, "q8_0"}, {weight_type::bf16, "bf16"}, {weight_type::fp8, "fp8"}}) {
         if (!only.empty() && only != name) continue;
         auto w = make_weights(m, type, type, on);
-        engine_rows(m, name, w, *engine, {9, 16, 32, 64, 128, 512, 2048, 8192}, on);
+        engine_rows(m, name, w, *engine, {9, 64, 96, 128, 192, 256, 512, 2048, 8192}, on);
       }
     return 0;
   }

@@ -59,6 +59,8 @@ void add_engine(CLI::App& app, engine_options& e) {
   option(app, "--max-batch-tokens", e.max_batch_tokens, "Rows of one step, prefill and decode together")->check(CLI::Range(16, 65536));
   option(app, "--queue", e.queue, "Requests that may wait; more are refused with 429")->check(CLI::Range(1, 1000000));
   add_kv_type(app, e);
+  option(app, "--weight-type", e.weight_type, "What a GPU makes of the layers' weights while loading: bf16, f16 or fp8 (default: nearest to the file's type)")
+      ->check(CLI::IsMember({"bf16", "f16", "fp8"}));
   option(app, "--kv-gib", e.kv_gib, "Memory for the KV cache in GiB; 0 = a share of what is free")->check(CLI::Range(0.0, 4096.0));
 }
 

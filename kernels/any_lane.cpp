@@ -7,6 +7,8 @@ namespace troupe::kernels {
 namespace {
 
 result<any_lane> make_on_cpu(const lane_wish& wish) {
+  if (!wish.weight_type.empty())
+    return error{errc::invalid_argument, "Weights can be kept as '" + wish.weight_type + "' on a GPU only; the CPU computes from the file's types.", "weight_type"};
   const auto options = choose_lane(wish);
   if (!options) return options.why();
   auto made = make_cpu_lane(*options);
@@ -27,7 +29,7 @@ result<any_lane> make_lane(const std::string& device, const lane_wish& on_cpu) {
   }
   if (!on_cpu.kv_type.empty() && on_cpu.kv_type != to_string(kv_type::bf16))
     return error{errc::invalid_argument, "The GPU keeps K and V as bf16 only, not as '" + on_cpu.kv_type + "'; --device cpu has more types.", "kv_type"};
-  auto made = cuda::make_cuda_lane();
+  auto made = cuda::make_cuda_lane(on_cpu.weight_type);
   if (!made) return made.why();
   return any_lane{*std::move(made), "cuda", 0, "sm_" + std::to_string(found->architecture)};
 }

@@ -37,6 +37,7 @@ actors::engine_options engine_options_of(const runtime_options& o) {
   out.isa = o.isa;
   out.repack = o.repack;
   out.kv_type = o.kv_type;
+  out.weight_type = o.weight_type;
   out.copies = {o.copies, o.copies_bytes};
   out.kv_bytes = o.kv_bytes;
   out.context_length = o.context_length;

@@ -2,7 +2,10 @@
 #include "kernels/cuda/cuda_lane.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "kernels/cuda/stream_lane.hpp"
 
@@ -11,28 +14,24 @@ namespace {
 
 using memory::dtype;
 
-/// How weights of a file's type are kept. Floats of several types become bf16.
-result<weight_type> type_for(std::span<const tensor_view> parts) {
-  const auto kept = [](dtype type) -> std::optional<weight_type> {
-    switch (type) {
-      case dtype::f32: case dtype::bf16: return weight_type::bf16;
-      case dtype::f16: return weight_type::f16;
-      case dtype::q4_0: return weight_type::q4_0;
-      case dtype::q4_1: return weight_type::q4_1;
-      case dtype::q8_0: return weight_type::q8_0;
-      default: return std::nullopt;
-    }
-  };
-  std::optional<weight_type> all;
-  for (const tensor_view& part : parts) {
-    const auto one = kept(part.type);
-    if (!one) return error{errc::unsupported, "the GPU has no kernels for " + std::string(memory::info(part.type).name) + " weights yet", {}};
-    const bool floats = memory::info(part.type).block == 1;
-    if (all && *all != *one && !floats)
-      return error{errc::unsupported, "the GPU cannot stack weights of several block types yet", {}};
-    all = all && *all != *one ? weight_type::bf16 : *one;
+/// Runs of parts that take one form.
+struct piece_plan {
+  weight_type type;
+  std::size_t first, count;
+};
+
+/// Two parts are a gate and what it gates: they are multiplied together, so one form has to hold both.
+result<std::vector<piece_plan>> plan_pieces(std::span<const tensor_view> parts, std::optional<weight_type> wanted) {
+  std::vector<piece_plan> plan;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const weight_type type = wanted.value_or(natural_type(parts[i].type));
+    if (!packs_as(parts[i].type, type))
+      return error{errc::unsupported, "the GPU has no kernels for " + std::string(memory::info(parts[i].type).name) + " weights", {}};
+    if (!plan.empty() && plan.back().type == type) ++plan.back().count;
+    else plan.push_back({type, i, 1});
   }
-  return *all;
+  if (parts.size() == 2 && plan.size() == 2) return std::vector<piece_plan>{{weight_type::f16, 0, 2}};
+  return plan;
 }
 
 }  // namespace
@@ -70,36 +69,94 @@ result<tensor_view> stream_lane::host_view(tensor_view of) {
 }
 
 /// Its products' workspace is taken with the next make_steps.
-result<matrix> stream_lane::keep(std::unique_ptr<device_matrix> made) {
+result<matrix> stream_lane::keep(std::vector<std::shared_ptr<device_matrix>> pieces) {
   auto w = std::make_unique<cuda_matrix>();
-  w->rows = made->rows;
-  w->cols = made->cols;
-  w->bytes = made->bytes;
-  w->product = std::move(made);
   std::erase_if(matrices_, [](const auto& one) { return one.expired(); });
-  matrices_.push_back(w->product);
+  for (const auto& piece : pieces) {
+    w->rows += piece->rows;
+    w->cols = piece->cols;
+    w->bytes += piece->bytes;
+    matrices_.push_back(piece);
+  }
+  w->pieces = std::move(pieces);
   reserved_rows_ = 0;
   return matrix{std::move(w)};
 }
 
-result<matrix> stream_lane::pack(std::span<const tensor_view> parts) {
-  if (parts.empty()) return error{errc::invalid_argument, "a matrix needs at least one part", {}};
-  const auto type = type_for(parts);
-  if (!type) return type.why();
-  auto made = pack_matrix(parts, *type, stream_.get());
+result<void> stream_lane::expect_weights(const memory::mapped_file* file, std::int64_t bytes) {
+  upload_.reset();
+  if (file == nullptr) return {};
+  auto started = weight_upload::start(*file, bytes);
+  if (!started) return started.why();
+  upload_ = *std::move(started);
+  return {};
+}
+
+result<void> stream_lane::finish_weights(std::size_t&) {
+  const auto ended = std::exchange(upload_, nullptr);
+  return ended ? ended->finish() : result<void>{};
+}
+
+/// On its way when this returns, if the file that is expected holds it.
+result<std::shared_ptr<device_matrix>> stream_lane::pack_piece(std::span<const tensor_view> parts, weight_type type) {
+  if (!upload_ || !std::all_of(parts.begin(), parts.end(), [&](const tensor_view& part) { return upload_->serves(part); })) {
+    auto made = pack_matrix(parts, type, stream_.get());
+    if (!made) return made.why();
+    return std::shared_ptr<device_matrix>(*std::move(made));
+  }
+  std::int64_t rows = 0;
+  for (const tensor_view& part : parts) rows += part.rows;
+  auto made = make_matrix(type, rows, parts.front().cols);
   if (!made) return made.why();
-  return keep(*std::move(made));
+  if ((*made)->n_padded != rows || (*made)->k_padded != (*made)->cols) {
+    if (auto done = clear_matrix(**made, stream_.get()); !done) return done.why();
+    if (auto done = check(cudaStreamSynchronize(stream_.get()), "clearing weights"); !done) return done.why();
+  }
+  const std::shared_ptr<device_matrix> held = *std::move(made);
+  std::int64_t first = 0;
+  for (const tensor_view& part : parts) {
+    if (auto queued = upload_->add(part, held, first); !queued) return queued.why();
+    first += part.rows;
+  }
+  return held;
+}
+
+result<stored_rows> stream_lane::store_table(const tensor_view& table) {
+  if (!upload_ || !upload_->serves(table)) return store_rows(table, stream_.get());
+  auto rows = make_rows(table);
+  if (!rows) return rows;
+  if (auto queued = upload_->add(table, rows->bytes); !queued) return queued.why();
+  return rows;
+}
+
+/// A head, alone and with many more rows than columns, keeps its form: its errors are the choice's own.
+result<matrix> stream_lane::pack(std::span<const tensor_view> parts) {
+  const bool head = parts.size() == 1 && parts.front().rows > 4 * parts.front().cols;
+  return pack_as(parts, head ? std::nullopt : weights_);
+}
+
+result<matrix> stream_lane::pack_as(std::span<const tensor_view> parts, std::optional<weight_type> wanted) {
+  if (parts.empty()) return error{errc::invalid_argument, "a matrix needs at least one part", {}};
+  const auto plan = plan_pieces(parts, wanted);
+  if (!plan) return plan.why();
+  std::vector<std::shared_ptr<device_matrix>> pieces;
+  for (const piece_plan& piece : *plan) {
+    auto made = pack_piece(parts.subspan(piece.first, piece.count), piece.type);
+    if (!made) return made.why();
+    pieces.push_back(*std::move(made));
+  }
+  return keep(std::move(pieces));
 }
 
 result<matrix> stream_lane::pack_table(const tensor_view& table, bool tied) {
   auto w = std::make_unique<cuda_matrix>();
   if (tied) {
-    auto made = pack({&table, 1});
+    auto made = pack_as({&table, 1}, std::nullopt);
     if (!made) return made.why();
     w.reset(static_cast<cuda_matrix*>(made->release()));
     if (table.type == dtype::bf16 || table.type == dtype::f16) return matrix{std::move(w)};  // its rows lie as they are
   }
-  auto rows = store_rows(table, stream_.get());
+  auto rows = store_table(table);
   if (!rows) return rows.why();
   w->table = *std::move(rows);
   w->rows = table.rows;
@@ -110,14 +167,15 @@ result<matrix> stream_lane::pack_table(const tensor_view& table, bool tied) {
 result<matrix> stream_lane::random_matrix(const std::string& type, std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
   static constexpr std::pair<const char*, weight_type> known[] = {{"bf16", weight_type::bf16}, {"f16", weight_type::f16},
                                                                   {"fp8", weight_type::fp8},   {"q8_0", weight_type::q8_0},
-                                                                  {"q4_0", weight_type::q4_0}, {"q4_1", weight_type::q4_1}};
+                                                                  {"q4_0", weight_type::q4_0}, {"q4_1", weight_type::q4_1},
+                                                                  {"q6_k", weight_type::q8_16}, {"q5_k", weight_type::q8_1}};
   for (const auto& [name, kept] : known) {
     if (type != name) continue;
     auto made = cuda::random_matrix(kept, rows, cols, seed, stream_.get());
     if (!made) return made.why();
-    return keep(*std::move(made));
+    return keep({std::shared_ptr<device_matrix>(*std::move(made))});
   }
-  return error{errc::invalid_argument, "There are no weights of type '" + type + "'; bf16, f16, fp8, q8_0, q4_0 and q4_1 are known.", "type"};
+  return error{errc::invalid_argument, "There are no weights of type '" + type + "'; bf16, f16, fp8, q8_0, q4_0, q4_1, q5_k and q6_k are known.", "type"};
 }
 
 std::int64_t stream_lane::kv_block_bytes(const kv_shape& shape) const {
@@ -136,7 +194,7 @@ result<std::unique_ptr<kv_arena>> stream_lane::make_kv(const kv_shape& shape, st
   return std::unique_ptr<kv_arena>{std::move(arena)};
 }
 
-result<std::unique_ptr<stream_lane>> stream_lane::create(stream on) {
+result<std::unique_ptr<stream_lane>> stream_lane::create(stream on, std::optional<weight_type> weights) {
   std::array<event, most_in_flight> done;
   for (event& one : done) {
     // Who waits for a step sleeps: a thread that spins in the driver takes a core, and slows the one that launches.
@@ -146,7 +204,9 @@ result<std::unique_ptr<stream_lane>> stream_lane::create(stream on) {
   }
   auto multiplier = products::make();
   if (!multiplier) return multiplier.why();
-  return std::make_unique<stream_lane>(std::move(on), std::move(done), *std::move(multiplier));
+  auto made = std::make_unique<stream_lane>(std::move(on), std::move(done), *std::move(multiplier));
+  made->weights_ = weights;
+  return result<std::unique_ptr<stream_lane>>(std::move(made));
 }
 
 result<void> stream_lane::divide(std::int32_t multiprocessors) {
@@ -180,11 +240,17 @@ result<std::unique_ptr<lane>> stream_lane::make_second_queue() {
   return std::unique_ptr<lane>(*std::move(made));
 }
 
-result<std::unique_ptr<cuda_lane>> make_cuda_lane() {
+result<std::unique_ptr<cuda_lane>> make_cuda_lane(const std::string& weights) {
+  std::optional<weight_type> wanted;
+  if (weights == "bf16") wanted = weight_type::bf16;
+  else if (weights == "f16") wanted = weight_type::f16;
+  else if (weights == "fp8") wanted = weight_type::fp8;
+  else if (!weights.empty())
+    return error{errc::invalid_argument, "Weights cannot become '" + weights + "'; bf16, f16 and fp8 are known.", "weight_type"};
   if (auto found = find_device(); !found) return found.why();
   auto on = make_stream(stream_priority::high);
   if (!on) return on.why();
-  auto made = stream_lane::create(*std::move(on));
+  auto made = stream_lane::create(*std::move(on), wanted);
   if (!made) return made.why();
   return std::unique_ptr<cuda_lane>(*std::move(made));
 }

@@ -62,12 +62,14 @@ public:
   virtual result<device_limits> measure_limits() = 0;
   /// Fills an arena with small random numbers, for measurements at a depth that nobody computed.
   virtual result<void> fill_random(kv_arena& kv, std::uint64_t seed) = 0;
-  /// Seeded random weights of type bf16, f16, fp8, q8_0, q4_0 or q4_1, made on the device: for measurements.
+  /// Seeded random weights of type bf16, f16, fp8, q8_0, q4_0, q4_1, q5_k or q6_k (their forms here), made on the device: for measurements.
   virtual result<matrix> random_matrix(const std::string& type, std::int64_t rows, std::int64_t cols, std::uint64_t seed) = 0;
 };
 
 /// A lane on the device that find_device describes. The process's first lane takes a second: the driver starts.
-/// Errors: those of find_device.
-result<std::unique_ptr<cuda_lane>> make_cuda_lane();
+/// `weights`: what a file's layers become, "bf16", "f16" or "fp8" (e4m3, a scale a row); "": the form nearest to what they
+/// are. Embedding and head stay as they are.
+/// Errors: those of find_device; invalid_argument for another type of weights.
+result<std::unique_ptr<cuda_lane>> make_cuda_lane(const std::string& weights = {});
 
 }  // namespace troupe::kernels::cuda

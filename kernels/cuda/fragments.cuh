@@ -36,9 +36,15 @@ __device__ inline void mma(float (&d)[4], unsigned a0, unsigned a1, unsigned a2,
 }
 
 __device__ inline unsigned fp8_pair(unsigned two) {  // exact: every e4m3 is an f16
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 890
+  const unsigned apart = __byte_perm(two, 0, 0x1404), raised = (apart & 0x80008000u) | (apart & 0x7f007f00u) >> 1;
+  const __half2 out = __hmul2(*reinterpret_cast<const __half2*>(&raised), __half2half2(__ushort_as_half(0x5c00)));  // 2^8: the biases' difference
+  return *reinterpret_cast<const unsigned*>(&out);
+#else
   unsigned out;
   asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(out) : "h"(static_cast<unsigned short>(two)));
   return out;
+#endif
 }
 
 // Weight rows in eights (r8), columns in groups of F::columns.
@@ -110,6 +116,7 @@ struct fp8_format {
 // (`sums`, for tokens 2t and 2t+1), so that the sum over (value + offset) * x comes out as that over value * x.
 struct block_format {
   static constexpr bool half_x = true, byte_x = false, row_scale = false, fragment_order = true;
+  static constexpr bool sums_by_half = false;
   static constexpr int columns = 128, scale_bytes = 8, sums = 1;
 };
 __device__ inline float2 halves(unsigned two) { return __half22float2(*reinterpret_cast<const __half2*>(&two)); }
@@ -120,20 +127,27 @@ __device__ inline void add_scaled(float (&acc)[4], const float (&part)[4], float
   acc[3] += hi * part[3];
 }
 
-struct q8_0_format : block_format {
+struct bytes_format : block_format {
   static constexpr int quads = 2;
-  static constexpr float upper_x = 1.0f, offset = 1152.0f, upper_offset = offset;  // 0x6400 | u reads 1024 + u, u = value + 128
+  static constexpr float upper_x = 1.0f;
   static constexpr int quad_step = 512, group_step = 8 * 1024;
   static __device__ const std::uint8_t* at(const weight_source& w, int r8, int group, int lane) {
     return w.data + unit_at(w, r8, group) * 1024 + lane * 16;
   }
+  /// 16 columns of a block: 0x6400 | u reads 1024 + u.
+  static __device__ void half_block(float (&part)[4], unsigned lo, unsigned hi, const unsigned* x) {
+    constexpr unsigned high = 0x64646464u;
+    mma<true>(part, __byte_perm(lo, high, 0x4240), __byte_perm(hi, high, 0x4240), __byte_perm(lo, high, 0x4341),
+              __byte_perm(hi, high, 0x4341), x[0], x[1]);
+  }
+};
+
+struct q8_0_format : bytes_format {
+  static constexpr float offset = 1152.0f, upper_offset = offset;  // u = value + 128
   static __device__ void block(float (&acc)[4], uint2 lo, uint2 hi, float d_lo, float d_hi, const unsigned* x, float2 start) {
     float part[4] = {start.x, start.y, start.x, start.y};
-    constexpr unsigned high = 0x64646464u;
-    mma<true>(part, __byte_perm(lo.x, high, 0x4240), __byte_perm(hi.x, high, 0x4240), __byte_perm(lo.x, high, 0x4341),
-              __byte_perm(hi.x, high, 0x4341), x[0], x[1]);
-    mma<true>(part, __byte_perm(lo.y, high, 0x4240), __byte_perm(hi.y, high, 0x4240), __byte_perm(lo.y, high, 0x4341),
-              __byte_perm(hi.y, high, 0x4341), x[2], x[3]);
+    half_block(part, lo.x, hi.x, x);
+    half_block(part, lo.y, hi.y, x + 2);
     add_scaled(acc, part, d_lo, d_hi);
   }
   static __device__ void multiply(float (&acc)[4], const uint4 (&lo)[quads], const uint4 (&hi)[quads], uint4 d_lo, uint4 d_hi,
@@ -144,6 +158,56 @@ struct q8_0_format : block_format {
     for (int q = 0; q < quads; ++q) {
       block(acc, {lo[q].x, lo[q].y}, {hi[q].x, hi[q].y}, l[q].x, h[q].x, x + 8 * q, start[8 * q]);
       block(acc, {lo[q].z, lo[q].w}, {hi[q].z, hi[q].w}, l[q].y, h[q].y, x + 8 * q + 4, start[8 * q + 4]);
+    }
+  }
+};
+
+// A scale for each half of a block; `sums` of a block: what either half starts at.
+struct q8_16_format : bytes_format {
+  static constexpr bool sums_by_half = true;
+  static constexpr int scale_bytes = 16, sums = 2;
+  static constexpr float offset = 1152.0f, upper_offset = offset;
+  static __device__ void multiply(float (&acc)[4], const uint4 (&lo)[quads], const uint4 (&hi)[quads], uint4 d_lo, uint4 d_hi,
+                                  const unsigned* x, const float* sums, int lane) {
+    const float2* start = reinterpret_cast<const float2*>(sums) + (lane & 3);
+    const unsigned l[8] = {lo[0].x, lo[0].y, lo[0].z, lo[0].w, lo[1].x, lo[1].y, lo[1].z, lo[1].w};
+    const unsigned h[8] = {hi[0].x, hi[0].y, hi[0].z, hi[0].w, hi[1].x, hi[1].y, hi[1].z, hi[1].w};
+    const unsigned sl[4] = {d_lo.x, d_lo.y, d_lo.z, d_lo.w}, sh[4] = {d_hi.x, d_hi.y, d_hi.z, d_hi.w};
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const float2 s = start[4 * i], a = halves(sl[i / 2]), c = halves(sh[i / 2]);
+      float part[4] = {s.x, s.y, s.x, s.y};
+      half_block(part, l[i], h[i], x + 2 * i);
+      add_scaled(acc, part, i & 1 ? a.y : a.x, i & 1 ? c.y : c.x);
+    }
+  }
+};
+
+/// acc += m * sum of x, for both rows' m.
+__device__ inline void add_offsets(float (&acc)[4], float lo, float hi, float2 plain) {
+  acc[0] += lo * plain.x;
+  acc[1] += lo * plain.y;
+  acc[2] += hi * plain.x;
+  acc[3] += hi * plain.y;
+}
+
+struct q8_1_format : bytes_format {
+  static constexpr int scale_bytes = 16, sums = 2;
+  static constexpr float offset = 1024.0f, upper_offset = offset;
+  static __device__ void multiply(float (&acc)[4], const uint4 (&lo)[quads], const uint4 (&hi)[quads], uint4 d_lo, uint4 d_hi,
+                                  const unsigned* x, const float* sums, int lane) {
+    const float2* start = reinterpret_cast<const float2*>(sums) + (lane & 3);  // then the plain sums, 8 floats on
+    const unsigned l[8] = {lo[0].x, lo[0].y, lo[0].z, lo[0].w, lo[1].x, lo[1].y, lo[1].z, lo[1].w};
+    const unsigned h[8] = {hi[0].x, hi[0].y, hi[0].z, hi[0].w, hi[1].x, hi[1].y, hi[1].z, hi[1].w};
+    const unsigned sl[4] = {d_lo.x, d_lo.y, d_lo.z, d_lo.w}, sh[4] = {d_hi.x, d_hi.y, d_hi.z, d_hi.w};
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const float2 s = start[8 * j], a = halves(sl[j]), c = halves(sh[j]);
+      float part[4] = {s.x, s.y, s.x, s.y};
+      half_block(part, l[2 * j], h[2 * j], x + 4 * j);
+      half_block(part, l[2 * j + 1], h[2 * j + 1], x + 4 * j + 2);
+      add_scaled(acc, part, a.x, c.x);
+      add_offsets(acc, a.y, c.y, start[8 * j + 4]);
     }
   }
 };
@@ -208,10 +272,7 @@ struct q4_1_format : nibbles_format {
       products(part, l[j], h[j], x + 4 * j);
       const float2 a = halves(sl[j]), c = halves(sh[j]);
       add_scaled(acc, part, a.x, c.x);
-      acc[0] += a.y * plain.x;
-      acc[1] += a.y * plain.y;
-      acc[2] += c.y * plain.x;
-      acc[3] += c.y * plain.y;
+      add_offsets(acc, a.y, c.y, plain);
     }
   }
 };

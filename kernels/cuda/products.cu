@@ -13,75 +13,92 @@ namespace {
 
 enum class form : std::uint8_t { bf16, f16, fp8 };
 
-__device__ float block_reduced(float v, bool largest, float* scratch) {
+/// The sum of a and the largest b of a block, to every thread; always in one order.
+__device__ float2 block_sum_and_largest(float a, float b, float2* scratch) {
   for (int o = 16; o; o >>= 1) {
-    const float other = __shfl_xor_sync(0xffffffffu, v, o);
-    v = largest ? fmaxf(v, other) : v + other;
+    a += __shfl_xor_sync(0xffffffffu, a, o);
+    b = fmaxf(b, __shfl_xor_sync(0xffffffffu, b, o));
   }
+  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = {a, b};
   __syncthreads();
-  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = v;
-  __syncthreads();
-  float all = scratch[0];
-  for (unsigned i = 1; i < blockDim.x / 32; ++i) all = largest ? fmaxf(all, scratch[i]) : all + scratch[i];
+  float2 all = scratch[0];
+  for (unsigned i = 1; i < blockDim.x / 32; ++i) all = {all.x + scratch[i].x, fmaxf(all.y, scratch[i].y)};
   return all;
 }
 
-/// A block a row: norm if asked for, then the element type that the product wants; fp8 with a scale a row. The row waits
-/// in shared memory between its passes, each value with the thread that brought it.
-__global__ void __launch_bounds__(512) prepare_x(product p, int k, int k_out, void* out, float* scales, form into) {
-  extern __shared__ float values[];
-  __shared__ float scratch[32];
+__device__ inline void eight_of(const bf16* from, float (&v)[8]) {
+  const uint4 raw = *reinterpret_cast<const uint4*>(from);
+  const unsigned words[4] = {raw.x, raw.y, raw.z, raw.w};
+#pragma unroll
+  for (int i = 0; i < 8; ++i) v[i] = __uint_as_float(i & 1 ? words[i / 2] & 0xffff0000u : words[i / 2] << 16);
+}
+
+/// A block a row: norm or silu if asked for, then the element type that the product wants; fp8 with a scale a row. Each
+/// thread has Each times 8 columns in registers, so that all of a row is on its way at once.
+template <int Each>
+__global__ void __launch_bounds__(1024) prepare_x(product p, int k, int k_out, void* out, float* scales, form into) {
+  __shared__ float2 scratch[32];
   let_successor_start();
   wait_for_predecessor();
-  const int row = blockIdx.x;
-  float squares = 0.0f, largest = 0.0f;
-  for (int c = threadIdx.x * 8; c < k_out; c += blockDim.x * 8) {
-    float v[8] = {};
-    if (c < k && p.x) {
-      const uint4 raw = *reinterpret_cast<const uint4*>(p.x + row * p.x_stride + c);
-      const unsigned words[4] = {raw.x, raw.y, raw.z, raw.w};
+  const long row = blockIdx.x;
+  float v[Each][8] = {}, squares = 0.0f, largest = 0.0f;
 #pragma unroll
-      for (int i = 0; i < 8; ++i) v[i] = __uint_as_float(i & 1 ? words[i / 2] & 0xffff0000u : words[i / 2] << 16);
-    } else if (c < k) {
+  for (int e = 0; e < Each; ++e) {
+    const int c = (e * blockDim.x + threadIdx.x) * 8;
+    if (c >= k) continue;
+    if (p.x) {
+      eight_of(p.x + row * p.x_stride + c, v[e]);
+      if (p.gated) {
+        float up[8];
+        eight_of(p.x + row * p.x_stride + k + c, up);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) v[e][i] = v[e][i] / (1.0f + __expf(-v[e][i])) * up[i];
+      }
+    } else {
 #pragma unroll
       for (int i = 0; i < 8; i += 4) {
         const float4 h = *reinterpret_cast<const float4*>(p.hidden + row * p.x_stride + c + i);
         const float4 g = *reinterpret_cast<const float4*>(p.gain + c + i);
         squares += h.x * h.x + h.y * h.y + h.z * h.z + h.w * h.w;
-        v[i] = h.x * g.x, v[i + 1] = h.y * g.y, v[i + 2] = h.z * g.z, v[i + 3] = h.w * g.w;
+        v[e][i] = h.x * g.x, v[e][i + 1] = h.y * g.y, v[e][i + 2] = h.z * g.z, v[e][i + 3] = h.w * g.w;
       }
     }
-#pragma unroll
-    for (int i = 0; i < 8; i += 4) {
-      *reinterpret_cast<float4*>(values + c + i) = {v[i], v[i + 1], v[i + 2], v[i + 3]};
-      largest = fmaxf(largest, fmaxf(fmaxf(fabsf(v[i]), fabsf(v[i + 1])), fmaxf(fabsf(v[i + 2]), fabsf(v[i + 3]))));
-    }
   }
+#pragma unroll
+  for (int e = 0; e < Each; ++e)
+#pragma unroll
+    for (int i = 0; i < 8; ++i) largest = fmaxf(largest, fabsf(v[e][i]));
   float factor = 1.0f;
-  if (!p.x) factor = rsqrtf(block_reduced(squares, false, scratch) / static_cast<float>(k) + p.eps);
+  if (!p.x || into != form::bf16) {
+    const float2 all = block_sum_and_largest(squares, largest, scratch);
+    if (!p.x) factor = rsqrtf(all.x / static_cast<float>(k) + p.eps);
+    largest = all.y * factor;
+  }
   if (into != form::bf16) {  // f16: a power of two, so that nothing overflows and nothing rounds
-    largest = block_reduced(largest, true, scratch) * factor;
     float scale = 1.0f;
     if (into == form::fp8 && largest > 0.0f) scale = 448.0f / largest;
     if (into == form::f16 && largest > 16384.0f && largest < 3e38f) scale = exp2f(-floorf(log2f(largest / 16384.0f)) - 1.0f);
     if (threadIdx.x == 0) scales[row] = 1.0f / scale;
     factor *= scale;
   }
-  for (int c = threadIdx.x * 8; c < k_out; c += blockDim.x * 8) {
-    const long at = static_cast<long>(row) * k_out;
+#pragma unroll
+  for (int e = 0; e < Each; ++e) {
+    const int c = (e * blockDim.x + threadIdx.x) * 8;
+    if (c >= k_out) continue;
+    const long at = row * k_out;
     unsigned words[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const float2 v = *reinterpret_cast<const float2*>(values + c + 2 * i);
+      const float a = v[e][2 * i] * factor, b = v[e][2 * i + 1] * factor;
       if (into == form::bf16) {
-        const __nv_bfloat162 two = __floats2bfloat162_rn(v.x * factor, v.y * factor);
+        const __nv_bfloat162 two = __floats2bfloat162_rn(a, b);
         words[i] = *reinterpret_cast<const unsigned*>(&two);
       } else if (into == form::f16) {
-        const __half2 two = __floats2half2_rn(v.x * factor, v.y * factor);
+        const __half2 two = __floats2half2_rn(a, b);
         words[i] = *reinterpret_cast<const unsigned*>(&two);
       } else {
         *reinterpret_cast<std::uint16_t*>(static_cast<std::uint8_t*>(out) + at + fp8_place(c + 2 * i)) =
-            __nv_cvt_float2_to_fp8x2({v.x * factor, v.y * factor}, __NV_SATFINITE, __NV_E4M3);
+            __nv_cvt_float2_to_fp8x2({a, b}, __NV_SATFINITE, __NV_E4M3);
       }
     }
     if (into != form::fp8) *reinterpret_cast<uint4*>(static_cast<std::uint16_t*>(out) + at + c) = {words[0], words[1], words[2], words[3]};
@@ -89,12 +106,14 @@ __global__ void __launch_bounds__(512) prepare_x(product p, int k, int k_out, vo
 }
 
 void launch_prepare(const product& p, int k, int k_out, void* out, float* scales, form into, cudaStream_t on) {
-  static const cudaError_t raised = [] {
-    cudaFuncSetAttribute(prepare_x, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
-    return cudaFuncSetAttribute(prepare_x, cudaFuncAttributeMaxDynamicSharedMemorySize, 220 * 1024);
-  }();
-  static_cast<void>(raised);
-  launch(prepare_x, dim3(p.rows), dim3(512), k_out * sizeof(float), on, p, k, k_out, out, scales, into);
+  const auto with = [&](auto kernel, int each) {
+    const int threads = (k_out + each * 256 - 1) / (each * 256) * 32;
+    launch(kernel, dim3(p.rows), dim3(threads), 0, on, p, k, k_out, out, scales, into);
+  };
+  if (k_out <= 4096) with(prepare_x<1>, 1);
+  else if (k_out <= 16384) with(prepare_x<2>, 2);
+  else if (k_out <= 32768) with(prepare_x<4>, 4);
+  else with(prepare_x<16>, 16);
 }
 
 /// The library's f16 products have no bf16 output, and their x carries a scale a row: from their f32 sums to `out`.
@@ -164,6 +183,10 @@ result<void> products::reserve(std::int32_t rows, const device_matrix& w) {
   if (!dense_type(w.type)) return {};
   if (auto done = grow(scales_, rows * 4L); !done) return done;
   return grow(wide_, rows * w.rows * (w.type == weight_type::f16 ? 4 : 2));
+}
+
+bool products::takes_gated(const device_matrix& w, std::int32_t rows) const {
+  return library_ && w.type == weight_type::fp8 && rows > wide_rows;
 }
 
 result<void> products::linear(const product& p, cudaStream_t on) {

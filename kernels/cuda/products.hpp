@@ -20,6 +20,7 @@ struct product {
   const device_matrix* w = nullptr;
   std::int32_t rows = 0;            ///< T
   const bf16* x = nullptr;          ///< [T, cols], or null: x = rms_norm(hidden) * gain
+  bool gated = false;               ///< x is gate|up [T, 2 cols], and silu(gate) * up meant: for many rows of fp8 only
   std::int64_t x_stride = 0;        ///< elements between rows of x, or of hidden
   const float* hidden = nullptr;    ///< f32 [T, cols]
   const float* gain = nullptr;      ///< f32 [cols]
@@ -46,8 +47,9 @@ struct wide_input {
 
 /// More rows by wgmma, on Hopper: bf16 and fp8 up to 64 rows, packed types any number. Ignores p.x, p.hidden. False: not
 /// this product or not this device; nothing was launched. The order of each sum depends on the matrix, and on whether
-/// rows are more than 64.
-bool wide_product(const product& p, const wide_input& x, cudaStream_t on);
+/// rows are more than 64; from there on to 512 on how many.
+/// `split`: blocks that share a tile's columns, 1, 2, 4 or 8; 0: by rule.
+bool wide_product(const product& p, const wide_input& x, cudaStream_t on, int split = 0);
 
 /// Chooses the kernel for each product. One thread at a time; products of one object share its workspace, so all go to
 /// one stream.
@@ -58,6 +60,8 @@ public:
   /// Makes the workspace large enough for `rows` rows times w, before the first such product (and before a capture).
   result<void> reserve(std::int32_t rows, const device_matrix& w);
   result<void> linear(const product& p, cudaStream_t on);
+  /// Does `linear` take a gated x for this matrix and so many rows?
+  bool takes_gated(const device_matrix& w, std::int32_t rows) const;
 
 private:
   result<void> dense(const product& p, cudaStream_t on);

@@ -13,6 +13,8 @@ auto with_shape(weight_type type, Use use) {
     case weight_type::f16: return use.template operator()<f16_format, 8, 1>();
     case weight_type::fp8: return use.template operator()<fp8_format, 3, 2>();
     case weight_type::q8_0: return use.template operator()<q8_0_format, 3, 2>();
+    case weight_type::q8_16: return use.template operator()<q8_16_format, 3, 2>();
+    case weight_type::q8_1: return use.template operator()<q8_1_format, 3, 2>();
     case weight_type::q4_1: return use.template operator()<q4_1_format, 3, 2>();
     default: return use.template operator()<q4_0_format, 4, 2>();
   }

@@ -1,5 +1,6 @@
 // Launches of the wgmma kernel: the tile's width from the rows, the tensor maps of x and of row-major weights.
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/cuda/wide_products.cuh"
 
@@ -67,7 +68,7 @@ void launch_clusters(Kernel kernel, int cluster, int blocks, int threads, int sh
 }
 
 template <class F, int N, int Groups>
-void launch_wide(const product& p, const wide_input& x, const hopper_device& device, cudaStream_t on) {
+void launch_wide(const product& p, const wide_input& x, const hopper_device& device, int split, cudaStream_t on) {
   using shape = wide_shape<F, N, Groups>;
   const device_matrix& w = *p.w;
   const CUtensorMap x_map = map_of(device.encode, x.data, F::bytes, p.rows, F::bytes ? w.k_padded : w.cols, x.stride, N);
@@ -90,10 +91,12 @@ void launch_wide(const product& p, const wide_input& x, const hopper_device& dev
   int blocks = std::min(device.processors, a.weight_tiles * a.token_tiles);
   if (Groups == 1) {
     // Enough blocks to keep most of the processors reading, and two an SM where columns are many; from the matrix alone.
+    // Not so for fp8: clusters of 8 are a little more than fit at once, and 64 rows take 29.8 us for 25.7.
     const auto may_double = [&] { return a.split < 8 && a.groups >= 4 * a.split; };
     while (may_double() && a.weight_tiles * a.split < device.processors * 3 / 4) a.split *= 2;
-    if (may_double() && a.weight_tiles * a.split <= device.processors && w.k_padded >= 3072 * a.split) a.split *= 2;
-    blocks = a.weight_tiles * a.split;
+    if (!F::bytes && may_double() && a.weight_tiles * a.split <= device.processors && w.k_padded >= 3072 * a.split) a.split *= 2;
+    if (split > 0) a.split = split;
+    blocks = a.weight_tiles * a.token_tiles * a.split;
   }
   a.out = p.out;
   a.out_stride = p.out_stride;
@@ -107,28 +110,38 @@ void launch_wide(const product& p, const wide_input& x, const hopper_device& dev
   launch_clusters(wide_product_kernel<F, N, Groups>, a.split, blocks, shape::threads, shape::bytes, on, a, x_map, w_map);
 }
 
+/// More than 64 rows: tiles of 128 tokens are the faster ones where there are enough to go round; else those of 64, whose
+/// columns can be shared out. Nanoseconds of either by a model of what was measured (bench/cuda_products.cu).
+bool prefers_narrow(const product& p, const hopper_device& device) {
+  const double n = static_cast<double>(p.w->n_padded), k = static_cast<double>(p.w->k_padded);
+  const double wide_tiles = std::ceil(n / 256) * ((p.rows + 127) / 128), narrow_tiles = std::ceil(n / 128) * ((p.rows + 63) / 64);
+  return 5000 + narrow_tiles * k * 0.08 < std::ceil(wide_tiles / device.processors) * k * 15;
+}
+
 template <class F>
-void launch_width(const product& p, const wide_input& x, const hopper_device& device, cudaStream_t on) {
-  if (p.rows <= 16) launch_wide<F, 16, 1>(p, x, device, on);
-  else if (p.rows <= 32) launch_wide<F, 32, 1>(p, x, device, on);
-  else if (F::in_place || p.rows <= 64) launch_wide<F, 64, 1>(p, x, device, on);
-  else if constexpr (!F::in_place) launch_wide<F, 128, 2>(p, x, device, on);
+void launch_width(const product& p, const wide_input& x, const hopper_device& device, int split, cudaStream_t on) {
+  if (p.rows <= 16) launch_wide<F, 16, 1>(p, x, device, split, on);
+  else if (p.rows <= 32) launch_wide<F, 32, 1>(p, x, device, split, on);
+  else if (F::in_place || p.rows <= 64 || prefers_narrow(p, device)) launch_wide<F, 64, 1>(p, x, device, split, on);
+  else if constexpr (!F::in_place) launch_wide<F, 128, 2>(p, x, device, split, on);
 }
 
 }  // namespace
 
-bool wide_product(const product& p, const wide_input& x, cudaStream_t on) {
+bool wide_product(const product& p, const wide_input& x, cudaStream_t on, int split) {
   static const hopper_device device = find_hopper();
   const device_matrix& w = *p.w;
   const bool fits = w.rows % 4 == 0 && p.out_stride % 4 == 0 && x.stride % 16 == 0 &&
                     (p.output != product_output::silu_bf16 || w.rows % 128 == 0);
   if (!device.encode || !fits) return false;
   switch (w.type) {
-    case weight_type::bf16: launch_width<wide::bf16_rows>(p, x, device, on); return true;
-    case weight_type::fp8: launch_width<wide::fp8_rows>(p, x, device, on); return true;
-    case weight_type::q4_0: launch_width<wide::q4_0>(p, x, device, on); return true;
-    case weight_type::q4_1: launch_width<wide::q4_1>(p, x, device, on); return true;
-    case weight_type::q8_0: launch_width<wide::q8_0>(p, x, device, on); return true;
+    case weight_type::bf16: launch_width<wide::bf16_rows>(p, x, device, split, on); return true;
+    case weight_type::fp8: launch_width<wide::fp8_rows>(p, x, device, split, on); return true;
+    case weight_type::q4_0: launch_width<wide::q4_0>(p, x, device, split, on); return true;
+    case weight_type::q4_1: launch_width<wide::q4_1>(p, x, device, split, on); return true;
+    case weight_type::q8_0: launch_width<wide::q8_0>(p, x, device, split, on); return true;
+    case weight_type::q8_16: launch_width<wide::q8_16>(p, x, device, split, on); return true;
+    case weight_type::q8_1: launch_width<wide::q8_1>(p, x, device, split, on); return true;
     default: return false;
   }
 }

@@ -1,9 +1,10 @@
 // Row kernels: a block a row. Knows no sequence.
 #include "kernels/cuda/rows.hpp"
 
-
 #include <algorithm>
 #include <string>
+
+#include "kernels/cuda/file_blocks.cuh"
 
 namespace troupe::kernels::cuda {
 namespace {
@@ -60,21 +61,23 @@ unsigned threads_for(std::int64_t n) {
 
 }  // namespace
 
-result<stored_rows> store_rows(const memory::tensor_view& from, cudaStream_t on) {
-  using memory::dtype;
-  switch (from.type) {
-    case dtype::f32: case dtype::f16: case dtype::bf16: case dtype::q4_0: case dtype::q4_1: case dtype::q8_0: break;
-    default: return error{errc::unsupported, "CUDA has no table of " + std::string(memory::info(from.type).name), {}};
-  }
-  stored_rows to{{}, from.type, from.rows, from.cols, from.stride_bytes};
-  auto bytes = allocate_device(from.bytes());
+result<stored_rows> make_rows(const memory::tensor_view& like) {
+  if (like.type == memory::dtype::i32) return error{errc::unsupported, "CUDA has no table of integers", {}};
+  stored_rows to{{}, like.type, like.rows, like.cols, like.stride_bytes};
+  auto bytes = allocate_device(like.bytes());
   if (!bytes) return bytes.why();
-  to.bytes = *std::move(bytes);
+  to.bytes = std::make_shared<device_buffer>(*std::move(bytes));
+  return result<stored_rows>(std::move(to));
+}
+
+result<stored_rows> store_rows(const memory::tensor_view& from, cudaStream_t on) {
+  auto to = make_rows(from);
+  if (!to) return to;
   const auto size = static_cast<std::size_t>(from.bytes());
-  if (auto r = check(cudaMemcpyAsync(to.bytes.data(), from.data, size, cudaMemcpyHostToDevice, on), "copying weights"); !r)
+  if (auto r = check(cudaMemcpyAsync(to->bytes->data(), from.data, size, cudaMemcpyHostToDevice, on), "copying weights"); !r)
     return r.why();
   if (auto r = check(cudaStreamSynchronize(on), "copying weights"); !r) return r.why();
-  return result<stored_rows>(std::move(to));
+  return to;
 }
 
 void embed(const table_rows& table, const step_tables& tables, float* out, std::int64_t out_stride, cudaStream_t on) {

@@ -128,12 +128,16 @@ __device__ void place_x(const float (&v)[8], float scale, int c, int row, std::u
     if constexpr (F::sums > 0) {
       float start = -(upper ? F::upper_offset : F::offset) * sum, plain = upper ? sum / F::upper_x : sum;
       start += __shfl_xor_sync(0xffffffffu, start, 1);
-      start += __shfl_xor_sync(0xffffffffu, start, 2);
-      plain += __shfl_xor_sync(0xffffffffu, plain, 1);
-      plain += __shfl_xor_sync(0xffffffffu, plain, 2);
-      if ((lane & 3) == 0) {
-        sums[c / 32 * 8 * F::sums + row] = start;
-        if constexpr (F::sums == 2) sums[c / 32 * 16 + 8 + row] = plain;
+      if constexpr (F::sums_by_half) {
+        if ((lane & 1) == 0) sums[c / 16 * 8 + row] = start;
+      } else {
+        start += __shfl_xor_sync(0xffffffffu, start, 2);
+        plain += __shfl_xor_sync(0xffffffffu, plain, 1);
+        plain += __shfl_xor_sync(0xffffffffu, plain, 2);
+        if ((lane & 3) == 0) {
+          sums[c / 32 * 8 * F::sums + row] = start;
+          if constexpr (F::sums == 2) sums[c / 32 * 16 + 8 + row] = plain;
+        }
       }
     }
   }

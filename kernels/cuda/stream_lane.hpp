@@ -18,13 +18,15 @@
 #include "kernels/cuda/products.hpp"
 #include "kernels/cuda/step_buffers.hpp"
 #include "kernels/cuda/stored_rows.hpp"
+#include "kernels/cuda/weight_upload.hpp"
 
 namespace troupe::kernels::cuda {
 
-/// A matrix to multiply with, a table to look up in, or both.
+/// A matrix to multiply with, a table to look up in, or both. Parts whose types need different forms are pieces of their
+/// own, one below the other: a product each.
 class cuda_matrix final : public packed_matrix {
 public:
-  std::shared_ptr<device_matrix> product;
+  std::vector<std::shared_ptr<device_matrix>> pieces;
   std::optional<stored_rows> table;
 };
 
@@ -56,7 +58,8 @@ class stream_lane final : public cuda_lane {
 public:
   static constexpr std::int32_t most_in_flight = 3;
 
-  static result<std::unique_ptr<stream_lane>> create(stream on);
+  /// `weights`: the form of every layer's matrices, or none: each its natural one.
+  static result<std::unique_ptr<stream_lane>> create(stream on, std::optional<weight_type> weights = {});
   stream_lane(stream on, std::array<event, most_in_flight> done, std::unique_ptr<products> multiplier)
       : stream_(std::move(on)), done_(std::move(done)), products_(std::move(multiplier)) {}
   ~stream_lane() override;
@@ -65,6 +68,8 @@ public:
   result<void> write(const memory::buffer& to, std::int64_t offset, std::span<const std::byte> from) override;
   result<tensor_view> host_view(tensor_view of) override;
   memory::dtype activation_type() const override { return memory::dtype::bf16; }
+  result<void> expect_weights(const memory::mapped_file* file, std::int64_t bytes) override;
+  result<void> finish_weights(std::size_t& which) override;
   result<matrix> pack(std::span<const tensor_view> parts) override;
   result<matrix> pack_table(const tensor_view& table, bool tied) override;
   void profile(bool on) override { profiling_ = on; }
@@ -107,8 +112,11 @@ private:
     bool on_host = false;  ///< picks are set already
   };
 
-  result<matrix> keep(std::unique_ptr<device_matrix> made);
-  void multiply(const product& what);
+  result<std::shared_ptr<device_matrix>> pack_piece(std::span<const tensor_view> parts, weight_type type);
+  result<stored_rows> store_table(const tensor_view& table);
+  result<matrix> pack_as(std::span<const tensor_view> parts, std::optional<weight_type> wanted);
+  result<matrix> keep(std::vector<std::shared_ptr<device_matrix>> pieces);
+  void multiply(const packed_matrix& w, product what);
   void settle_layers();
   bool room_for(const rope_shape& rope, std::int32_t heads, const kv_arena& kv);
   void note(result<void> outcome);
@@ -127,7 +135,9 @@ private:
   stream stream_;
   std::array<event, most_in_flight> done_;
   std::unique_ptr<products> products_;
+  std::optional<weight_type> weights_;
   pinned_buffer staging_;
+  std::unique_ptr<weight_upload> upload_;  // while a file's weights are expected
   std::vector<std::weak_ptr<device_matrix>> matrices_;  // whose products need workspace
   std::int32_t reserved_rows_ = 0;
   attention_room room_;

@@ -16,18 +16,16 @@ T* elements(const tensor_view& of) {
 }
 std::int64_t stride_of(const tensor_view& of) { return of.stride_bytes / memory::info(of.type).block_bytes; }
 
-const device_matrix* weights_of(const packed_matrix& w) { return static_cast<const cuda_matrix&>(w).product.get(); }
-
 /// A table of its own, or the rows of a matrix of floats, which lie as they are.
 table_rows rows_of(const cuda_matrix& w) {
-  if (w.table) return {w.table->bytes.as<const unsigned char>(), w.table->type, w.rows, w.cols, w.table->stride};
-  const dtype type = w.product->type == weight_type::f16 ? dtype::f16 : dtype::bf16;
-  return {w.product->data.as<const unsigned char>(), type, w.rows, w.cols, w.product->k_padded * 2};
+  if (w.table) return {w.table->bytes->as<const unsigned char>(), w.table->type, w.rows, w.cols, w.table->stride};
+  const device_matrix& only = *w.pieces.front();
+  const dtype type = only.type == weight_type::f16 ? dtype::f16 : dtype::bf16;
+  return {only.data.as<const unsigned char>(), type, w.rows, w.cols, only.k_padded * 2};
 }
 
-product product_of(const packed_matrix& w, const tensor_view& out) {
+product product_into(const tensor_view& out) {
   product p;
-  p.w = weights_of(w);
   p.rows = static_cast<std::int32_t>(out.rows);
   p.out = out.data;
   p.out_stride = stride_of(out);
@@ -56,10 +54,16 @@ void stream_lane::note(result<void> outcome) {
   if (!outcome && !op_error_) op_error_ = std::move(outcome).why();
 }
 
-void stream_lane::multiply(const product& what) {
-  if (held_.take(what)) return;
-  settle_layers();
-  note(products_->linear(what, stream_.get()));
+void stream_lane::multiply(const packed_matrix& w, product what) {
+  const bool wide = what.output == product_output::f32 || what.output == product_output::add_f32;
+  for (const auto& piece : static_cast<const cuda_matrix&>(w).pieces) {
+    what.w = piece.get();
+    if (!held_.take(what)) {
+      settle_layers();
+      note(products_->linear(what, stream_.get()));
+    }
+    what.out = static_cast<std::byte*>(what.out) + piece->rows * (wide ? 4 : 2);
+  }
 }
 
 /// What is held back goes to the stream: as one kernel, or op by op.
@@ -98,27 +102,37 @@ void stream_lane::rms_norm(tensor_view x, tensor_view weight, float eps, tensor_
 }
 
 void stream_lane::linear(const packed_matrix& w, tensor_view x, tensor_view out) {
-  multiply(given(product_of(w, out), x));
+  multiply(w, given(product_into(out), x));
   mark("head");
 }
 
 void stream_lane::linear_add(const packed_matrix& w, tensor_view x, tensor_view out) {
-  product p = given(product_of(w, out), x);
+  product p = given(product_into(out), x);
   p.output = product_output::add_f32;
-  multiply(p);
+  multiply(w, p);
   mark(x.cols > out.cols ? "down" : "attention out");
 }
 
 void stream_lane::norm_linear(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, tensor_view, tensor_view out) {
-  multiply(normed(product_of(w, out), x, weight, eps));
+  multiply(w, normed(product_into(out), x, weight, eps));
   mark("qkv");
 }
 
 void stream_lane::gated_mlp(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, const packed_matrix& down,
                             const mlp_scratch& scratch) {
-  product gate = normed(product_of(w, scratch.gated), x, weight, eps);
+  const auto& last = static_cast<const cuda_matrix&>(down);
+  if (last.pieces.size() == 1 && products_->takes_gated(*last.pieces.front(), static_cast<std::int32_t>(x.rows))) {
+    multiply(w, normed(product_into(scratch.gate_up), x, weight, eps));
+    mark("gate up");
+    product p = given(product_into(x), scratch.gate_up);
+    p.output = product_output::add_f32;
+    p.gated = true;
+    multiply(down, p);
+    return mark("down");
+  }
+  product gate = normed(product_into(scratch.gated), x, weight, eps);
   gate.output = product_output::silu_bf16;
-  multiply(gate);
+  multiply(w, gate);
   mark("gate up");
   linear_add(down, scratch.gated, x);
 }

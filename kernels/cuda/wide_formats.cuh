@@ -14,10 +14,25 @@ namespace wide {
 __device__ inline __nv_bfloat162 as_bf16(unsigned v) { return *reinterpret_cast<const __nv_bfloat162*>(&v); }
 __device__ inline unsigned as_word(__nv_bfloat162 v) { return *reinterpret_cast<const unsigned*>(&v); }
 
-/// (128 + q) - offset is exact, so only the product with d rounds.
-__device__ inline unsigned scaled(unsigned raised, __nv_bfloat162 offset, __nv_bfloat162 d) {
-  return as_word(__hmul2(__hadd2(as_bf16(raised), offset), d));
+/// A block's scale as the sum of two bf16, which holds every f16. Rounded to one, it would move all of a block's weights
+/// one way: enough to move a long sum of many layers by several times what the roundings of single weights do.
+struct split_scale {
+  __nv_bfloat162 high, low;
+  __device__ explicit split_scale(float d) : high(__float2bfloat162_rn(d)), low(__float2bfloat162_rn(d - __low2float(high))) {}
+};
+
+/// (128 + q) - offset is exact, so only the weight itself rounds (the lower part's rounding is far below that one).
+__device__ inline unsigned scaled(unsigned raised, __nv_bfloat162 offset, const split_scale& d) {
+  const __nv_bfloat162 q = __hadd2(as_bf16(raised), offset);
+  return as_word(__hfma2(q, d.high, __hmul2(q, d.low)));
 }
+/// The same and m.
+__device__ inline unsigned scaled(unsigned raised, __nv_bfloat162 offset, const split_scale& d, __nv_bfloat162 m) {
+  const __nv_bfloat162 q = __hadd2(as_bf16(raised), offset);
+  return as_word(__hfma2(q, d.high, __hfma2(q, d.low, m)));
+}
+
+__device__ inline float2 as_floats(unsigned two) { return __half22float2(*reinterpret_cast<const __half2*>(&two)); }
 
 /// One stage's tile of 64 rows: `columns` columns in chunk_bytes, then scale_chunk_bytes.
 /// Rows of 128 bytes by tensor map, swizzled: operands as they are.
@@ -49,7 +64,8 @@ struct q4_0 : nibbles {
   static __device__ void operands(const uint4* lo, const uint4* hi, const uint4& d_lo, const uint4& d_hi, int b,
                                   unsigned (&first)[4], unsigned (&second)[4]) {
     const unsigned l = (&lo->x)[b], h = (&hi->x)[b];
-    const __nv_bfloat162 dl = scale(d_lo, b), dh = scale(d_hi, b), offset = as_bf16(0xc308c308u);  // -136
+    const split_scale dl = scale(d_lo, b), dh = scale(d_hi, b);
+    const __nv_bfloat162 offset = as_bf16(0xc308c308u);  // -136
     first[0] = scaled(raised(l, 0), offset, dl);
     first[1] = scaled(raised(h, 0), offset, dh);
     first[2] = scaled(raised(l, 8), offset, dl);
@@ -59,57 +75,92 @@ struct q4_0 : nibbles {
     second[2] = scaled(raised(l, 12), offset, dl);
     second[3] = scaled(raised(h, 12), offset, dh);
   }
-  static __device__ __nv_bfloat162 scale(const uint4& d, int b) {
-    const unsigned two = b < 2 ? d.x : d.y;
-    const __half2 h = *reinterpret_cast<const __half2*>(&two);
-    return __float2bfloat162_rn((b & 1) ? __high2float(h) : __low2float(h));
+  static __device__ split_scale scale(const uint4& d, int b) {
+    const float2 two = as_floats(b < 2 ? d.x : d.y);
+    return split_scale((b & 1) ? two.y : two.x);
   }
 };
 
 struct q4_1 : nibbles {
   static __device__ unsigned raised(unsigned word, int shift) { return (word >> shift & wanted) | 0x43004300u; }
   static constexpr int scale_bytes = 16;
-  static __device__ unsigned value(unsigned raised, __nv_bfloat162 d, __nv_bfloat162 m) {
-    return as_word(__hfma2(__hadd2(as_bf16(raised), as_bf16(0xc300c300u)), d, m));  // -128
-  }
   static __device__ void operands(const uint4* lo, const uint4* hi, const uint4& d_lo, const uint4& d_hi, int b,
                                   unsigned (&first)[4], unsigned (&second)[4]) {
-    const unsigned l = (&lo->x)[b], h = (&hi->x)[b], sl = (&d_lo.x)[b], sh = (&d_hi.x)[b];
-    const float2 fl = __half22float2(*reinterpret_cast<const __half2*>(&sl));
-    const float2 fh = __half22float2(*reinterpret_cast<const __half2*>(&sh));
-    const __nv_bfloat162 dl = __float2bfloat162_rn(fl.x), ml = __float2bfloat162_rn(fl.y);
-    const __nv_bfloat162 dh = __float2bfloat162_rn(fh.x), mh = __float2bfloat162_rn(fh.y);
-    first[0] = value(raised(l, 0), dl, ml);
-    first[1] = value(raised(h, 0), dh, mh);
-    first[2] = value(raised(l, 8), dl, ml);
-    first[3] = value(raised(h, 8), dh, mh);
-    second[0] = value(raised(l, 4), dl, ml);
-    second[1] = value(raised(h, 4), dh, mh);
-    second[2] = value(raised(l, 12), dl, ml);
-    second[3] = value(raised(h, 12), dh, mh);
+    const unsigned l = (&lo->x)[b], h = (&hi->x)[b];
+    const float2 fl = as_floats((&d_lo.x)[b]), fh = as_floats((&d_hi.x)[b]);
+    // Integers less 8, so that they and m do not nearly cancel after both have been rounded.
+    const split_scale dl(fl.x), dh(fh.x);
+    const __nv_bfloat162 ml = __float2bfloat162_rn(fl.y + 8.0f * fl.x), mh = __float2bfloat162_rn(fh.y + 8.0f * fh.x);
+    const __nv_bfloat162 offset = as_bf16(0xc308c308u);  // -136
+    first[0] = scaled(raised(l, 0), offset, dl, ml);
+    first[1] = scaled(raised(h, 0), offset, dh, mh);
+    first[2] = scaled(raised(l, 8), offset, dl, ml);
+    first[3] = scaled(raised(h, 8), offset, dh, mh);
+    second[0] = scaled(raised(l, 4), offset, dl, ml);
+    second[1] = scaled(raised(h, 4), offset, dh, mh);
+    second[2] = scaled(raised(l, 12), offset, dl, ml);
+    second[3] = scaled(raised(h, 12), offset, dh, mh);
   }
 };
 
-struct q8_0 : units_of_8 {
-  static constexpr int chunk_bytes = 8 * 1024, scale_bytes = 8, quads = 2, quad_bytes = 512;
+struct byte_units : units_of_8 {
+  static constexpr int chunk_bytes = 8 * 1024, quads = 2, quad_bytes = 512;
+  /// Of block b the words of its two steps.
+  static __device__ const unsigned* words(const uint4* of, int b) { return &of[b >> 1].x + (b & 1) * 2; }
+};
+
+struct q8_0 : byte_units {
+  static constexpr int scale_bytes = 8;
   /// u = value + 128: the low 7 bits read 128 + them, the top bit turns into -128 or -256; the sum is exact.
-  static __device__ unsigned value(unsigned word, int shift, __nv_bfloat162 d) {
+  static __device__ unsigned value(unsigned word, int shift, const split_scale& d) {
     const unsigned w = word >> shift;
     return scaled((w & 0x007f007fu) | 0x43004300u, as_bf16((~w & 0x00800080u) | 0xc300c300u), d);
   }
+  static __device__ void step(unsigned l, unsigned h, const split_scale& dl, const split_scale& dh, unsigned (&out)[4]) {
+    out[0] = value(l, 0, dl);
+    out[1] = value(h, 0, dh);
+    out[2] = value(l, 8, dl);
+    out[3] = value(h, 8, dh);
+  }
   static __device__ void operands(const uint4* lo, const uint4* hi, const uint4& d_lo, const uint4& d_hi, int b,
                                   unsigned (&first)[4], unsigned (&second)[4]) {
-    const unsigned* l = &lo[b >> 1].x + (b & 1) * 2;
-    const unsigned* h = &hi[b >> 1].x + (b & 1) * 2;
-    const __nv_bfloat162 dl = q4_0::scale(d_lo, b), dh = q4_0::scale(d_hi, b);
-    first[0] = value(l[0], 0, dl);
-    first[1] = value(h[0], 0, dh);
-    first[2] = value(l[0], 8, dl);
-    first[3] = value(h[0], 8, dh);
-    second[0] = value(l[1], 0, dl);
-    second[1] = value(h[1], 0, dh);
-    second[2] = value(l[1], 8, dl);
-    second[3] = value(h[1], 8, dh);
+    const unsigned *l = words(lo, b), *h = words(hi, b);
+    const split_scale dl = q4_0::scale(d_lo, b), dh = q4_0::scale(d_hi, b);
+    step(l[0], h[0], dl, dh, first);
+    step(l[1], h[1], dl, dh, second);
+  }
+};
+
+struct q8_16 : byte_units {
+  static constexpr int scale_bytes = 16;
+  static __device__ void operands(const uint4* lo, const uint4* hi, const uint4& d_lo, const uint4& d_hi, int b,
+                                  unsigned (&first)[4], unsigned (&second)[4]) {
+    const unsigned *l = words(lo, b), *h = words(hi, b);
+    const float2 fl = as_floats((&d_lo.x)[b]), fh = as_floats((&d_hi.x)[b]);
+    q8_0::step(l[0], h[0], split_scale(fl.x), split_scale(fh.x), first);
+    q8_0::step(l[1], h[1], split_scale(fl.y), split_scale(fh.y), second);
+  }
+};
+
+/// Bytes below 128, as files of five bits have them; less 16 as in q4_1.
+struct q8_1 : byte_units {
+  static constexpr int scale_bytes = 16;
+  static __device__ unsigned raised(unsigned word, int shift) { return (word >> shift & 0x007f007fu) | 0x43004300u; }
+  static __device__ void operands(const uint4* lo, const uint4* hi, const uint4& d_lo, const uint4& d_hi, int b,
+                                  unsigned (&first)[4], unsigned (&second)[4]) {
+    const unsigned *l = words(lo, b), *h = words(hi, b);
+    const float2 fl = as_floats((&d_lo.x)[b]), fh = as_floats((&d_hi.x)[b]);
+    const split_scale dl(fl.x), dh(fh.x);
+    const __nv_bfloat162 ml = __float2bfloat162_rn(fl.y + 16.0f * fl.x), mh = __float2bfloat162_rn(fh.y + 16.0f * fh.x);
+    const __nv_bfloat162 offset = as_bf16(0xc310c310u);  // -144
+#pragma unroll
+    for (int step = 0; step < 2; ++step) {
+      unsigned(&out)[4] = step ? second : first;
+      out[0] = scaled(raised(l[step], 0), offset, dl, ml);
+      out[1] = scaled(raised(h[step], 0), offset, dh, mh);
+      out[2] = scaled(raised(l[step], 8), offset, dl, ml);
+      out[3] = scaled(raised(h[step], 8), offset, dh, mh);
+    }
   }
 };
 

@@ -4,15 +4,16 @@
 
 #include <iostream>
 #include <memory>
+#include <string>
 
 #include "kernels/cuda/cuda_lane.hpp"
 #include "support/catch.hpp"
 
 namespace troupe::test {
 
-/// Null: no device here, said on stdout. Anything else that is wrong fails the test.
-inline std::unique_ptr<kernels::cuda::cuda_lane> cuda_lane_or_skip() {
-  auto made = kernels::cuda::make_cuda_lane();
+/// `weights` as make_cuda_lane takes them. Null: no device here, said on stdout. Anything else that is wrong fails the test.
+inline std::unique_ptr<kernels::cuda::cuda_lane> cuda_lane_or_skip(const std::string& weights = {}) {
+  auto made = kernels::cuda::make_cuda_lane(weights);
   if (made) return *std::move(made);
   INFO(made.why().text);
   REQUIRE((made.why().code == errc::not_found || made.why().code == errc::unsupported));

@@ -327,7 +327,7 @@ private:
       const tagged_word* const words = (Op == qkv_op ? a_.hidden_words : a_.middle) + static_cast<long>(row) * op.k + first + own;
       const bool plain = Op == qkv_op && layer == 0;
       const std::uint32_t wanted = Op == qkv_op ? tag - 1 : tag;
-#pragma unroll
+#pragma unroll F::half_x ? most_columns / 256 : 1  // v wants constant places; else small code
       for (int from = 0; from < most_columns; from += 256) {
         if (from >= columns) break;
         float2 g[4];
@@ -369,7 +369,7 @@ private:
       squares = warp_sum(squares);
     } else {
       const tagged_word* const words = (Op == output_op ? a_.attended : a_.gated) + (static_cast<long>(row) * op.k + first) / 2 + lane_;
-#pragma unroll
+#pragma unroll F::half_x ? most_columns / 512 : 1  // v wants constant places; else small code
       for (int from = 0; from < most_columns; from += 512) {
         if (from >= columns) break;
         tagged_word w[8];

@@ -50,9 +50,10 @@ inline void start_group(const product_args& args, std::int64_t unit, std::int64_
   TROUPE_UNROLL for (int t = 0; t < Tokens; ++t, out += args.out_stride)
     TROUPE_UNROLL for (int u = 0; u < Units; ++u)
       sums[u][t] = args.add && whole ? vec::load_rows(out + u * vec::rows) : vec::zero_rows();
-  if (args.add && !whole) [[unlikely]]
+  if (args.add && !whole) [[unlikely]] {
     TROUPE_UNROLL for (int t = 0; t < Tokens; ++t)
       TROUPE_UNROLL for (int u = 0; u < Units; ++u) sums[u][t] = start_rows(args, unit + u, token + t, true);
+  }
 }
 
 template <int Units, int Tokens>

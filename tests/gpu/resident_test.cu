@@ -219,7 +219,7 @@ void compare(const model& m, weight_type type, const std::vector<sequence_shape>
   const auto second = run();
   const bool same = std::memcmp(first.data(), second.data(), width * sizeof(float)) == 0;
   // The orders of sums differ, and each rounding to bf16 (or to a byte, of x for four bits) may fall to the other side.
-  const double allowed = type == weight_type::q4_0 ? 1e-1 : type == weight_type::fp8 && s.rows() > 2 ? 8e-2 : 1e-2;
+  const double allowed = type == weight_type::q4_0 ? 3e-2 : type == weight_type::fp8 && s.rows() > 2 ? 8e-2 : 1e-2;
   const bool pass = worst < allowed && arenas < allowed && moved > 0.2 && same;
   failures += !pass;
   std::printf("%s  %s %s rows %d: off by %.2e (K and V %.2e, allowed %.0e), moved %.2f%s\n", pass ? "PASS" : "FAIL", m.name, name_of(type), s.rows(), worst, arenas, allowed, moved, same ? "" : ", row 0 depends on its neighbours");
@@ -294,11 +294,14 @@ int main(int argc, char** argv) {
   std::printf("seed %u\n", seed);
   const model narrow{"narrow", 3, 512, 640, {4, 2, 128, true, 128}}, grouped{"grouped", 2, 1152, 3008, {18, 2, 128, false, 128}};
   for (const weight_type type : {weight_type::bf16, weight_type::fp8, weight_type::q8_0, weight_type::q4_0}) {
-    compare(of_layers(qwen, 4), type, {{64, 1}}, seed++, on);
-    compare(narrow, type, {{0, 1}}, seed++, on);
-    compare(narrow, type, {{127, 1}, {128, 1}}, seed++, on);
-    compare(grouped, type, {{2047, 1}, {15, 1}, {16, 1}, {700, 1}}, seed++, on);
-    compare(of_layers(qwen, 2), type, {{1, 1}, {1029, 1}, {300, 1}}, seed++, on);
+    // A byte of x that falls to the other side is worth much more than a bf16 that does, and layers of noise enlarge it
+    // without a bound: with four bits one layer is compared at a time.
+    const auto deep = [&](const model& m, int layers) { return of_layers(m, type == weight_type::q4_0 ? 1 : layers); };
+    compare(deep(qwen, 4), type, {{64, 1}}, seed++, on);
+    compare(deep(narrow, 3), type, {{0, 1}}, seed++, on);
+    compare(deep(narrow, 3), type, {{127, 1}, {128, 1}}, seed++, on);
+    compare(deep(grouped, 2), type, {{2047, 1}, {15, 1}, {16, 1}, {700, 1}}, seed++, on);
+    compare(deep(qwen, 2), type, {{1, 1}, {1029, 1}, {300, 1}}, seed++, on);
     if (type != weight_type::q4_0) compare(of_layers(llama, 2), type, {{576, 1}}, seed++, on);
   }
   std::printf("%d failed\n", failures);

@@ -55,7 +55,7 @@ declare -A measure=(
   [decode-avx2]='decode --isa avx2 -m "$default_model" "${to_avx2[@]}"'
   [prefill-avx2]='prefill --isa avx2 -m "$default_model" "${to_avx2[@]}"'
   [first-token]='"$python" bench/first_token.py --troupe "$troupe" --pairs "$pairs" "$default_model" "$(model qwen-0.6b q8_0)"'
-  [server-streams]='cmake --build build/release --target stream_client >&2 && "$python" bench/server_streams.py --troupe "$troupe" --pairs "$pairs"'
+  [server-streams]='"$python" bench/server_streams.py --troupe "$troupe" --pairs "$pairs"'
 )
 rows=(decode-default decode-default-1-thread decode-qwen-q8_0 decode-qwen-q4_0 prefill-default prefill-qwen-q8_0 prefill-qwen-q4_0
       prefill-llama-bf16 batch-default depth-default decode-llama-q4_k decode-llama-q6_k prefill-llama-q4_k prefill-llama-q6_k

@@ -3,10 +3,11 @@
 
 server_streams.py [--streams 16] [--tokens 128] [--pairs 5] [--troupe build/release/troupe] [-m MODEL]     prints a JSON object a line
 The clock runs while all streams decode: from the last first token to the first end. The client (stream_client.cpp) shares the
-machine: `cmake --build build/release --target stream_client`.
+machine.
 """
 import argparse
 import json
+import pathlib
 import re
 import statistics
 import subprocess
@@ -34,8 +35,9 @@ def main():
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--troupe", default="build/release/troupe")
-    parser.add_argument("--client", default="build/release/bench/stream_client")
+    parser.add_argument("--client", help="default: what was built beside the program")
     given = parser.parse_args()
+    client = given.client or pathlib.Path(given.troupe).parent / "bench" / "stream_client"
     work = (given.streams, given.tokens, given.model)
     server = subprocess.Popen([given.troupe, "serve", "--port", "0", "-m", given.model], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                               text=True)
@@ -44,8 +46,8 @@ def main():
         if port is None:
             raise SystemExit("the server did not start")
         name = given.model.rsplit("/", 1)[-1].removesuffix(".gguf")
-        served(given.client, port, given.streams, given.tokens, name)
-        pairs = [(*served(given.client, port, given.streams, given.tokens, name), benched(given.troupe, *work)) for _ in range(given.pairs)]
+        served(client, port, given.streams, given.tokens, name)
+        pairs = [(*served(client, port, given.streams, given.tokens, name), benched(given.troupe, *work)) for _ in range(given.pairs)]
     finally:
         server.terminate()
         server.wait()

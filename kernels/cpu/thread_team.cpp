@@ -25,8 +25,6 @@ void pause() noexcept {
   _mm_pause();
 #elif defined(__aarch64__)
   __asm__ volatile("yield");
-#elif defined(__aarch64__)
-  asm volatile("yield");
 #else
   std::this_thread::yield();
 #endif

@@ -145,7 +145,7 @@ result<std::unique_ptr<engine>> engine::create_on(kernels::any_lane lane, caf::a
   p->figures.device = std::move(lane.device);
   p->figures.threads = lane.threads;
   p->figures.isa = std::move(lane.isa);
-  auto model = models::load_model(path, *p->lane, progress);
+  auto model = models::load_model(path, *p->lane, progress, options.copies);
   if (!model) return model.why();
   p->model = *std::move(model);
   if (!p->model->tokenizer || !p->model->chat_template)

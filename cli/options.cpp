@@ -53,7 +53,7 @@ void add_engine(CLI::App& app, engine_options& e) {
   option(app, "--isa", e.isa, "Instruction set: scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx or neon (default: the best this machine has)")
       ->check(CLI::IsMember({"scalar", "avx2", "avx_vnni", "avx512vnni", "avx512bf16", "amx", "neon"}));
   add_no_repack(app, e);
-  option(app, "--copies-gib", e.copies_gib, "Disk space in the cache folder for repacked weights, with which the next start is faster; 0 = none")
+  option(app, "--copies-gib", e.copies_gib, "Disk space in the cache folder for repacked weights and tokenizers' tables, with which the next start is faster; 0 = none")
       ->check(CLI::Range(0.0, 65536.0));
   option(app, "--max-sequences", e.max_sequences, "Sequences decoding at once")->check(CLI::Range(1, 1024));
   option(app, "--max-batch-tokens", e.max_batch_tokens, "Rows of one step, prefill and decode together")->check(CLI::Range(16, 65536));

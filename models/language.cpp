@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "models/gguf/gguf_vocabulary.hpp"
+#include "models/kept_tokenizer.hpp"
 
 namespace troupe::models {
 namespace {
@@ -14,13 +15,11 @@ std::string token_text(const tokenizer& tokens, std::optional<std::int32_t> id) 
 
 }  // namespace
 
-result<language> read_language(const gguf_file& file) {
+result<language> read_language(const gguf_file& file, const memory::copy_folder& copies) {
   language language;
   if (lacks_vocabulary(file)) return language;
-  auto vocabulary = read_vocabulary(file);
-  if (!vocabulary) return std::move(vocabulary).why();
-  auto tokens = tokenizer::create(*std::move(vocabulary));
-  if (!tokens) return error{tokens.why().code, file.name() + ": " + tokens.why().text, {}};
+  auto tokens = kept_tokenizer(file, copies);
+  if (!tokens) return std::move(tokens).why();
   auto source = read_chat_template(file);
   if (!source) return std::move(source).why();
   auto parsed = source->empty() ? result<chat_template>(chat_template::chatml()) : chat_template::parse(*source, file.name());

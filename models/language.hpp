@@ -7,6 +7,7 @@
 
 #include <troupe/result.hpp>
 
+#include "memory/copy_folder.hpp"
 #include "models/chat_template/chat_template.hpp"
 #include "models/gguf/gguf_file.hpp"
 #include "models/tokenizer/tokenizer.hpp"
@@ -20,7 +21,8 @@ struct language {
   std::string eos_text;
 };
 
-/// Only reads the file; tens of milliseconds for a large vocabulary. Errors: corrupt_file, unsupported (tokenizer).
-result<language> read_language(const gguf_file& file);
+/// Tens of milliseconds for a large vocabulary, a few where `copies` has its tables from an earlier start. Errors: corrupt_file,
+/// unsupported (tokenizer).
+result<language> read_language(const gguf_file& file, const memory::copy_folder& copies = {});
 
 }  // namespace troupe::models

@@ -42,15 +42,15 @@ std::string known_architectures() {
   return names;
 }
 
-result<std::shared_ptr<const loaded_model>> load_model(const std::string& path, kernels::lane& lane,
-                                                       const load_progress& progress) {
+result<std::shared_ptr<const loaded_model>> load_model(const std::string& path, kernels::lane& lane, const load_progress& progress,
+                                                       const memory::copy_folder& copies) {
   auto opened = gguf_file::open(path);
   if (!opened) return std::move(opened).why();
   auto file = std::make_shared<const gguf_file>(*std::move(opened));
   auto found = find_architecture(*file);
   if (!found) return std::move(found).why();
-  // The vocabulary takes as long as the weights of a small model do; both only read the file.
-  auto language = std::async(std::launch::async, [&file] { return read_language(*file); });
+  // The vocabulary takes as long as the weights of a small model do; neither waits for the other.
+  auto language = std::async(std::launch::async, [&] { return read_language(*file, copies); });
   auto network = (*found)->load(*file, lane, progress);
   auto speech = language.get();
   if (!network) return std::move(network).why();

@@ -28,7 +28,7 @@ struct runtime_options {
   bool repack = true;                   ///< false: weights stay in the file's pages; no memory for them, but several times slower
   std::string kv_type;                  ///< of K and V: "" (i16; a GPU: bf16), on a CPU i16, f16, bf16, q8_0 or q4_0
   std::string weight_type;              ///< of layers, on a GPU: "" (as the file has them), bf16, f16 or fp8
-  std::string copies;                   ///< folder where repacked weights are kept for faster starts (on CPUs); "": none are
+  std::string copies;                   ///< folder where tokenizers' tables and (on CPUs) repacked weights are kept for faster starts; "": none
   std::int64_t copies_bytes = std::int64_t{16} << 30;  ///< that they may take together; the longest unused go first
   std::int64_t kv_bytes = 0;            ///< for each model's KV blocks; 0: a share of the free memory
   std::int32_t context_length = 0;      ///< upper bound; 0: what the model has

@@ -52,6 +52,21 @@ public:
     return std::string_view(reinterpret_cast<const char*>(taken->data()), taken->size());
   }
 
+  /// As many strings as `count`, passed over. A tight loop: a vocabulary has hundreds of thousands.
+  result<std::span<const std::byte>> take_strings(std::uint64_t count) {
+    const std::uint64_t first = offset_;
+    for (; count > 0; --count) {
+      std::uint64_t length;
+      if (bytes_.size() - offset_ < sizeof length) break;
+      std::memcpy(&length, bytes_.data() + offset_, sizeof length);
+      if (length > bytes_.size() - offset_ - sizeof length) break;
+      offset_ += sizeof length + length;
+    }
+    for (; count > 0; --count)  // the one that does not fit says so
+      if (auto text = read_string(); !text) return std::move(text).why();
+    return bytes_.subspan(first, offset_ - first);
+  }
+
   error corrupt(const std::string& reason) const { return corrupt_at(offset_, reason); }
   error corrupt_at(std::uint64_t offset, const std::string& reason) const {
     return {errc::corrupt_file, std::string(file_) + ": at byte " + std::to_string(offset) + ": " + reason, {}};

@@ -46,8 +46,10 @@ result<gguf_file> gguf_file::open(const std::string& path) {
     if (taken > longest_header) return error{errc::corrupt_file, path + ": the header does not end within 256 MiB", {}};
     gguf_file file;
     file.name_ = path;
-    file.owned_header_ = std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(taken));
-    const std::span<std::byte> header(file.owned_header_.get(), static_cast<std::size_t>(taken));
+    auto room = memory::allocate_host(taken);
+    if (!room) return std::move(room).why();
+    file.owned_header_ = *std::move(room);
+    const std::span<std::byte> header(static_cast<std::byte*>(file.owned_header_.data()), static_cast<std::size_t>(taken));
     if (!owned->read(0, header)) return shrunk(path);
     file.header_ = header;
     file.bytes_ = owned->bytes().data();

@@ -14,6 +14,7 @@
 
 #include <troupe/result.hpp>
 
+#include "memory/buffer.hpp"
 #include "memory/mapped_file.hpp"
 #include "memory/tensor_view.hpp"
 #include "models/gguf/gguf_types.hpp"
@@ -101,7 +102,7 @@ private:
 
   std::string name_;
   std::shared_ptr<const memory::mapped_file> file_;
-  std::unique_ptr<std::byte[]> owned_header_;  ///< a copy: who cuts the file short does not harm it
+  memory::buffer owned_header_;                ///< a copy: who cuts the file short does not harm it
   std::span<const std::byte> header_;          ///< the file's first bytes: metadata and the tensors' directory
   const std::byte* bytes_ = nullptr;           ///< the whole file, mapped or given
   std::int64_t size_ = 0;

@@ -100,11 +100,9 @@ result<void> gguf_parser::read_array(gguf_file::value& value) {
     value.array.bytes = *bytes;
     return {};
   }
-  const std::uint64_t first = cursor_.offset();
-  for (std::uint64_t i = 0; i < *count; ++i) {
-    if (auto text = cursor_.read_string(); !text) return std::move(text).why();
-  }
-  value.array.bytes = file_.header_.subspan(first, cursor_.offset() - first);
+  auto texts = cursor_.take_strings(*count);
+  if (!texts) return std::move(texts).why();
+  value.array.bytes = *texts;
   return {};
 }
 

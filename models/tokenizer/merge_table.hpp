@@ -4,7 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
+#include "models/tokenizer/flat_table.hpp"
 
 namespace troupe::models {
 
@@ -19,8 +19,19 @@ public:
 
   enum class insertion { done, duplicate, too_crowded };
 
+  struct slot {
+    int32_t left = -1;
+    int32_t right = -1;
+    merge m;
+  };
+
   /// Room for `count` merges; 32 to 64 bytes each.
   explicit merge_table(size_t count = 0);
+
+  /// As text_index has it.
+  flat_table<slot>& slots() noexcept { return slots_; }
+  const flat_table<slot>& slots() const noexcept { return slots_; }
+  void settle() noexcept;
 
   /// At most the promised count. `too_crowded`: keys chosen to collide, as no honest file has them.
   insertion insert(int32_t left, int32_t right, merge m);
@@ -39,12 +50,6 @@ public:
   }
 
 private:
-  struct slot {
-    int32_t left = -1;
-    int32_t right = -1;
-    merge m;
-  };
-
   size_t slot_of(int32_t left, int32_t right) const noexcept {
     const uint64_t key = (static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32) | static_cast<uint32_t>(right);
     return static_cast<size_t>((key * 0x9E3779B97F4A7C15u) >> shift_);  // the product's high bits depend on every bit
@@ -52,8 +57,8 @@ private:
 
   static constexpr size_t longest_probe = 512;  // bounds what a hostile vocabulary can make a look-up cost
 
-  std::vector<slot> slots_;  // open addressing, a power of two, at most half full
-  int shift_;
+  flat_table<slot> slots_;  // open addressing, a power of two, at most half full
+  int shift_ = 0;
 };
 
 }  // namespace troupe::models

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "models/tokenizer/flat_table.hpp"
+
 namespace troupe::models {
 
 class text_index {
@@ -16,9 +18,18 @@ public:
   static constexpr int32_t none = -1;
   static constexpr int32_t crowded = -2;
 
+  struct slot {
+    uint32_t tag = 0;
+    int32_t id = none;
+  };
+
   /// Room for `count` texts.
-  explicit text_index(size_t count = 0)
-      : slots_(std::bit_ceil(2 * count + 2)), shift_(64 - std::countr_zero(slots_.size())) {}
+  explicit text_index(size_t count = 0) : slots_(std::vector<slot>(std::bit_ceil(2 * count + 2))) { settle(); }
+
+  /// All that there is, a power of two. Who puts another table here, of an index that was made before, calls settle().
+  flat_table<slot>& slots() noexcept { return slots_; }
+  const flat_table<slot>& slots() const noexcept { return slots_; }
+  void settle() noexcept { shift_ = 64 - std::countr_zero(slots_.size()); }
 
   /// Eight bytes a round; multiplying carries each bit upwards, folding brings the upper ones down again.
   /// Where a text is looked for, worked out ahead of time: prefetch() of a few texts before the first of them is looked up
@@ -51,9 +62,9 @@ public:
   int32_t insert(std::string_view text, uint64_t hash, int32_t id, const TextOf& text_of) {
     size_t i = static_cast<size_t>(hash >> shift_);
     for (size_t probe = 0; probe < longest_probe; ++probe, i = (i + 1) & (slots_.size() - 1)) {
-      slot& s = slots_[i];
+      const slot& s = slots_[i];
       if (s.id == none) {
-        s = {static_cast<uint32_t>(hash), id};
+        slots_.made(i) = {static_cast<uint32_t>(hash), id};
         return none;
       }
       if (s.tag == static_cast<uint32_t>(hash) && text_of(s.id) == text) return s.id;
@@ -78,15 +89,10 @@ public:
   }
 
 private:
-  struct slot {
-    uint32_t tag = 0;
-    int32_t id = none;
-  };
-
   static constexpr size_t longest_probe = 512;  // bounds what a hostile vocabulary can make a look-up cost
 
-  std::vector<slot> slots_;  // open addressing, a power of two, at most half full
-  int shift_;
+  flat_table<slot> slots_;  // open addressing, a power of two, at most half full
+  int shift_ = 0;
 };
 
 }  // namespace troupe::models

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "models/tokenizer/tokenizer_parts.hpp"
+#include "models/tokenizer/tokenizer_tables.hpp"
 #include "models/tokenizer/word_merger.hpp"
 
 namespace troupe::models {
@@ -125,7 +126,7 @@ private:
 };
 
 bool inside(const tokenizer_parts& parts, int32_t id) {
-  return id >= 0 && static_cast<size_t>(id) < parts.vocabulary.tokens.size();
+  return id >= 0 && static_cast<size_t>(id) < parts.kinds.size();
 }
 
 }  // namespace
@@ -135,6 +136,14 @@ result<tokenizer> tokenizer::create(vocabulary_data vocabulary) {
   if (!parts) return std::move(parts).why();
   return tokenizer(std::move(*parts));
 }
+
+result<tokenizer> tokenizer::of_tables(std::span<const std::byte> tables, std::shared_ptr<const void> held) {
+  auto parts = parts_of(tables, std::move(held));
+  if (!parts) return std::move(parts).why();
+  return tokenizer(*std::move(parts));
+}
+
+std::vector<std::byte> tokenizer::tables() const { return tables_of(*parts_); }
 
 result<std::vector<int32_t>> tokenizer::encode(std::span<const text_span> spans, size_t max_tokens) const {
   const joined_text input(spans);
@@ -155,13 +164,13 @@ std::string_view tokenizer::token_bytes(int32_t id) const noexcept {
 bool tokenizer::is_control(int32_t id) const noexcept { return inside(*parts_, id) && parts_->is_control(id); }
 
 bool tokenizer::is_end(int32_t id) const noexcept {
-  return inside(*parts_, id) && parts_->ends[static_cast<size_t>(id)];
+  return inside(*parts_, id) && parts_->ends[static_cast<size_t>(id)] != 0;
 }
 
-int32_t tokenizer::size() const noexcept { return static_cast<int32_t>(parts_->vocabulary.tokens.size()); }
-std::optional<int32_t> tokenizer::bos() const noexcept { return parts_->vocabulary.bos; }
-std::optional<int32_t> tokenizer::eos() const noexcept { return parts_->vocabulary.eos; }
-bool tokenizer::add_bos() const noexcept { return parts_->vocabulary.add_bos; }
+int32_t tokenizer::size() const noexcept { return static_cast<int32_t>(parts_->kinds.size()); }
+std::optional<int32_t> tokenizer::bos() const noexcept { return parts_->bos; }
+std::optional<int32_t> tokenizer::eos() const noexcept { return parts_->eos; }
+bool tokenizer::add_bos() const noexcept { return parts_->add_bos; }
 
 std::optional<int32_t> tokenizer::find(std::string_view token_text) const {
   const int32_t id = parts_->id_of_text(token_text);

@@ -6,6 +6,8 @@
 #include <future>
 #include <optional>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "models/tokenizer/byte_letters.hpp"
 
@@ -15,6 +17,7 @@ namespace {
 constexpr size_t most_tokens = size_t{1} << 21;  // eight times the largest vocabulary known
 constexpr size_t most_merges = size_t{1} << 22;
 constexpr size_t longest_text = size_t{1} << 14;
+constexpr size_t most_chars = size_t{1} << 30;
 constexpr size_t at_once = 16;  // look-ups whose memory is asked for together: their waiting is most of the time
 
 constexpr std::string_view end_names[] = {
@@ -72,18 +75,32 @@ error crowded(size_t token) {
   return corrupt("too many tokens collide in the look-up table, token " + std::to_string(token) + " among them");
 }
 
+result<void> take_texts(tokenizer_parts& parts, const std::vector<std::string>& tokens) {
+  std::vector<char> chars;
+  std::vector<uint32_t> starts;
+  starts.reserve(tokens.size() + 1);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i].empty()) return corrupt("token " + std::to_string(i) + " is empty");
+    if (tokens[i].size() > longest_text)
+      return corrupt("token " + std::to_string(i) + " has " + std::to_string(tokens[i].size()) + " bytes");
+    starts.push_back(static_cast<uint32_t>(chars.size()));
+    chars.insert(chars.end(), tokens[i].begin(), tokens[i].end());
+    if (chars.size() > most_chars) return corrupt("the tokens are longer than " + std::to_string(most_chars) + " bytes together");
+  }
+  starts.push_back(static_cast<uint32_t>(chars.size()));
+  parts.texts = {flat_table(std::move(chars)), flat_table(std::move(starts))};
+  return {};
+}
+
 result<void> index_texts(tokenizer_parts& parts) {
-  const auto& tokens = parts.vocabulary.tokens;
+  const flat_texts& tokens = parts.texts;
   parts.by_text = text_index(tokens.size());
-  const auto text_of = [&](int32_t id) { return std::string_view(tokens[static_cast<size_t>(id)]); };
+  const auto text_of = [&](int32_t id) { return parts.text_of(id); };
   std::array<uint64_t, at_once> hashes;
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (i % at_once == 0)
       for (size_t j = i; j < std::min(i + at_once, tokens.size()); ++j)
         parts.by_text.prefetch(hashes[j - i] = text_index::hash_of(tokens[j]));
-    if (tokens[i].empty()) return corrupt("token " + std::to_string(i) + " is empty");
-    if (tokens[i].size() > longest_text)
-      return corrupt("token " + std::to_string(i) + " has " + std::to_string(tokens[i].size()) + " bytes");
     const int32_t earlier = parts.by_text.insert(tokens[i], hashes[i % at_once], static_cast<int32_t>(i), text_of);
     if (earlier == text_index::crowded) return crowded(i);
     if (earlier != text_index::none)
@@ -93,10 +110,11 @@ result<void> index_texts(tokenizer_parts& parts) {
   return {};
 }
 
-void settle_kinds(vocabulary_data& v) {
-  v.kinds.resize(v.tokens.size(), token_kind::normal);
-  for (size_t i = 0; i < v.tokens.size(); ++i)
-    if (v.kinds[i] != token_kind::unknown && looks_like_control(v.tokens[i])) v.kinds[i] = token_kind::control;
+void settle_kinds(tokenizer_parts& parts, std::vector<token_kind> kinds) {
+  kinds.resize(parts.texts.size(), token_kind::normal);
+  for (size_t i = 0; i < kinds.size(); ++i)
+    if (kinds[i] != token_kind::unknown && looks_like_control(parts.texts[i])) kinds[i] = token_kind::control;
+  parts.kinds = flat_table(std::move(kinds));
 }
 
 // "<0xAB>"
@@ -112,30 +130,33 @@ std::optional<char> byte_named(std::string_view text) {
 }
 
 result<void> decode_tokens(tokenizer_parts& parts) {
-  const auto& tokens = parts.vocabulary.tokens;
-  parts.starts.reserve(tokens.size() + 1);
+  const flat_texts& tokens = parts.texts;
+  std::string all;
+  std::vector<uint32_t> starts;
+  starts.reserve(tokens.size() + 1);
   for (size_t i = 0; i < tokens.size(); ++i) {
-    parts.starts.push_back(parts.bytes.size());
+    starts.push_back(static_cast<uint32_t>(all.size()));
     const token_kind kind = parts.kind_of(static_cast<int32_t>(i));
     if (kind == token_kind::normal) {
-      if (!append_bytes_of_letters(tokens[i], parts.bytes)) parts.bytes += tokens[i];
+      if (!append_bytes_of_letters(tokens[i], all)) all += tokens[i];
     } else if (kind == token_kind::byte) {
       const auto byte = byte_named(tokens[i]);
       if (!byte) return corrupt("byte token " + std::to_string(i) + " is " + quoted(tokens[i]) + ", not <0x..>");
-      parts.bytes += *byte;
+      all += *byte;
     } else {
-      parts.bytes += tokens[i];
+      all += tokens[i];
     }
-    parts.longest_token = std::max(parts.longest_token, parts.bytes.size() - parts.starts.back());
+    parts.longest_token = std::max<size_t>(parts.longest_token, all.size() - starts.back());
   }
-  parts.starts.push_back(parts.bytes.size());
+  starts.push_back(static_cast<uint32_t>(all.size()));
+  parts.bytes = {flat_table(std::vector<char>(all.begin(), all.end())), flat_table(std::move(starts))};
   return {};
 }
 
 result<void> index_bytes(tokenizer_parts& parts) {
   parts.id_of_byte.fill(-1);
-  if (parts.rules.whole_words) parts.by_bytes = text_index(parts.vocabulary.tokens.size());
-  for (int32_t id = 0; id < static_cast<int32_t>(parts.vocabulary.tokens.size()); ++id) {
+  if (parts.rules.whole_words) parts.by_bytes = text_index(parts.texts.size());
+  for (int32_t id = 0; id < static_cast<int32_t>(parts.texts.size()); ++id) {
     const token_kind kind = parts.kind_of(id);
     if (kind != token_kind::normal && kind != token_kind::byte) continue;
     const std::string_view bytes = parts.bytes_of(id);
@@ -162,9 +183,8 @@ error bad_merge(std::string_view line, size_t rank, const char* why) {
 
 /// The token that is the two texts together. In most vocabularies it is the one behind that of the merge before.
 int32_t id_of_both(const tokenizer_parts& parts, const merge_line& line, int32_t guess, std::string& joined) {
-  const auto& tokens = parts.vocabulary.tokens;
-  if (static_cast<size_t>(guess) < tokens.size()) {
-    const std::string_view text = tokens[static_cast<size_t>(guess)];
+  if (static_cast<size_t>(guess) < parts.texts.size()) {
+    const std::string_view text = parts.text_of(guess);
     if (text.size() == line.left.size() + line.right.size() && text.starts_with(line.left) && text.ends_with(line.right)) return guess;
   }
   joined.assign(line.left);
@@ -183,7 +203,7 @@ result<void> look_up(tokenizer_parts& parts, const std::vector<std::string>& mer
     parts.by_text.prefetch(line.left_hash = text_index::hash_of(line.left));
     parts.by_text.prefetch(line.right_hash = text_index::hash_of(line.right));
   }
-  const auto text_of = [&parts](int32_t id) { return std::string_view(parts.vocabulary.tokens[static_cast<size_t>(id)]); };
+  const auto text_of = [&parts](int32_t id) { return parts.text_of(id); };
   for (merge_line& line : lines) {
     line.left_id = parts.by_text.find(line.left, line.left_hash, text_of);
     line.right_id = parts.by_text.find(line.right, line.right_hash, text_of);
@@ -192,9 +212,7 @@ result<void> look_up(tokenizer_parts& parts, const std::vector<std::string>& mer
   return {};
 }
 
-result<void> build_merges(tokenizer_parts& parts) {
-  const std::vector<std::string> merges = std::move(parts.vocabulary.merges);
-  parts.vocabulary.merges.clear();
+result<void> build_merges(tokenizer_parts& parts, const std::vector<std::string>& merges) {
   parts.merges = merge_table(merges.size());
   std::string joined;
   std::array<merge_line, at_once> room;
@@ -219,30 +237,30 @@ result<void> build_merges(tokenizer_parts& parts) {
   return {};
 }
 
+void mark_ends(tokenizer_parts& parts, const vocabulary_data& v) {
+  std::vector<uint8_t> ends(parts.texts.size());
+  for (size_t i = 0; i < ends.size(); ++i) ends[i] = is_end_name(parts.texts[i]) ? 1 : 0;
+  if (v.eos) ends[static_cast<size_t>(*v.eos)] = 1;
+  if (v.eot) ends[static_cast<size_t>(*v.eot)] = 1;
+  for (const int32_t id : v.more_eog) ends[static_cast<size_t>(id)] = 1;
+  parts.ends = flat_table(std::move(ends));
+}
+
+}  // namespace
+
 result<void> collect_literals(tokenizer_parts& parts) {
   std::vector<literal_tokens::entry> entries;
-  for (int32_t id = 0; id < static_cast<int32_t>(parts.vocabulary.tokens.size()); ++id) {
+  for (int32_t id = 0; id < static_cast<int32_t>(parts.texts.size()); ++id) {
     const bool control = parts.is_control(id);
     if (!control && parts.kind_of(id) != token_kind::user_defined) continue;
-    const std::string& text = parts.vocabulary.tokens[static_cast<size_t>(id)];
+    const std::string_view text = parts.text_of(id);
     if (text.size() > literal_tokens::longest_allowed)
       return corrupt("special token " + std::to_string(id) + " has " + std::to_string(text.size()) + " bytes");
-    entries.push_back({text, id, control});
+    entries.push_back({std::string(text), id, control});
   }
   parts.literals = literal_tokens(std::move(entries));
   return {};
 }
-
-void mark_ends(tokenizer_parts& parts) {
-  const vocabulary_data& v = parts.vocabulary;
-  parts.ends.resize(v.tokens.size());
-  for (size_t i = 0; i < v.tokens.size(); ++i) parts.ends[i] = is_end_name(v.tokens[i]);
-  if (v.eos) parts.ends[static_cast<size_t>(*v.eos)] = true;
-  if (v.eot) parts.ends[static_cast<size_t>(*v.eot)] = true;
-  for (const int32_t id : v.more_eog) parts.ends[static_cast<size_t>(id)] = true;
-}
-
-}  // namespace
 
 result<std::shared_ptr<const tokenizer_parts>> build_tokenizer_parts(vocabulary_data vocabulary) {
   const auto rules = find_split_rules(vocabulary.pre_tokenizer);
@@ -256,19 +274,22 @@ result<std::shared_ptr<const tokenizer_parts>> build_tokenizer_parts(vocabulary_
 
   // In its final place from the start: it is large.
   auto parts = std::make_shared<tokenizer_parts>();
-  parts->vocabulary = std::move(vocabulary);
   parts->rules = *rules;
+  parts->bos = vocabulary.bos;
+  parts->eos = vocabulary.eos;
+  parts->add_bos = vocabulary.add_bos;
+  if (auto ok = take_texts(*parts, vocabulary.tokens); !ok) return std::move(ok).why();
   if (auto ok = index_texts(*parts); !ok) return std::move(ok).why();
-  settle_kinds(parts->vocabulary);
+  settle_kinds(*parts, std::move(vocabulary.kinds));
   // Merges need the texts' ids, bytes only the texts: they fill different tables side by side.
-  auto merging = std::async(std::launch::async, [&parts] { return build_merges(*parts); });
+  auto merging = std::async(std::launch::async, [&parts, &vocabulary] { return build_merges(*parts, vocabulary.merges); });
   auto decoded = decode_tokens(*parts);
   if (decoded) decoded = index_bytes(*parts);
   auto merged = merging.get();
   if (!decoded) return std::move(decoded).why();
   if (!merged) return std::move(merged).why();
   if (auto ok = collect_literals(*parts); !ok) return std::move(ok).why();
-  mark_ends(*parts);
+  mark_ends(*parts, vocabulary);
   return std::shared_ptr<const tokenizer_parts>(std::move(parts));
 }
 

@@ -32,6 +32,7 @@ struct planned_sequence {
   bool started = false;  ///< its first prefill step was planned
   bool asked = false;    ///< blocks asked for, answer outstanding
   bool refused = false;  ///< the last answer was no, and nothing was released since
+  bool aside = false;    ///< what is left of its prompt is computed beside the decodes, not in their steps
 
   std::int32_t slot = -1;
   std::uint64_t joined = 0;  ///< the step in which the lane is told of it; 0: not yet

@@ -98,10 +98,13 @@ void step_planner::done(const step_result& result, planner_outputs& out) {
 /// they cost beside decodes, whose weights are read anyway.
 void step_planner::learn(const flight& what, const step_result& result) {
   if (options_.most_growth <= 0) return;
-  const auto took = result.ended - std::max(result.started, last_ended_);
-  last_ended_ = std::max(last_ended_, result.ended);
-  const bool whole = result.decode_rows == what.size.decode_rows && result.prefill_rows == what.size.prompt_rows;
-  if (what.size.decode_rows > 0 && whole && took > clock::duration::zero()) cost_.observe(what.size, std::chrono::duration<double, std::milli>(took).count());
+  auto& last = last_ended_[options_.policy == batch_policy::mix ? 1 : static_cast<std::size_t>(what.lane)];
+  const auto took = result.ended - std::max(result.started, last);
+  last = std::max(last, result.ended);
+  const bool typical = what.typical && what.beside == (options_.policy != batch_policy::mix && flying_[0] > 0);
+  const bool whole = typical && result.decode_rows == what.size.decode_rows && result.prefill_rows == what.size.prompt_rows;
+  if (what.size.decode_rows > 0 && whole && took > clock::duration::zero())
+    cost_[what.beside].observe(what.size, std::chrono::duration<double, std::milli>(took).count());
 }
 
 void step_planner::take_token(const step_token& token) {
@@ -167,7 +170,7 @@ void step_planner::release(sequence& one, planner_outputs& out) {
   one.new_blocks.clear();
   one.slot = -1;
   one.joined = 0;
-  one.asked = one.refused = false;
+  one.asked = one.refused = one.aside = false;
 }
 
 void step_planner::requeue(sequence& one) {

@@ -13,9 +13,11 @@
 #include "actors/engine.hpp"
 #include "actors/handles.hpp"
 #include "actors/metrics.hpp"
+#include "kernels/any_lane.hpp"
 #include "kernels/cpu/cpu_lane.hpp"
 #include "models/evaluate.hpp"
 #include "support/catch.hpp"
+#include "support/late_lane.hpp"
 #include "support/tiny_model.hpp"
 
 using namespace troupe;
@@ -47,13 +49,14 @@ struct bench {
   std::unique_ptr<caf::actor_system> system;
   std::unique_ptr<engine> made;
 
-  explicit bench(engine_options options = {}) {
+  /// On `lane`, or on one of its own.
+  explicit bench(engine_options options = {}, kernels::any_lane lane = {}) {
     REQUIRE(test::write_tiny_model(path.string()));
     config.set("scheduler.policy", caf::atom("sharing"));
     config.set("scheduler.max-threads", std::size_t{2});
     system = std::make_unique<caf::actor_system>(config);
     options.threads = 1;
-    auto created = engine::create(*system, path.string(), options);
+    auto created = lane.lane ? engine::create_on(std::move(lane), *system, path.string(), options) : engine::create(*system, path.string(), options);
     REQUIRE(created.ok());
     made = *std::move(created);
   }
@@ -114,6 +117,55 @@ TEST_CASE("sixteen generations together each get the tokens that the bare networ
   CHECK(metrics.running == 0);
   CHECK(metrics.kv_blocks_free == metrics.kv_blocks_total);
   REQUIRE(b.made->stop());
+}
+
+TEST_CASE("with a queue of their own prompts are computed beside decodes, and the tokens stay the same") {
+  const auto cpu = kernels::make_cpu_lane({1}).value_or_throw();
+  const test::late_lane* prompts = nullptr;
+  kernels::any_lane two{std::make_unique<test::late_lane>(*cpu), "cpu", 1, "", {}};
+  two.second_queue = [&](kernels::lane&, bool divided) -> result<std::unique_ptr<kernels::lane>> {
+    CHECK_FALSE(divided);
+    auto made = std::make_unique<test::late_lane>(*cpu);
+    prompts = made.get();
+    return std::unique_ptr<kernels::lane>(std::move(made));
+  };
+  engine_options options;
+  options.max_sequences = 8;
+  options.max_batch_tokens = 64;
+  options.most_growth = 1.01;  // hardly anything may be mixed
+  options.prefill_queue = "beside";
+  bench b(options, std::move(two));
+  REQUIRE(prompts);
+  const auto prompt = [](generation_id id) {
+    auto ids = some_prompt(id);
+    if (id % 3 == 0)
+      while (ids.size() < 300) ids.push_back(static_cast<std::int32_t>(3 + ids.size() * id % 250));
+    return ids;
+  };
+  std::map<generation_id, std::shared_ptr<collector>> sinks;
+  for (generation_id id = 1; id <= 12; ++id) sinks[id] = b.ask(id, prompt(id), 40);
+  for (auto& [id, sink] : sinks) {
+    const auto end = sink->wait();
+    REQUIRE(end);
+    CAPTURE(id);
+    REQUIRE(end->what == event::kind::done);
+    REQUIRE(sink->ids == expected(b.path.string(), prompt(id), 40));
+  }
+  REQUIRE(b.made->stop());
+  CHECK(prompts->steps > 0);
+  CHECK(b.made->metrics().kv_blocks_free == b.made->metrics().kv_blocks_total);
+}
+
+TEST_CASE("a queue for prompts that a device has not is refused") {
+  test::scratch_path path{".gguf"};
+  REQUIRE(test::write_tiny_model(path.string()));
+  caf::actor_system_config config;
+  caf::actor_system system(config);
+  engine_options options;
+  options.prefill_queue = "divided";
+  const auto made = engine::create(system, path.string(), options);
+  REQUIRE_FALSE(made);
+  CHECK(made.why().code == errc::invalid_argument);
 }
 
 TEST_CASE("a pool too small for all preempts, and the tokens stay the same") {

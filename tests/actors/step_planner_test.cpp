@@ -52,6 +52,7 @@ void random_life(std::uint32_t seed, batch_policy policy, double most_growth = 0
   planner_options options = small(3 + up_to(12), policy);
   options.most_growth = most_growth;
   options.least_chunk = 16;
+  options.most_mixed_steps = 1;
   simulated_engine engine(options);
   generation_id next = 1;
   for (int step = 0; step < 400; ++step) {
@@ -86,6 +87,10 @@ TEST_CASE("every admitted sequence ends once with its own tokens and every block
 
 TEST_CASE("every admitted sequence ends once with its own tokens and every block comes back, split steps") {
   for (std::uint32_t seed = 1001; seed <= 1400; ++seed) random_life(seed, batch_policy::split);
+}
+
+TEST_CASE("every admitted sequence ends once with its own tokens and every block comes back, chosen step by step") {
+  for (std::uint32_t seed = 3001; seed <= 3400; ++seed) random_life(seed, batch_policy::choose, 1.5);
 }
 
 TEST_CASE("sequences start in the order of their arrival") {

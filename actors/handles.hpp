@@ -25,7 +25,7 @@ using scheduler_handle =
                      caf::reacts_to<probe_engine>, caf::reacts_to<check_steps>, caf::reacts_to<fail_sequences>, caf::reacts_to<drain_scheduler>,
                      caf::reacts_to<wire_engine>, caf::reacts_to<stop_actor>>;
 
-using kv_store_handle = caf::typed_actor<caf::reacts_to<reserve_blocks>, caf::reacts_to<release_blocks>,
+using kv_store_handle = caf::typed_actor<caf::reacts_to<reserve_blocks>, caf::reacts_to<offer_blocks>, caf::reacts_to<release_blocks>,
                                          caf::reacts_to<wire_engine>, caf::reacts_to<stop_actor>>;
 
 /// Both prefill and decode.

@@ -38,10 +38,11 @@ struct generation_admitted {
   std::int32_t prompt_tokens = 0;
   std::int32_t max_tokens = 0;
 };
-/// Its first prefill step has begun.
+/// Its first prefill step has begun, behind so many prompt tokens that others had computed.
 struct prefill_started {
   generation_id id = 0;
   clock::time_point when;
+  std::int32_t cached_tokens = 0;
 };
 /// It cannot go on; `why` goes to every subscriber.
 struct generation_failed {
@@ -131,8 +132,12 @@ struct drain_scheduler {
 struct reserve_blocks {
   std::vector<block_need> needs;
 };
+/// Steps are over: others may read what they wrote. Sent before a release of the same blocks.
+struct offer_blocks {
+  std::vector<computed_rows> rows;
+};
 struct release_blocks {
-  std::vector<generation_id> ids;
+  std::vector<block_release> sequences;
 };
 
 // --- to prefill and decode: each drives a lane ------------------------------------------------------------------------
@@ -184,6 +189,7 @@ TROUPE_MESSAGE(fail_sequences)
 TROUPE_MESSAGE(drain_scheduler)
 TROUPE_MESSAGE(check_steps)
 TROUPE_MESSAGE(reserve_blocks)
+TROUPE_MESSAGE(offer_blocks)
 TROUPE_MESSAGE(release_blocks)
 TROUPE_MESSAGE(run_step)
 TROUPE_MESSAGE(probe_lane)

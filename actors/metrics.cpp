@@ -77,8 +77,10 @@ void engine_metrics::append_prometheus(std::string& out, std::string_view model)
   w.plain("troupe_queue_length", "gauge", "Sequences waiting for a place.", now(queued));
   w.plain("troupe_running_sequences", "gauge", "Sequences in the running batch.", now(running));
   w.plain("troupe_kv_blocks_total", "gauge", "KV blocks in all.", now(kv_blocks_total));
-  w.plain("troupe_kv_blocks_used", "gauge", "KV blocks held by sequences.", now(kv_blocks_total) - now(kv_blocks_free));
+  w.plain("troupe_kv_blocks_used", "gauge", "KV blocks held by sequences.", now(kv_blocks_total) - now(kv_blocks_free) - now(kv_blocks_cached));
+  w.plain("troupe_kv_blocks_cached", "gauge", "KV blocks that no sequence holds and that new ones with the same beginning find computed.", now(kv_blocks_cached));
   w.plain("troupe_prompt_tokens_total", "counter", "Prompt tokens of admitted requests.", now(prompt_tokens));
+  w.plain("troupe_prefix_cache_hit_tokens_total", "counter", "Tokens that were not computed since the KV of the same beginning was there.", now(prefix_cache_hit_tokens));
   w.plain("troupe_sampled_tokens_total", "counter", "Tokens sampled, end tokens included.", now(sampled_tokens));
   w.plain("troupe_preemptions_total", "counter", "Sequences that gave up their KV blocks and started over.", now(preemptions));
   w.plain("troupe_refused_total", "counter", "Requests that the scheduler refused or failed.", now(refused));

@@ -36,11 +36,15 @@ struct engine_metrics {
   // Written by the scheduler's shell.
   gauge queued{0};
   gauge running{0};
-  gauge kv_blocks_free{0};
   counter prompt_tokens{0};
+  counter prefix_cache_hit_tokens{0};
   counter preemptions{0};
   counter refused{0};
   counter hung_steps{0};
+
+  // Written by the kv_store's shell.
+  gauge kv_blocks_free{0};
+  gauge kv_blocks_cached{0};
 
   // Written by the wiring, once.
   gauge kv_blocks_total{0};

@@ -36,6 +36,7 @@ struct slot_join {
   std::shared_ptr<const sequence_terms> terms;
   std::shared_ptr<const std::vector<std::int32_t>> tokens;
   std::int32_t generated = 0;
+  std::int32_t cached = 0;  ///< K and V of so many of them are in the first blocks of its first work, written by finished steps
 };
 
 /// Rows of one sequence in this step. Prefill: tokens [position, position + rows) of the slot's known tokens.

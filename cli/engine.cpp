@@ -18,11 +18,11 @@ result<engine> start_engine(const engine_options& o, std::function<void(const er
   options.repack = !o.no_repack;
   options.kv_type = o.kv_type;
   options.weight_type = o.weight_type;
-  options.prefill_queue = o.prefill_queue;
   const memory::copy_folder copies = copies_of(o);
   options.copies = copies.path;
   options.copies_bytes = copies.most_bytes;
   options.kv_bytes = static_cast<std::int64_t>(o.kv_gib * 1024 * 1024 * 1024);
+  options.prefix_cache = !o.no_prefix_cache;
   options.max_sequences = o.max_sequences;
   options.max_batch_tokens = o.max_batch_tokens;
   options.max_queued = o.queue;

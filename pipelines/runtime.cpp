@@ -38,9 +38,9 @@ actors::engine_options engine_options_of(const runtime_options& o) {
   out.repack = o.repack;
   out.kv_type = o.kv_type;
   out.weight_type = o.weight_type;
-  out.prefill_queue = o.prefill_queue;
   out.copies = {o.copies, o.copies_bytes};
   out.kv_bytes = o.kv_bytes;
+  out.prefix_cache = o.prefix_cache;
   out.context_length = o.context_length;
   out.max_sequences = o.max_sequences;
   out.max_batch_tokens = o.max_batch_tokens;
@@ -56,7 +56,6 @@ result<void> check_options(const runtime_options& o) {
   };
   if (o.device != "cpu" && o.device != "cuda" && o.device != "auto") return wrong("device");
   if (!(o.gpu_memory > 0 && o.gpu_memory <= 1)) return wrong("gpu_memory");
-  if (!o.prefill_queue.empty() && o.prefill_queue != "mixed" && o.prefill_queue != "beside" && o.prefill_queue != "divided") return wrong("prefill_queue");
   if (o.threads < 0 || o.threads > 1024) return wrong("threads");
   if (o.copies_bytes < 0) return wrong("copies_bytes");
   if (o.kv_bytes < 0) return wrong("kv_bytes");

@@ -1,4 +1,5 @@
-// Which sequence holds which KV blocks, within a fixed budget. Knows no tokens, no device and no plan.
+// Which sequence holds which KV blocks, and which computed blocks others may read, within a fixed budget. Knows no
+// device and no plan; of tokens, only whether they are equal.
 #pragma once
 
 #include <cstdint>
@@ -8,33 +9,57 @@
 
 #include "actors/kv_store/block_grant.hpp"
 #include "memory/block_pool.hpp"
+#include "memory/prefix_tree.hpp"
 
 namespace troupe::actors {
 
-/// One owner, one thread. A sequence's blocks are in the order of its tokens.
+/// One owner, one thread. A sequence's blocks are in the order of its tokens. Full blocks whose rows a finished step has
+/// computed are in the prefix tree, which is a user of them like a sequence. A sequence that begins with the same tokens
+/// gets them as its first blocks, and never writes there: its own rows begin behind them. What is in the tree and no
+/// sequence holds is evicted when blocks are needed and none is free, and counts as free before.
 class kv_store {
 public:
-  explicit kv_store(std::int32_t blocks) : pool_(blocks) {}
+  explicit kv_store(std::int32_t blocks, std::int32_t block_tokens = 16)
+      : block_tokens_(block_tokens), pool_(blocks), tree_(blocks, block_tokens) {}
 
-  /// In order; each sequence gets all it asks for, or nothing. A need below one block is refused.
+  /// In order; each sequence gets all it asks for, or nothing. A need below one block is refused. At least the last of
+  /// the tokens is left to be computed.
   std::vector<block_grant> reserve(const std::vector<block_need>& needs);
-  /// Gives back every block of the sequence; how many came free. Unknown: 0.
-  std::int32_t release(generation_id id);
+  /// Full blocks among the rows can be found from now on. What another sequence computed too stays that one's.
+  void offer(const computed_rows& what);
+  /// Gives back every block of the sequence; how many more free() counts. Those with computed rows stay findable, also
+  /// behind blocks that were found to be another's. Unknown: 0.
+  std::int32_t release(const block_release& what);
 
-  std::int32_t free() const noexcept { return pool_.free(); }
+  /// Blocks that a need can get: free ones and cached ones.
+  std::int32_t free() const noexcept { return pool_.free() + tree_.resting(); }
+  std::int32_t cached() const noexcept { return tree_.resting(); }
   std::int32_t total() const noexcept { return pool_.total(); }
   std::size_t sequences() const noexcept { return held_.size(); }
 
-  /// Every block in use has exactly as many users as there are lists it is in. Linear.
+  /// Every block has exactly as many users as there are lists it is in, the tree counted as one; those that rest in the
+  /// tree are those that nobody else uses; in use + cached + free is all. Linear.
   result<void> check() const;
   /// One line per sequence and one of totals: what a failing test prints first.
   std::string draw() const;
 
 private:
-  block_grant grant(const block_need& need);
+  struct holding {
+    std::vector<std::int32_t> blocks;
+    std::int32_t offered = 0;  // of them are in the tree
+  };
 
+  block_grant grant(const block_need& need);
+  std::int32_t take();
+  std::int32_t full_blocks(const computed_rows& what, const holding& of) const;
+  std::span<const std::int32_t> tokens_of(const computed_rows& what, std::int32_t block) const;
+  std::vector<std::int32_t> keep(const computed_rows& what, const holding& of);
+  void spoil(const holding& of);
+
+  std::int32_t block_tokens_;
   memory::block_pool pool_;
-  std::unordered_map<generation_id, std::vector<std::int32_t>> held_;
+  memory::prefix_tree tree_;
+  std::unordered_map<generation_id, holding> held_;
 };
 
 /// How many blocks to make.

@@ -10,7 +10,9 @@ namespace {
 class kv_store_actor : public actor_base<kv_store_handle> {
 public:
   kv_store_actor(caf::actor_config& config, std::int32_t blocks, std::shared_ptr<engine_metrics> metrics)
-      : actor_base(config, std::move(metrics)), store_(blocks) {}
+      : actor_base(config, std::move(metrics)), store_(blocks) {
+    count();
+  }
 
   const char* name() const override { return "kv_store"; }
 
@@ -19,10 +21,15 @@ protected:
     return {
         [this](const reserve_blocks& m) {
           auto grants = store_.reserve(m.needs);
+          count();
           if (links_) tell(links_->scheduler, blocks_granted{std::move(grants), store_.free()});
         },
+        [this](const offer_blocks& m) {
+          for (const computed_rows& one : m.rows) store_.offer(one);
+        },
         [this](const release_blocks& m) {
-          for (const generation_id id : m.ids) store_.release(id);
+          for (const block_release& one : m.sequences) store_.release(one);
+          count();
         },
         [this](const wire_engine& m) { links_ = m.links; },
         [this](const stop_actor&) { stop(); },
@@ -30,6 +37,11 @@ protected:
   }
 
 private:
+  void count() {
+    metrics_->kv_blocks_free.store(store_.free() - store_.cached(), std::memory_order_relaxed);
+    metrics_->kv_blocks_cached.store(store_.cached(), std::memory_order_relaxed);
+  }
+
   kv_store store_;
 };
 

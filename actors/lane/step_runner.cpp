@@ -54,6 +54,7 @@ void step_runner::change_slots(const step_plan& plan) {
     one->terms = join.terms;
     one->known = join.tokens;
     one->joined = plan.step;
+    one->rows = join.cached;
     one->sampler = sampler_state(join.terms, *join.tokens, join.generated);
   }
 }

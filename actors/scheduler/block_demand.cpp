@@ -42,7 +42,9 @@ bool step_planner::make_room(planner_outputs& out) {
   const auto waiting =
       std::find_if(queue_.begin(), queue_.end(), [](const sequence* one) { return !one->paused && !one->asked; });
   if (waiting == queue_.end()) return false;
-  const bool fits = !free_slots_.empty() && entry_blocks(**waiting) + reserve_for(running_.size()) <= free_;
+  // How many of its blocks are there already, the store alone knows: it is asked first.
+  const bool fits = !free_slots_.empty() && !(*waiting)->refused &&
+                    (options_.share_prefixes || entry_blocks(**waiting) + reserve_for(running_.size()) <= free_);
   if (fits) return false;
   const auto victim = std::find_if(running_.rbegin(), running_.rend(), [](const sequence* one) { return one->paused; });
   if (victim == running_.rend()) return false;
@@ -71,11 +73,30 @@ void step_planner::ask(planner_outputs& out) {
   asking_ = out.needs.size() > before;
 }
 
+/// Will `of` compute the beginning of the other's tokens, as far as it has not yet?
+bool step_planner::computes_beginning(const sequence& of, const sequence& other) const {
+  const std::int32_t width = options_.block_tokens;
+  const std::int32_t rows = std::max((of.offered + 1) * width, options_.least_awaited);
+  if (rows > of.known_rows() / width * width || rows > (other.known_rows() - 1) / width * width) return false;
+  return std::equal(of.known->begin(), of.known->begin() + rows, other.known->begin());
+}
+
+/// Prompts are computed in the order of arrival: who waits for the rows of an earlier one loses little, and nobody
+/// computes them twice. `asked`: who enters before it.
+bool step_planner::awaits_prefix(const sequence& one, const std::vector<const sequence*>& asked) const {
+  if (!options_.share_prefixes) return false;
+  const auto computes = [&](const sequence* other) { return computes_beginning(*other, one); };
+  const auto goes_on = [&](const sequence* other) {
+    return other->stage == sequence_stage::running && !other->paused && computes(other);
+  };
+  return std::any_of(running_.begin(), running_.end(), goes_on) || std::any_of(asked.begin(), asked.end(), computes);
+}
+
 void step_planner::ask_for_waiting(std::int32_t left, planner_outputs& out) {
-  std::size_t entering = 0;
-  for (std::size_t i = 0; i < queue_.size() && entering < free_slots_.size(); ++i) {
+  std::vector<const sequence*> asked;
+  for (std::size_t i = 0; i < queue_.size() && asked.size() < free_slots_.size(); ++i) {
     sequence& one = *queue_[i];
-    if (one.paused) continue;
+    if (one.paused || awaits_prefix(one, asked)) continue;
     const std::int32_t blocks = entry_blocks(one);
     if (blocks > options_.total_blocks) {  // grew past the pool, then yielded
       refuse(*one.terms, one.shard, errc::out_of_memory, "The tokens so far no longer fit the KV memory.", out);
@@ -84,11 +105,14 @@ void step_planner::ask_for_waiting(std::int32_t left, planner_outputs& out) {
       --i;
       continue;
     }
-    if (blocks + reserve_for(running_.size() + entering) > left) return;
-    out.needs.push_back({one.terms->generation, blocks});
+    const std::int32_t spare = reserve_for(running_.size() + asked.size());
+    const bool fits = blocks + spare <= left;
+    if (one.refused || (!fits && !options_.share_prefixes)) return;
+    out.needs.push_back({one.terms->generation, blocks, spare, options_.share_prefixes ? one.known : nullptr});
     one.asked = true;
     left -= blocks;
-    ++entering;
+    if (!fits) return;  // only if others have computed its beginning
+    asked.push_back(&one);
   }
 }
 

@@ -98,6 +98,7 @@ private:
   }
 
   void send_on(planner_outputs& out) {
+    if (!out.computed.empty()) tell(links_->kv_store, offer_blocks{std::move(out.computed)});
     if (!out.releases.empty()) tell(links_->kv_store, release_blocks{std::move(out.releases)});
     if (!out.needs.empty()) tell(links_->kv_store, reserve_blocks{std::move(out.needs)});
     for (const auto& routed : out.plans) watch_.planned(routed.lane, now_());
@@ -106,7 +107,7 @@ private:
       tell(lane == lane_kind::decode ? links_->decode : links_->prefill, run_step{std::move(plan)});
     for (const auto& one : out.admitted)
       tell(shard(one.shard), generation_admitted{one.id, one.prompt_tokens, one.max_tokens});
-    for (const auto& one : out.started) tell(shard(one.shard), prefill_started{one.id, now_()});
+    for (const auto& one : out.started) tell(shard(one.shard), prefill_started{one.id, now_(), one.cached});
     for (auto& one : out.failures) tell(shard(one.shard), generation_failed{one.id, std::move(one.why)});
   }
 
@@ -115,11 +116,11 @@ private:
   void count(const planner_outputs& out) {
     const auto add = [](auto& counter, std::size_t n) { counter.fetch_add(n, std::memory_order_relaxed); };
     for (const auto& one : out.admitted) add(metrics_->prompt_tokens, static_cast<std::size_t>(one.prompt_tokens));
+    add(metrics_->prefix_cache_hit_tokens, static_cast<std::size_t>(out.cached_rows));
     add(metrics_->preemptions, static_cast<std::size_t>(out.preemptions));
     add(metrics_->refused, out.failures.size());
     metrics_->queued.store(static_cast<std::int64_t>(planner_.queued()), std::memory_order_relaxed);
     metrics_->running.store(static_cast<std::int64_t>(planner_.running()), std::memory_order_relaxed);
-    metrics_->kv_blocks_free.store(planner_.free_blocks(), std::memory_order_relaxed);
   }
 
   step_planner planner_;

@@ -58,7 +58,7 @@ void step_planner::end(generation_id id, planner_outputs& out) {
   if (at == sequences_.end()) return;
   sequence& one = at->second;
   if (one.stage == sequence_stage::queued) {
-    if (one.asked) out.releases.push_back(id);  // the grant is on its way
+    if (one.asked) out.releases.push_back({{id}});  // the grant is on its way
     leave_queue(one);
     sequences_.erase(at);
   } else {
@@ -82,9 +82,12 @@ void step_planner::done(const step_result& result, planner_outputs& out) {
   flights_.erase(at);
   --flying_[static_cast<std::size_t>(what.lane)];
   learn(what, result);
+  for (const step_token& token : result.tokens)
+    if (token.end == sequence_end::failed) spoil(token.generation);
+  take_rows(what, out);
   for (const step_token& token : result.tokens) take_token(token);
-  for (const generation_id id : what.of) {
-    const auto which = sequences_.find(id);
+  for (const flight::part& part : what.of) {
+    const auto which = sequences_.find(part.id);
     if (which == sequences_.end()) continue;
     --which->second.in_flight[static_cast<std::size_t>(what.lane)];
     settle(which->second, out);
@@ -98,40 +101,69 @@ void step_planner::done(const step_result& result, planner_outputs& out) {
 /// they cost beside decodes, whose weights are read anyway.
 void step_planner::learn(const flight& what, const step_result& result) {
   if (options_.most_growth <= 0) return;
-  auto& last = last_ended_[options_.policy == batch_policy::mix ? 1 : static_cast<std::size_t>(what.lane)];
-  const auto took = result.ended - std::max(result.started, last);
-  last = std::max(last, result.ended);
-  const bool typical = what.typical && what.beside == (options_.policy != batch_policy::mix && flying_[0] > 0);
-  const bool whole = typical && result.decode_rows == what.size.decode_rows && result.prefill_rows == what.size.prompt_rows;
-  if (what.size.decode_rows > 0 && whole && took > clock::duration::zero())
-    cost_[what.beside].observe(what.size, std::chrono::duration<double, std::milli>(took).count());
+  const auto took = result.ended - std::max(result.started, last_ended_);
+  last_ended_ = std::max(last_ended_, result.ended);
+  const bool whole = result.decode_rows == what.size.decode_rows && result.prefill_rows == what.size.prompt_rows;
+  if (what.size.decode_rows > 0 && whole && took > clock::duration::zero()) cost_.observe(what.size, std::chrono::duration<double, std::milli>(took).count());
+}
+
+/// What it computed and what it read, one of them is the cause: others shall compute it anew.
+void step_planner::spoil(generation_id id) {
+  if (const auto at = sequences_.find(id); at != sequences_.end()) at->second.spoiled = at->second.halted = true;
+}
+
+/// Rows are computed when their step is over and neither it nor an earlier one has ended the sequence.
+void step_planner::take_rows(const flight& what, planner_outputs& out) {
+  if (!options_.share_prefixes) return;
+  for (const flight::part& part : what.of) {
+    const auto at = sequences_.find(part.id);
+    if (at == sequences_.end() || at->second.halted) continue;
+    sequence& one = at->second;
+    one.computed = part.rows;
+    // Of what it generates others learn at its end.
+    const std::int32_t full = std::min(one.computed, one.known_rows()) / options_.block_tokens;
+    if (full <= one.offered || one.stage != sequence_stage::running) continue;
+    one.offered = full;
+    out.computed.push_back({part.id, one.known, full * options_.block_tokens});
+  }
 }
 
 void step_planner::take_token(const step_token& token) {
   const auto at = sequences_.find(token.generation);
-  if (at == sequences_.end() || at->second.stage == sequence_stage::ended) return;
-  at->second.fresh.push_back(token.id);
+  if (at == sequences_.end()) return;
+  at->second.halted |= token.end != sequence_end::none;
+  if (at->second.stage == sequence_stage::ended) return;
+  if (token.end != sequence_end::failed) at->second.fresh.push_back(token.id);
   if (token.end != sequence_end::none) at->second.stage = sequence_stage::ended;
 }
 
 void step_planner::granted(const std::vector<block_grant>& grants, std::int32_t free_blocks, planner_outputs& out) {
   asking_ = false;
-  free_ = free_blocks + released_meanwhile_;
+  free_ = std::min(free_blocks + released_meanwhile_, options_.total_blocks);
   // A no that was said before the store heard of a release says nothing of what is free now: ask again.
-  const bool stale = released_meanwhile_ > 0;
+  const auto gone = [this](const block_grant& grant) {
+    const auto at = sequences_.find(grant.id);
+    return at == sequences_.end() || !at->second.asked;  // a release is on its way to the store
+  };
+  const bool stale = released_meanwhile_ > 0 || std::any_of(grants.begin(), grants.end(), gone);
   released_meanwhile_ = 0;
   for (const block_grant& grant : grants) {
-    const auto at = sequences_.find(grant.id);
-    if (at == sequences_.end() || !at->second.asked) {
-      free_ += static_cast<std::int32_t>(grant.blocks.size());  // a release is on its way to the store
+    shared_ |= grant.cached > 0;
+    if (gone(grant)) {
+      give_back(static_cast<std::int32_t>(grant.blocks.size()));
       continue;
     }
-    sequence& one = at->second;
+    sequence& one = sequences_.find(grant.id)->second;
     one.asked = false;
     one.refused = grant.blocks.empty() && !stale;
     one.blocks += static_cast<std::int32_t>(grant.blocks.size());
     one.new_blocks.insert(one.new_blocks.end(), grant.blocks.begin(), grant.blocks.end());
-    if (one.stage == sequence_stage::queued && !grant.blocks.empty()) enter(one);
+    if (one.stage == sequence_stage::queued && !grant.blocks.empty()) {
+      one.cached = one.rows = one.computed = grant.cached;
+      one.offered = grant.cached / options_.block_tokens;
+      out.cached_rows += grant.cached;
+      enter(one);
+    }
   }
   advance(out);
 }
@@ -159,18 +191,37 @@ void step_planner::settle(sequence& one, planner_outputs& out) {
 }
 
 void step_planner::release(sequence& one, planner_outputs& out) {
-  out.releases.push_back(id_of(one));
-  free_ += one.blocks;
+  out.releases.push_back(release_of(one));
+  give_back(one.blocks);
   if (asking_) released_meanwhile_ += one.blocks;
   if (one.joined != 0) leaves_.push_back({one.slot, one.joined});
   free_slots_.push_back(one.slot);
   running_.erase(std::find(running_.begin(), running_.end(), &one));
-  for (sequence* other : running_) other->refused = false;
-  one.blocks = 0;
+  one.blocks = one.cached = one.computed = one.offered = 0;
   one.new_blocks.clear();
   one.slot = -1;
   one.joined = 0;
-  one.asked = one.refused = one.aside = false;
+  one.asked = one.refused = false;
+}
+
+/// Blocks of which some are shared come free in fewer numbers: until the store answers next, free_ may be too high, and
+/// then it refuses.
+void step_planner::give_back(std::int32_t blocks) {
+  free_ = std::min(free_ + blocks, options_.total_blocks);
+  for (sequence* one : running_) one->refused = false;
+  for (sequence* one : queue_) one->refused = false;
+}
+
+block_release step_planner::release_of(const sequence& one) const {
+  if (!options_.share_prefixes) return {{id_of(one)}};
+  auto tokens = one.known;
+  const auto known = static_cast<std::int32_t>(tokens->size());
+  if (one.computed / options_.block_tokens > known / options_.block_tokens && !one.fresh.empty()) {
+    auto all = std::make_shared<std::vector<std::int32_t>>(*tokens);
+    all->insert(all->end(), one.fresh.begin(), one.fresh.end());
+    tokens = std::move(all);
+  }
+  return {{id_of(one), std::move(tokens), one.computed}, one.spoiled};
 }
 
 void step_planner::requeue(sequence& one) {
@@ -194,8 +245,9 @@ void step_planner::preempt(sequence& one, planner_outputs& out) {
 void step_planner::fail_all(const error& why, planner_outputs& out) {
   for (auto& [id, one] : sequences_) {
     if (one.stage != sequence_stage::ended) out.failures.push_back({id, one.shard, why});
-    if (one.blocks > 0 || one.asked) out.releases.push_back(id);
-    free_ += one.blocks;
+    // What its steps in flight may still write is nobody's to read.
+    if (one.blocks > 0 || one.asked) out.releases.push_back({{id}});
+    free_ = std::min(free_ + one.blocks, options_.total_blocks);
     if (asking_) released_meanwhile_ += one.blocks;
     if (one.joined != 0) leaves_.push_back({one.slot, one.joined});
     if (one.slot >= 0) free_slots_.push_back(one.slot);

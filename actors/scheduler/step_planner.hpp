@@ -4,7 +4,9 @@
 // Rules. Decodes go before prompt chunks, chunks in order of arrival, all under max_batch_tokens. Steps are planned
 // while earlier ones compute, so a decode row may be planned before the token it feeds is known; ends by length are
 // foreseen, ends by token come a step late. Blocks are asked for ahead of need. When the pool is dry the youngest
-// gives up its blocks and waits at the front with its tokens so far.
+// gives up its blocks and waits at the front with its tokens so far. Where prefixes are shared, rows of finished steps are
+// offered to the store, a sequence starts behind what others have computed, and who begins like one that is being computed
+// waits for that.
 #pragma once
 
 #include <array>
@@ -24,10 +26,9 @@
 
 namespace troupe::actors {
 
-/// mix: one step may hold decode rows and prompt chunks (one device queue). split: a step is one or the other (two queues,
-/// as on a GPU). choose: with two queues, whichever of both holds the decodes up less; a prompt that few mixed steps would
-/// finish is mixed.
-enum class batch_policy : std::uint8_t { mix, split, choose };
+/// mix: one step may hold decode rows and prompt chunks (one device queue). split: a step is one or the other (two
+/// queues, as on a GPU).
+enum class batch_policy : std::uint8_t { mix, split };
 
 struct planner_options {
   std::int32_t max_sequences = 64;
@@ -42,10 +43,11 @@ struct planner_options {
   /// A mixed step may take so many times as long as its decodes would alone, by what steps have taken so far; 0: no bound.
   double most_growth = 0;
   std::int32_t least_chunk = 64;  ///< prompt rows that a bounded step may have at any rate, so that prompts get on
-  std::int32_t most_mixed_steps = 4;  ///< choose: a prompt that takes more of them goes to a queue of its own
+  bool share_prefixes = false;    ///< sequences that begin alike read the same blocks
+  std::int32_t least_awaited = 64;  ///< tokens of a common beginning for which a sequence waits while another computes them
 };
 
-/// Effects of one call. Releases are to be sent before needs; each list in order.
+/// Effects of one call. What was computed is to be sent before releases, and these before needs; each list in order.
 struct planner_outputs {
   struct routed_plan {
     lane_kind lane = lane_kind::decode;
@@ -61,14 +63,17 @@ struct planner_outputs {
     std::uint32_t shard = 0;
     std::int32_t prompt_tokens = 0;
     std::int32_t max_tokens = 0;
+    std::int32_t cached = 0;  ///< started: tokens that need no prefill
   };
   std::vector<notice> admitted;
   std::vector<notice> started;
   std::vector<refusal> failures;
-  std::vector<generation_id> releases;
+  std::vector<computed_rows> computed;
+  std::vector<block_release> releases;
   std::vector<block_need> needs;
   std::vector<routed_plan> plans;
   std::int32_t preemptions = 0;
+  std::int64_t cached_rows = 0;  ///< that sequences which enter need not compute, also after a preemption
 };
 
 /// One owner, one thread. Each call costs at most a pass over the running set.
@@ -101,15 +106,21 @@ private:
   using sequence = planned_sequence;
   struct flight {
     lane_kind lane;
-    std::vector<generation_id> of;
+    struct part {
+      generation_id id;
+      std::int32_t rows;  // its KV rows, once the step is over
+    };
+    std::vector<part> of;
     step_size size = {};
-    bool beside = false;  ///< planned while the other queue computed prompts
-    bool typical = true;  ///< that has not changed since
   };
 
   void refuse(const sequence_terms& terms, std::uint32_t shard, errc code, std::string text, planner_outputs& out);
   void advance(planner_outputs& out);
+  void spoil(generation_id id);
   void take_token(const step_token& token);
+  void take_rows(const flight& what, planner_outputs& out);
+  void give_back(std::int32_t blocks);
+  block_release release_of(const sequence& one) const;
   void learn(const flight& what, const step_result& result);
   void settle(sequence& one, planner_outputs& out);
   void release(sequence& one, planner_outputs& out);
@@ -126,14 +137,14 @@ private:
   bool make_room(planner_outputs& out);
   void ask(planner_outputs& out);
   void ask_for_waiting(std::int32_t left, planner_outputs& out);
+  bool awaits_prefix(const sequence& one, const std::vector<const sequence*>& asked) const;
+  bool computes_beginning(const sequence& of, const sequence& other) const;
   // step_builder.cpp
   bool free_for(const sequence& one, lane_kind lane) const;
   bool build(planner_outputs& out);
   bool build_on(lane_kind lane, planner_outputs& out);
   std::int32_t add_decodes(step_plan& plan, flight& what);
   void add_chunks(step_plan& plan, flight& what, std::int32_t left, planner_outputs& out);
-  bool belongs_on(const sequence& one, lane_kind lane) const;
-  bool goes_aside(const sequence& one, const flight& what) const;
   std::int32_t bounded_chunk(const sequence& one, const flight& what, std::int32_t wanted) const;
   void add_work(step_plan& plan, flight& what, sequence& one, std::int32_t rows);
 
@@ -145,14 +156,15 @@ private:
   std::vector<slot_leave> leaves_;
   std::unordered_map<std::uint64_t, flight> flights_;
   std::array<std::int32_t, 2> flying_{};  // by lane_kind
-  std::array<step_cost, 2> cost_;  // of decode steps and mixed ones: alone on the device, and beside prompts
-  std::array<clock::time_point, 2> last_ended_{};  // by queue: of one queue, both kinds are in the second
+  step_cost cost_;
+  clock::time_point last_ended_{};
   std::int64_t queued_tokens_ = 0;
   std::int32_t free_ = 0;  // blocks, as last reported and released since
   std::int32_t released_meanwhile_ = 0;  // while an answer of the store is on its way
   std::uint64_t next_arrival_ = 1;
   std::uint64_t next_step_ = 1;
   bool asking_ = false;
+  bool shared_ = false;  // some sequence once got blocks that others use: what is free is only known from the store
   bool step_ended_ = false;  // the call in hand is done()
   bool closed_ = false;
 };

@@ -21,10 +21,11 @@ void generation::admit(std::int32_t prompt_tokens) {
   if (state_ == state::accepted) state_ = state::queued;
 }
 
-void generation::begin_prefill(clock::time_point when) {
+void generation::begin_prefill(clock::time_point when, std::int32_t cached_tokens) {
   if (state_ != state::queued && state_ != state::accepted) return;  // again, after a preemption
   state_ = state::running;
   timing_.queued_ms = milliseconds(when - submitted_);
+  usage_.cached_tokens = cached_tokens;
 }
 
 void generation::append(const step_token& token, clock::time_point when) {

@@ -26,7 +26,7 @@ public:
              const operator_chain* operators, clock::time_point submitted);
 
   void admit(std::int32_t prompt_tokens);
-  void begin_prefill(clock::time_point when);
+  void begin_prefill(clock::time_point when, std::int32_t cached_tokens);
   /// One sampled token, in order. Afterwards ended() may be true: end token, length, stop string, an operator's wish,
   /// a failed step, or an operator that threw. Tokens after the end are ignored.
   void append(const step_token& token, clock::time_point when);

@@ -26,7 +26,7 @@ protected:
         [this](const generation_admitted& m) {
           act([&](stream_outputs& out) { shard_.admitted(m.id, m.prompt_tokens, clock::now(), out); });
         },
-        [this](const prefill_started& m) { shard_.prefill_started(m.id, m.when); },
+        [this](const prefill_started& m) { shard_.prefill_started(m.id, m.when, m.cached_tokens); },
         [this](const generation_failed& m) {
           act([&](stream_outputs& out) { shard_.failed(m.id, m.why, clock::now(), out); });
         },

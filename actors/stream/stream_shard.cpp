@@ -54,8 +54,8 @@ void stream_shard::admitted(generation_id id, std::int32_t prompt_tokens, clock:
   settle(at, now, out);
 }
 
-void stream_shard::prefill_started(generation_id id, clock::time_point when) {
-  if (const auto at = live_.find(id); at != live_.end()) at->second.state.begin_prefill(when);
+void stream_shard::prefill_started(generation_id id, clock::time_point when, std::int32_t cached_tokens) {
+  if (const auto at = live_.find(id); at != live_.end()) at->second.state.begin_prefill(when, cached_tokens);
 }
 
 void stream_shard::step(const step_result& result, stream_outputs& out) {

@@ -52,7 +52,7 @@ public:
 
   void open(const opening& what, clock::time_point now, stream_outputs& out);
   void admitted(generation_id id, std::int32_t prompt_tokens, clock::time_point now, stream_outputs& out);
-  void prefill_started(generation_id id, clock::time_point when);
+  void prefill_started(generation_id id, clock::time_point when, std::int32_t cached_tokens);
   /// Tokens of generations that are not here, or have ended, are passed over.
   void step(const step_result& result, stream_outputs& out);
   void failed(generation_id id, const error& why, clock::time_point now, stream_outputs& out);

@@ -23,6 +23,7 @@ struct notes {
   std::map<generation_id, error> failures;
   std::map<generation_id, std::int32_t> admitted;
   std::map<generation_id, clock::time_point> started;
+  std::map<generation_id, std::int32_t> cached;
   bool stopped = false;
 };
 
@@ -34,7 +35,10 @@ protected:
   behavior_type make_behavior() override {
     return {[](const open_generation&) {},
             [this](const generation_admitted& m) { to_.admitted[m.id] = m.prompt_tokens; },
-            [this](const prefill_started& m) { to_.started[m.id] = m.when; },
+            [this](const prefill_started& m) {
+              to_.started[m.id] = m.when;
+              to_.cached[m.id] = m.cached_tokens;
+            },
             [this](const generation_failed& m) { to_.failures[m.id] = m.why; },
             [this](const step_tokens& m) {
               for (const auto& token : m.result->tokens) {
@@ -179,6 +183,24 @@ TEST_CASE("a cancel takes effect at every stage: queued, in prefill, in decode w
   b.require_nothing_left();
   REQUIRE(b.seen.tokens.at(3).size() <= before + 2);
   REQUIRE(b.machine->steps < 20);
+}
+
+TEST_CASE("what one request computed the next finds, and its stream is told how much") {
+  planner_options options;
+  options.share_prefixes = true;
+  bench b(options);
+  b.admit(1, 100, 5);
+  b.run_dry();
+  REQUIRE(b.seen.cached.at(1) == 0);
+  REQUIRE(b.metrics->kv_blocks_cached == 6);
+  REQUIRE(b.metrics->kv_blocks_free == 58);
+  b.admit(2, 100, 5);
+  REQUIRE(b.seen.cached.at(2) == 96);
+  REQUIRE(b.metrics->prefix_cache_hit_tokens == 96);
+  REQUIRE(b.metrics->kv_blocks_cached == 0);
+  b.run_dry();
+  REQUIRE(b.metrics->kv_blocks_cached == 6);
+  REQUIRE(b.metrics->kv_blocks_free == 58);
 }
 
 TEST_CASE("a full queue answers overloaded and hurts nobody else") {

@@ -1,98 +1,20 @@
 // The whole engine on a tiny model: tokens as the bare network gives them, alone and together, and a clean end.
-#include <condition_variable>
 #include <future>
 #include <map>
-#include <mutex>
-#include <optional>
-#include <thread>
 
-#include <caf/actor_system.hpp>
-#include <caf/actor_system_config.hpp>
-#include <caf/send.hpp>
-
-#include "actors/engine.hpp"
-#include "actors/handles.hpp"
-#include "actors/metrics.hpp"
-#include "kernels/any_lane.hpp"
-#include "kernels/cpu/cpu_lane.hpp"
-#include "models/evaluate.hpp"
-#include "support/catch.hpp"
-#include "support/late_lane.hpp"
-#include "support/tiny_model.hpp"
+#include "engine_bench.hpp"
 
 using namespace troupe;
 using namespace troupe::actors;
 
 namespace {
 
-struct collector final : event_sink {
-  void on_event(const event& e) override {
-    const std::lock_guard lock(mutex);
-    for (const auto& one : e.logprobs) ids.push_back(one.id);
-    if (e.what == event::kind::done || e.what == event::kind::failed) last = e;
-    changed.notify_all();
-  }
-  std::optional<event> wait() {
-    std::unique_lock lock(mutex);
-    changed.wait_for(lock, std::chrono::seconds(60), [this] { return last.has_value(); });
-    return last;
-  }
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::vector<std::int32_t> ids;
-  std::optional<event> last;
-};
-
-struct bench {
-  test::scratch_path path{".gguf"};
-  caf::actor_system_config config;
-  std::unique_ptr<caf::actor_system> system;
-  std::unique_ptr<engine> made;
-
-  /// On `lane`, or on one of its own.
-  explicit bench(engine_options options = {}, kernels::any_lane lane = {}) {
-    REQUIRE(test::write_tiny_model(path.string()));
-    config.set("scheduler.policy", caf::atom("sharing"));
-    config.set("scheduler.max-threads", std::size_t{2});
-    system = std::make_unique<caf::actor_system>(config);
-    options.threads = 1;
-    auto created = lane.lane ? engine::create_on(std::move(lane), *system, path.string(), options) : engine::create(*system, path.string(), options);
-    REQUIRE(created.ok());
-    made = *std::move(created);
-  }
-
-  std::shared_ptr<collector> ask(generation_id id, std::vector<std::int32_t> prompt, std::int32_t max_tokens) {
-    auto what = std::make_shared<request>();
-    what->prompt = std::move(prompt);
-    what->how.temperature = 0;
-    what->max_tokens = max_tokens;
-    what->top_logprobs = 0;
-    what->ignore_eos = true;
-    auto sink = std::make_shared<collector>();
-    open_generation open;
-    open.id = id;
-    open.what = what;
-    open.subscription = id;
-    open.sink = sink;
-    open.credit = 1'000'000;
-    open.submitted = clock::now();
-    const auto links = made->links();
-    caf::anon_send(links->streams[id % links->streams.size()], open);
-    return sink;
-  }
-};
+using bench = engine_bench;
 
 std::vector<std::int32_t> some_prompt(generation_id id) {
   std::vector<std::int32_t> prompt;
   for (std::uint64_t i = 0; i < 5 + id * 7 % 60; ++i) prompt.push_back(static_cast<std::int32_t>(3 + (id * 31 + i * 17) % 250));
   return prompt;
-}
-
-std::vector<std::int32_t> expected(const std::string& path, const std::vector<std::int32_t>& prompt, std::int32_t count) {
-  auto lane = kernels::make_cpu_lane({});
-  auto model = models::load_model(path, **lane);
-  auto bare = models::evaluator::create(*model, **lane, 512);
-  return bare->continue_greedily(prompt, count)->greedy;
 }
 
 }  // namespace
@@ -114,58 +36,8 @@ TEST_CASE("sixteen generations together each get the tokens that the bare networ
   }
   const auto& metrics = b.made->metrics();
   CHECK(metrics.sampled_tokens == 16 * 40);
-  CHECK(metrics.running == 0);
-  CHECK(metrics.kv_blocks_free == metrics.kv_blocks_total);
+  CHECK(b.gives_everything_back());
   REQUIRE(b.made->stop());
-}
-
-TEST_CASE("with a queue of their own prompts are computed beside decodes, and the tokens stay the same") {
-  const auto cpu = kernels::make_cpu_lane({1}).value_or_throw();
-  const test::late_lane* prompts = nullptr;
-  kernels::any_lane two{std::make_unique<test::late_lane>(*cpu), "cpu", 1, "", {}};
-  two.second_queue = [&](kernels::lane&, bool divided) -> result<std::unique_ptr<kernels::lane>> {
-    CHECK_FALSE(divided);
-    auto made = std::make_unique<test::late_lane>(*cpu);
-    prompts = made.get();
-    return std::unique_ptr<kernels::lane>(std::move(made));
-  };
-  engine_options options;
-  options.max_sequences = 8;
-  options.max_batch_tokens = 64;
-  options.most_growth = 1.01;  // hardly anything may be mixed
-  options.prefill_queue = "beside";
-  bench b(options, std::move(two));
-  REQUIRE(prompts);
-  const auto prompt = [](generation_id id) {
-    auto ids = some_prompt(id);
-    if (id % 3 == 0)
-      while (ids.size() < 300) ids.push_back(static_cast<std::int32_t>(3 + ids.size() * id % 250));
-    return ids;
-  };
-  std::map<generation_id, std::shared_ptr<collector>> sinks;
-  for (generation_id id = 1; id <= 12; ++id) sinks[id] = b.ask(id, prompt(id), 40);
-  for (auto& [id, sink] : sinks) {
-    const auto end = sink->wait();
-    REQUIRE(end);
-    CAPTURE(id);
-    REQUIRE(end->what == event::kind::done);
-    REQUIRE(sink->ids == expected(b.path.string(), prompt(id), 40));
-  }
-  REQUIRE(b.made->stop());
-  CHECK(prompts->steps > 0);
-  CHECK(b.made->metrics().kv_blocks_free == b.made->metrics().kv_blocks_total);
-}
-
-TEST_CASE("a queue for prompts that a device has not is refused") {
-  test::scratch_path path{".gguf"};
-  REQUIRE(test::write_tiny_model(path.string()));
-  caf::actor_system_config config;
-  caf::actor_system system(config);
-  engine_options options;
-  options.prefill_queue = "divided";
-  const auto made = engine::create(system, path.string(), options);
-  REQUIRE_FALSE(made);
-  CHECK(made.why().code == errc::invalid_argument);
 }
 
 TEST_CASE("a pool too small for all preempts, and the tokens stay the same") {
@@ -223,5 +95,23 @@ TEST_CASE("engines come and go without leaving an actor behind") {
     if (i % 2 == 0) b.ask(1, {5, 6, 7}, 20)->wait();
     b.made.reset();
     b.system->await_all_actors_done();
+  }
+}
+
+TEST_CASE("the same bytes hold as many KV blocks as their type leaves room for") {
+  // 16 tokens of K and V of one head of 32 numbers in 2 layers, and 64 bytes of scales in each.
+  const std::map<std::string, std::int32_t> bits = {{"", 16}, {"i16", 16}, {"f16", 16}, {"bf16", 16}, {"q8_0", 8}, {"q4_0", 4}};
+  for (const auto& [type, each] : bits) {
+    engine_options options;
+    options.kv_type = type;
+    options.kv_bytes = 1 << 20;
+    bench b(options);
+    CAPTURE(type);
+    const std::int32_t block = 2 * (64 + 2 * 16 * 32 * each / 8);
+    CHECK(b.made->figures().kv_blocks == options.kv_bytes / block);
+    CHECK(b.made->figures().kv_bytes == std::int64_t{b.made->figures().kv_blocks} * block);
+    CHECK(b.made->metrics().kv_blocks_total == b.made->figures().kv_blocks);
+    const auto end = b.ask(1, {5, 6, 7}, 40)->wait();  // and they can be used
+    CHECK((end && end->what == event::kind::done));
   }
 }

@@ -21,7 +21,7 @@ TEST_CASE("random reservations and releases agree with sets of numbers") {
       if (random() % 3 == 0) {
         const auto freed = static_cast<std::int32_t>(naive[id].size());
         INFO(store.draw());
-        REQUIRE(store.release(id) == freed);
+        REQUIRE(store.release({{id}, false}) == freed);
         used -= freed;
         naive.erase(id);
       } else {

@@ -21,10 +21,11 @@ TEST_CASE("histogram buckets are cumulative and the sum and the maximum are in s
   CHECK(has("troupe_step_gap_seconds_max{model=\"m\"} 5"));
 }
 
-TEST_CASE("used blocks are those not free, and a quote in a model's name is escaped") {
+TEST_CASE("used blocks are those neither free nor cached, and a quote in a model's name is escaped") {
   engine_metrics metrics;
   metrics.kv_blocks_total = 10;
-  metrics.kv_blocks_free = 7;
+  metrics.kv_blocks_free = 5;
+  metrics.kv_blocks_cached = 2;
   const std::string text = metrics.prometheus_text("a\"b");
   REQUIRE(text.find("troupe_kv_blocks_used{model=\"a\\\"b\"} 3\n") != std::string::npos);
 }

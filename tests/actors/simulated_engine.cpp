@@ -2,16 +2,27 @@
 #include "simulated_engine.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace troupe::actors {
 
-void simulated_engine::admit(generation_id id, std::int32_t prompt, std::int32_t max_tokens, std::int32_t eos_after) {
-  fates[id] = {prompt, max_tokens, eos_after, false, false, 0, errc::internal, sequence_end::none, {}};
+void simulated_engine::admit(generation_id id, std::int32_t prompt, std::int32_t max_tokens, std::int32_t eos_after,
+                             std::int32_t family, std::int32_t common) {
+  std::vector<std::int32_t> tokens;
+  for (std::int32_t i = 0; i < prompt; ++i) tokens.push_back(i < common ? 7 : 1000 * (family + 1) + i);
+  admit_tokens(id, std::move(tokens), max_tokens, eos_after);
+}
+
+void simulated_engine::admit_tokens(generation_id id, std::vector<std::int32_t> prompt, std::int32_t max_tokens, std::int32_t eos_after) {
+  fate& one = fates[id] = {};
+  one.prompt = static_cast<std::int32_t>(prompt.size());
+  one.max_tokens = max_tokens;
+  one.eos_after = eos_after;
   auto terms = std::make_shared<sequence_terms>();
   terms->generation = id;
   terms->max_tokens = max_tokens;
   planner_outputs out;
-  planner.admit(std::move(terms), std::make_shared<std::vector<std::int32_t>>(static_cast<std::size_t>(prompt), 7), 0, out);
+  planner.admit(std::move(terms), std::make_shared<const std::vector<std::int32_t>>(std::move(prompt)), 0, out);
   take(out);
 }
 
@@ -30,14 +41,19 @@ void simulated_engine::pause(generation_id id, bool on) {
 
 void simulated_engine::take(planner_outputs& out) {
   for (const auto& one : out.admitted) fates[one.id].admitted = true;
-  for (const auto& one : out.started) admission_order.push_back(one.id);
+  for (const auto& one : out.started) {
+    admission_order.push_back(one.id);
+    fates[one.id].cached = one.cached;
+  }
   for (const auto& one : out.failures) {
     ++fates[one.id].ends;
     fates[one.id].why = one.why.code;
     fates[one.id].how = sequence_end::failed;
   }
-  if (!out.releases.empty()) to_store_.push_back({false, {}, out.releases});
-  if (!out.needs.empty()) to_store_.push_back({true, out.needs, {}});
+  if (!out.computed.empty()) to_store_.push_back({out.computed, {}, {}});
+  if (!out.releases.empty()) to_store_.push_back({{}, out.releases, {}});
+  if (!out.needs.empty()) to_store_.push_back({{}, {}, out.needs});
+  cached_rows += out.cached_rows;
   for (const auto& one : out.plans) {
     std::int32_t rows = 0;
     for (const slot_work& work : one.plan->work) rows += work.rows;
@@ -84,18 +100,23 @@ void simulated_engine::run_dry() {
 void simulated_engine::run_store() {
   const store_message message = std::move(to_store_.front());
   to_store_.pop_front();
-  if (message.reserve) {
+  if (!message.needs.empty()) {
     auto grants = store.reserve(message.needs);
     for (const auto& grant : grants)
-      for (const std::int32_t block : grant.blocks) {
-        expect(!owner_.contains(block), "a block is granted twice");
-        owner_[block] = grant.id;
+      for (std::size_t i = 0; i < grant.blocks.size(); ++i) {
+        const std::int32_t block = grant.blocks[i];
+        const bool fresh = static_cast<std::int32_t>(i) * options_.block_tokens >= grant.cached;
+        expect(!fresh || holders_[block].empty(), "a block is granted to be written that another holds");
+        expect(holders_[block].insert(grant.id).second, "a block is granted twice");
+        if (fresh)
+          for (std::int32_t row = 0; row < options_.block_tokens; ++row) kv_.erase(block * options_.block_tokens + row);
       }
     from_store_.push_back({std::move(grants), store.free()});
   }
-  for (const generation_id id : message.ids) {
-    store.release(id);
-    std::erase_if(owner_, [id](const auto& held) { return held.second == id; });
+  for (const computed_rows& one : message.computed) store.offer(one);
+  for (const block_release& one : message.releases) {
+    store.release(one);
+    for (auto& [block, holders] : holders_) holders.erase(one.last.id);
   }
   const auto sound = store.check();
   expect(sound.ok(), sound.ok() ? "" : sound.why().text);
@@ -107,14 +128,33 @@ void simulated_engine::run_lane(std::size_t lane) {
   for (const slot_leave& leave : plan->leaves)
     if (slots_[leave.slot].joined == leave.joined) slots_.erase(leave.slot);
   for (const slot_join& join : plan->joins)
-    slots_[join.slot] = {join.terms->generation, plan->step, *join.tokens, join.generated, 0, join.terms->max_tokens, {}, false};
+    slots_[join.slot] = {join.terms->generation, plan->step, *join.tokens, join.generated, join.cached, join.terms->max_tokens, {}, false, join.tokens->size()};
   step_result result;
   result.step = plan->step;
-  for (const slot_work& work : plan->work) run_work(work, result);
+  const bool fails = std::exchange(failing_, false);
+  for (const slot_work& work : plan->work) run_work(work, fails, result);
   results_.push_back(std::move(result));
 }
 
-void simulated_engine::run_work(const slot_work& work, step_result& result) {
+/// K and V of a row stand for all tokens up to it: what others wrote must be what this sequence would have.
+void simulated_engine::touch_kv(const slot_state& slot, const slot_work& work, bool fails) {
+  const std::int32_t width = options_.block_tokens;
+  std::uint64_t prefix = 1;
+  for (std::int32_t row = 0; row < work.position + work.rows && row < static_cast<std::int32_t>(slot.known.size()); ++row) {
+    prefix = (prefix ^ static_cast<std::uint64_t>(slot.known[static_cast<std::size_t>(row)] + 1)) * 0x9e3779b97f4a7c15u;
+    const std::int32_t block = slot.blocks[static_cast<std::size_t>(row / width)];
+    auto& stored = kv_[block * width + row % width];
+    if (row < work.position) {
+      expect(stored == prefix, "a row is read that was computed from other tokens, or not at all");
+    } else {
+      expect(holders_[block].size() == 1, "a row is written that another sequence reads");
+      expect(stored == 0, "a row is written twice");
+      stored = fails ? 1 : prefix;
+    }
+  }
+}
+
+void simulated_engine::run_work(const slot_work& work, bool fails, step_result& result) {
   slot_state& slot = slots_[work.slot];
   slot.blocks.insert(slot.blocks.end(), work.new_blocks.begin(), work.new_blocks.end());
   if (slot.ended) return;
@@ -122,9 +162,16 @@ void simulated_engine::run_work(const slot_work& work, step_result& result) {
   expect(slot.rows == work.position, "rows computed out of order");
   slot.rows += work.rows;
   expect(slot.rows <= static_cast<std::int32_t>(slot.blocks.size()) * options_.block_tokens, "rows without blocks");
-  for (const std::int32_t block : slot.blocks) {
-    const auto at = owner_.find(block);
-    expect(at != owner_.end() && at->second == slot.generation, "a step uses a block that was given back");
+  for (const std::int32_t block : slot.blocks)
+    expect(holders_[block].contains(slot.generation), "a step uses a block that was given back");
+  if (!broken.empty()) return;
+  touch_kv(slot, work, fails);
+  if (work.position < static_cast<std::int32_t>(slot.prompt)) prompt_rows += work.rows;
+  if (fails) {
+    slot.ended = true;
+    fates[slot.generation].step_failed = true;
+    result.tokens.push_back({slot.generation, work.slot, -1, sequence_end::failed, 0, {}, {errc::numeric, "as told", {}}});
+    return;
   }
   const auto known = static_cast<std::int32_t>(slot.known.size());
   expect(slot.rows <= known, "a row before its token");
@@ -143,7 +190,7 @@ void simulated_engine::deliver() {
   results_.pop_front();
   for (const step_token& token : result.tokens) {
     fate& one = fates[token.generation];
-    if (token.end != sequence_end::eos) one.tokens.push_back(token.id);
+    if (token.end == sequence_end::none || token.end == sequence_end::length) one.tokens.push_back(token.id);
     one.how = token.end;
     if (token.end != sequence_end::none) ++one.ends;
   }

@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,8 @@ public:
     std::int32_t eos_after = -1;  ///< index of the token that is the end token; -1: none
     bool admitted = false;
     bool cancelled = false;
+    bool step_failed = false;
+    std::int32_t cached = 0;  ///< as told at its start
     int ends = 0;
     errc why = errc::internal;
     sequence_end how = sequence_end::none;
@@ -35,11 +38,16 @@ public:
 
   simulated_engine(planner_options options) : planner(options), store(options.total_blocks), options_(options) {}
 
-  void admit(generation_id id, std::int32_t prompt, std::int32_t max_tokens, std::int32_t eos_after);
+  /// Prompts of a family begin alike, as far as they both go; where `common` is not 0, so far with every family.
+  void admit(generation_id id, std::int32_t prompt, std::int32_t max_tokens, std::int32_t eos_after, std::int32_t family = 0,
+             std::int32_t common = 0);
+  void admit_tokens(generation_id id, std::vector<std::int32_t> prompt, std::int32_t max_tokens, std::int32_t eos_after);
   void cancel(generation_id id);
   void pause(generation_id id, bool on);
   /// Lets the `n`th of the waiting things happen: a message to the store, an answer of it, a step of a lane, a result.
   void let(std::size_t n);
+  /// The next step fails: what it writes is garbage.
+  void fail_a_step() { failing_ = true; }
   std::size_t waiting() const;
   void run_dry();
 
@@ -50,6 +58,8 @@ public:
   std::vector<step_plan> plans;
   std::string broken;  ///< the first broken rule
   std::int32_t preemptions = 0;
+  std::int64_t prompt_rows = 0;  ///< computed
+  std::int64_t cached_rows = 0;
 
 private:
   struct slot_state {
@@ -59,11 +69,12 @@ private:
     std::int32_t generated = 0, rows = 0, max_tokens = 0;
     std::vector<std::int32_t> blocks;
     bool ended = false;
+    std::size_t prompt = 0;
   };
   struct store_message {
-    bool reserve = false;
+    std::vector<computed_rows> computed;
+    std::vector<block_release> releases;
     std::vector<block_need> needs;
-    std::vector<generation_id> ids;
   };
 
   void take(planner_outputs& out);
@@ -72,7 +83,8 @@ private:
   }
   void run_store();
   void run_lane(std::size_t lane);
-  void run_work(const slot_work& work, step_result& result);
+  void run_work(const slot_work& work, bool fails, step_result& result);
+  void touch_kv(const slot_state& slot, const slot_work& work, bool fails);
   void deliver();
 
   planner_options options_;
@@ -81,7 +93,9 @@ private:
   std::deque<std::shared_ptr<const step_plan>> lanes_[2];
   std::deque<step_result> results_;
   std::map<std::int32_t, slot_state> slots_;
-  std::map<std::int32_t, generation_id> owner_;  ///< of each block, as the store sees it
+  std::map<std::int32_t, std::set<generation_id>> holders_;  ///< of each block, as the store sees it
+  std::map<std::int32_t, std::uint64_t> kv_;  ///< of a row of a block: what stands for all tokens that it was computed from
+  bool failing_ = false;
 };
 
 }  // namespace troupe::actors

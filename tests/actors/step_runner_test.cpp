@@ -1,11 +1,14 @@
 // The runner on a real lane with a scripted network: the next token is a function of the last one.
+#include <array>
 #include <cmath>
+#include <deque>
 #include <limits>
+#include <numeric>
 
 #include "actors/lane/step_runner.hpp"
 #include "kernels/cpu/cpu_lane.hpp"
 #include "support/catch.hpp"
-#include "support/late_lane.hpp"
+#include "tests/support/forwarding_lane.hpp"
 
 using namespace troupe;
 using namespace troupe::actors;
@@ -43,9 +46,49 @@ private:
   models::model_shape shape_;
 };
 
+/// A lane whose steps end late, as a device's do: tokens are sampled at once but told at end_step, and ids that stand
+/// for a slot's last token are looked up here.
+class late_lane final : public test::forwarding_lane {
+public:
+  using test::forwarding_lane::forwarding_lane;
+  result<kernels::step_ticket> begin_step(kernels::step_space*, const kernels::step_batch& batch, const kernels::step_ops& ops) override {
+    if (lost) return error{errc::internal, "the device is gone", {}};
+    std::vector<std::int32_t> ids(batch.ids.begin(), batch.ids.end());
+    for (auto& id : ids)
+      if (id < 0) ++looked_up, id = last_[static_cast<std::size_t>(-1 - id)];
+    waiting_.push_back({std::vector<kernels::sampled>(batch.picks.size()), batch.picks});
+    ops({ids, batch.sequences, batch.sample_rows, batch.sampling, batch.sample_slots, waiting_.back().chosen});
+    for (std::size_t i = 0; i < batch.picks.size(); ++i)
+      last_[static_cast<std::size_t>(batch.sample_slots[i])] = waiting_.back().chosen[i].id;
+    for (const auto& row : batch.sampling) counters.push_back(row.counter), seen.push_back(row.seen.size());
+    return begun_++;
+  }
+  result<void> end_step() override {
+    auto& oldest = waiting_.front();
+    std::move(oldest.chosen.begin(), oldest.chosen.end(), oldest.to.begin());
+    waiting_.pop_front();
+    return {};
+  }
+  std::int32_t steps_in_flight() const override { return 2; }
+
+  int looked_up = 0;
+  bool lost = false;
+  std::vector<std::uint64_t> counters;
+  std::vector<std::size_t> seen;
+
+private:
+  struct late_picks {
+    std::vector<kernels::sampled> chosen;
+    std::span<kernels::sampled> to;
+  };
+  std::deque<late_picks> waiting_;
+  std::array<std::int32_t, 8> last_{};
+  kernels::step_ticket begun_ = 0;
+};
+
 struct bench {
   std::unique_ptr<kernels::cpu_lane> lane;
-  std::unique_ptr<test::late_lane> late, prompts;
+  std::unique_ptr<late_lane> late, prompts;
   const scripted_network* network = nullptr;
   std::unique_ptr<step_runner> runner;
 
@@ -55,9 +98,9 @@ struct bench {
     auto made = std::make_unique<scripted_network>();
     network = made.get();
     model->network = std::move(made);
-    late = std::make_unique<test::late_lane>(*lane);
+    late = std::make_unique<late_lane>(*lane);
     kernels::lane& used = deferred ? static_cast<kernels::lane&>(*late) : *lane;
-    if (two_queues) prompts = std::make_unique<test::late_lane>(*lane);
+    if (two_queues) prompts = std::make_unique<late_lane>(*lane);
     runner = *step_runner::create(model, used, {4, 64, 16, prompts.get()});
   }
 };
@@ -236,6 +279,29 @@ TEST_CASE("penalties wait for the tokens that they count, and results still come
   REQUIRE(b.late->seen == std::vector<std::size_t>{1, 2});
   REQUIRE(b.runner->finish(lane_kind::decode).step == 1);
   REQUIRE(b.runner->finish(lane_kind::decode).step == 2);
+}
+
+TEST_CASE("a sequence may start behind rows that others computed, and penalties count its whole prompt") {
+  bench b(true);
+  std::vector<std::int32_t> prompt(20);
+  std::iota(prompt.begin(), prompt.end(), 20);
+  auto late_start = join(0, 1, prompt, 10);
+  auto terms = std::make_shared<sequence_terms>(*late_start.terms);
+  terms->how.repetition_penalty = 1.01f;
+  late_start.terms = terms;
+  late_start.cached = 16;
+  step_plan first;
+  first.step = 1;
+  first.joins = {late_start};
+  first.work = {{0, 16, 4, true, {7, 3}}};
+  b.runner->begin(first);
+  const auto result = b.runner->finish(lane_kind::decode);
+  REQUIRE(result.prefill_rows == 4);
+  REQUIRE(result.tokens.at(0).id == successor(39));
+  REQUIRE(b.late->seen == std::vector<std::size_t>{20});
+  step_plan again = first;
+  again.work = {{0, 0, 4, false, {7, 3}}};  // what it said was there
+  REQUIRE(b.runner->run(again).tokens.at(0).end == sequence_end::failed);
 }
 
 TEST_CASE("a lane that is gone fails the step's sequences and says so") {

@@ -134,13 +134,14 @@ TEST_CASE("done carries usage, reason and times") {
   bench b;
   const auto sink = b.open(1, 100);
   b.admit(1);
-  b.shard.prefill_started(1, at(4ms));
+  b.shard.prefill_started(1, at(4ms), 3);
   b.token(1, 'a', sequence_end::none, at(9ms));
   b.token(1, 'b', sequence_end::length, at(12ms));
   const event& last = sink->events.back();
   REQUIRE(last.what == event::kind::done);
   CHECK(last.reason == finish_reason::length);
   CHECK(last.usage.prompt_tokens == 5);
+  CHECK(last.usage.cached_tokens == 3);
   CHECK(last.usage.completion_tokens == 2);
   CHECK(last.timing.queued_ms == Approx(4));
   CHECK(last.timing.first_token_ms == Approx(9));

@@ -35,13 +35,14 @@ namespace troupe::actors {
 // In the order of their making: what is later uses what is earlier.
 struct engine::parts {
   std::unique_ptr<kernels::lane> lane;
+  std::unique_ptr<kernels::lane> prompts;  // a second queue of the same device; null: one does all
   std::shared_ptr<const models::loaded_model> model;
   engine_figures figures;
   std::shared_ptr<engine_metrics> metrics = std::make_shared<engine_metrics>();
   std::shared_ptr<stream_counters> counters = std::make_shared<stream_counters>();
   std::shared_ptr<step_runner> runner;
   std::shared_ptr<lane_thread> thread;
-  std::shared_ptr<lane_thread> waiting;  // where steps are waited for that a device computes; else null
+  std::vector<std::shared_ptr<lane_thread>> waiting;  // for each queue: where steps are waited for that a device computes
   mutable std::mutex mutex;  // links and supervisor: read by any thread, dropped by stop
   std::shared_ptr<const engine_links> links;
   supervisor_handle supervisor;
@@ -84,10 +85,24 @@ result<void> size_kv(const models::loaded_model& model, kernels::lane& lane, con
 /// A GPU reads the weights for decodes at a fraction of its arithmetic: prompt rows beside them are cheap up to here, and
 /// who reads along hardly sees them.
 constexpr double gpu_growth = 2.0;
+/// Decodes go on at their pace while a long prompt is computed, and short prompts are mixed with them (bench/cuda.md).
+constexpr const char* gpu_prefill_queue = "divided";
 /// Before a step of a GPU counts as hung. On a CPU no step hangs, and one may well take minutes.
 constexpr std::chrono::seconds gpu_patience{20};
 
-planner_options planner_of(const engine_options& options, const engine_figures& figures) {
+/// Null: the lane's own queue takes prompts as well.
+result<std::unique_ptr<kernels::lane>> second_queue(kernels::lane& lane, const kernels::any_lane& made, const engine_options& options) {
+  const std::string wanted = !options.prefill_queue.empty() ? options.prefill_queue : made.second_queue ? gpu_prefill_queue : "mixed";
+  if (wanted == "mixed") return std::unique_ptr<kernels::lane>();
+  if (!made.second_queue)
+    return error{errc::invalid_argument, "Only a GPU computes prompts beside decodes; here they can be mixed only.", "prefill_queue"};
+  auto second = made.second_queue(lane, wanted == "divided");
+  if (second || !options.prefill_queue.empty() || second.why().code != errc::unsupported) return second;
+  base::log(base::log_level::warning, "engine", "prompts are mixed with decodes: " + second.why().text);
+  return std::unique_ptr<kernels::lane>();
+}
+
+planner_options planner_of(const engine_options& options, const engine_figures& figures, bool two_queues) {
   planner_options planner;
   planner.max_sequences = options.max_sequences;
   planner.max_batch_tokens = std::max(options.max_batch_tokens, options.max_sequences + planner.block_tokens);
@@ -95,7 +110,8 @@ planner_options planner_of(const engine_options& options, const engine_figures& 
   planner.share_prefixes = options.prefix_cache;
   planner.queue_sequences = options.queue_sequences;
   planner.queue_tokens = options.queue_tokens;
-  if (figures.device == "cuda") planner.most_growth = options.most_growth > 0 ? options.most_growth : gpu_growth;
+  if (figures.device == "cuda" || two_queues) planner.most_growth = options.most_growth > 0 ? options.most_growth : gpu_growth;
+  if (two_queues) planner.policy = batch_policy::choose;
   return planner;
 }
 
@@ -136,6 +152,7 @@ result<std::unique_ptr<engine>> engine::create(caf::actor_system& system, const 
   engine_options on_cpu = options;
   on_cpu.device = "cpu";
   on_cpu.weight_type.clear();
+  on_cpu.prefill_queue.clear();
   return create(system, path, on_cpu, progress);
 }
 
@@ -153,20 +170,25 @@ result<std::unique_ptr<engine>> engine::create_on(kernels::any_lane lane, caf::a
     return error{errc::unsupported, path + " has no vocabulary: it can be timed, not served.", "model"};
   if (auto sized = size_kv(*p->model, *p->lane, options, p->figures); !sized) return sized.why();
 
-  const planner_options planner = planner_of(options, p->figures);
+  auto second = second_queue(*p->lane, lane, options);
+  if (!second) return second.why();
+  p->prompts = *std::move(second);
+  const planner_options planner = planner_of(options, p->figures, p->prompts != nullptr);
   auto runner = step_runner::create(p->model, *p->lane,
-                                    {planner.max_sequences, planner.max_batch_tokens, planner.total_blocks});
+                                    {planner.max_sequences, planner.max_batch_tokens, planner.total_blocks, p->prompts.get()});
   if (!runner) return runner.why();
   p->runner = *std::move(runner);
   p->thread = std::make_shared<lane_thread>();
   p->metrics->kv_blocks_total = planner.total_blocks;
 
   const auto now = [] { return clock::now(); };
-  if (p->lane->steps_in_flight() > 1) p->waiting = std::make_shared<lane_thread>();
-  const lane_setup setup{p->thread, p->runner, now, p->metrics, p->waiting};
+  if (p->lane->steps_in_flight() > 1)
+    for (int i = 0; i < (p->prompts ? 2 : 1); ++i) p->waiting.push_back(std::make_shared<lane_thread>());
+  lane_setup setup{p->thread, p->runner, now, p->metrics, p->waiting.empty() ? nullptr : p->waiting.back()};
   auto links = std::make_shared<engine_links>();
   links->kv_store = spawn_kv_store(system, planner.total_blocks, p->metrics);
   links->prefill = spawn_prefill(system, setup);
+  if (!p->waiting.empty()) setup.waiting = p->waiting.front();
   links->decode = spawn_decode(system, setup);
   links->scheduler = spawn_scheduler(
       system, {planner, now, p->metrics, p->figures.device == "cuda" ? clock::duration(gpu_patience) : clock::duration(), options.on_lost});
@@ -217,11 +239,11 @@ bool engine::stop(std::chrono::milliseconds limit) {
   caf::anon_send(supervisor, stop_engine{[gone] { gone->set_value(); }});
   bool in_time = all_gone.wait_until(deadline) == std::future_status::ready;
   parts_->thread->stop();  // jobs left over are dropped, and with them their handles
-  if (parts_->waiting) parts_->waiting->stop();
+  for (const auto& one : parts_->waiting) one->stop();
   const auto left = std::max(std::chrono::milliseconds(0),
                              std::chrono::duration_cast<std::chrono::milliseconds>(deadline - clock::now()));
   in_time = parts_->thread->stopped_within(left) && in_time;
-  if (parts_->waiting) in_time = parts_->waiting->stopped_within(left) && in_time;
+  for (const auto& one : parts_->waiting) in_time = one->stopped_within(left) && in_time;
   if (!in_time) base::log(base::log_level::warning, "engine", "not every part of the engine ended in time");
   return in_time;
 }

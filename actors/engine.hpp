@@ -48,6 +48,7 @@ struct engine_options {
   std::size_t queue_sequences = 1024;
   std::int64_t queue_tokens = 1 << 20;
   double most_growth = 0;           ///< of planner_options; 0: what suits the device
+  std::string prefill_queue;        ///< mixed, beside or divided (runtime.hpp); "": what suits the device
   std::function<void(const error&)> on_lost;  ///< once, on a runtime thread: the engine is broken for good
   std::int32_t tokenizers = 1;
   std::int32_t stream_shards = 1;
@@ -73,6 +74,9 @@ public:
   /// Errors: those of load_model and make_lane; out_of_memory.
   static result<std::unique_ptr<engine>> create(caf::actor_system& system, const std::string& path,
                                                 const engine_options& options, const load_progress& progress = {});
+  /// The same on a lane of the caller's.
+  static result<std::unique_ptr<engine>> create_on(kernels::any_lane lane, caf::actor_system& system, const std::string& path,
+                                                   const engine_options& options, const load_progress& progress = {});
   /// stop(), and joins the lane's thread.
   ~engine();
 
@@ -96,8 +100,6 @@ public:
 private:
   struct parts;
   explicit engine(std::unique_ptr<parts> p);
-  static result<std::unique_ptr<engine>> create_on(kernels::any_lane lane, caf::actor_system& system, const std::string& path,
-                                                   const engine_options& options, const load_progress& progress);
   std::unique_ptr<parts> parts_;
 };
 

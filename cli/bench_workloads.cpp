@@ -175,7 +175,7 @@ result<void> bench_workload(device_rig& rig, const device_bench_options& o, cons
   // Prompts beside decodes: each bound on a step's growth with each size of its largest chunk.
   const auto each_mixture = [&](double usual, const auto& run) -> result<void> {
     for (const std::int32_t queues : o.queues.empty() ? std::vector<std::int32_t>{0} : o.queues)
-      for (const double growth : o.growths.empty() || queues > 0 ? std::vector<double>{usual} : o.growths)
+      for (const double growth : o.growths.empty() ? std::vector<double>{queues > 0 ? 0 : usual} : o.growths)
         if (auto r = each_chunk(2048, [&](std::int32_t chunk) { return run(mixture{chunk, growth, queues}); }); !r) return r;
     return rig.lane().divide(0);
   };

@@ -19,6 +19,7 @@ struct engine_options {
   bool no_repack = false;                       ///< weights stay in the file's pages: no memory for them, slower
   std::string kv_type;                          ///< of K and V; "": i16, on a GPU bf16
   std::string weight_type;                      ///< of layers, on a GPU: bf16, f16 or fp8; "": as the file has them
+  std::string prefill_queue;                    ///< mixed, beside or divided; "": what suits the device
   double copies_gib = 16;                       ///< of disk, for repacked weights that the next start maps; 0: none
   std::int32_t max_sequences = 64;
   std::int32_t max_batch_tokens = 512;

@@ -21,7 +21,7 @@ result<std::unique_ptr<planned_steps>> planned_steps::create(std::shared_ptr<con
   planner.max_batch_tokens = std::max(o.max_batch_tokens, o.max_sequences + planner.block_tokens);
   planner.total_blocks = o.kv_blocks;
   planner.most_growth = o.most_growth;
-  planner.policy = o.prompts ? actors::batch_policy::split : actors::batch_policy::mix;
+  planner.policy = !o.prompts ? actors::batch_policy::mix : o.most_growth > 0 ? actors::batch_policy::choose : actors::batch_policy::split;
   planner.queue_sequences = 1 << 20;
   planner.queue_tokens = std::int64_t{1} << 40;
   std::unique_ptr<planned_steps> made(new planned_steps(planner, std::move(on_token)));

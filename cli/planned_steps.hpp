@@ -27,7 +27,7 @@ public:
     std::int32_t max_batch_tokens = 2048;
     std::int32_t kv_blocks = 0;
     double most_growth = 0;  ///< of planner_options
-    kernels::lane* prompts = nullptr;  ///< a second queue: decodes and prompts in steps of their own, side by side
+    kernels::lane* prompts = nullptr;  ///< a second queue: all prompts are computed there; with most_growth those that the planner chooses
   };
   using clock = actors::clock;
   /// Called for each token that a step brought, with the time at which the host had it.
@@ -67,7 +67,7 @@ private:
 
   planned_steps(const actors::planner_options& planner, listener on_token)
       : planner_(planner), store_(planner.total_blocks), on_token_(std::move(on_token)),
-        two_queues_(planner.policy == actors::batch_policy::split) {}
+        two_queues_(planner.policy != actors::batch_policy::mix) {}
   void carry_out(actors::planner_outputs out);
   std::size_t queue_of(actors::lane_kind kind) const { return two_queues_ ? static_cast<std::size_t>(kind) : 1; }
   bool over(std::size_t queue) const { return steps_over_[queue] > 0 || (!flights_[queue].empty() && flights_[queue].front().result); }

@@ -78,7 +78,7 @@ public:
   }
   void add(const mixture& how) {
     add("queues", how.queues, how.queues == 0 ? "one queue," : how.queues == 1 ? "two queues," : "%.0f multiprocessors for prompts,");
-    if (how.queues == 0) add("growth", how.growth, how.growth > 0 ? "growth %.2f;" : "no bound;");
+    add("growth", how.growth, how.growth > 0 ? "growth %.2f;" : how.queues == 0 ? "no bound;" : "none mixed;");
   }
   void add(const char* name, double value, const char* shown) {
     char text[64];

@@ -6,6 +6,17 @@
 namespace troupe::kernels {
 namespace {
 
+/// Of the multiprocessors, so many of eight compute prompts while others decode (bench/cuda.md).
+constexpr std::int32_t prompt_eighths = 3;
+
+result<std::unique_ptr<lane>> second_queue(lane& of, bool divided) {
+  auto& device = static_cast<cuda::cuda_lane&>(of);
+  const auto about = cuda::find_device();
+  if (!about) return about.why();
+  if (auto r = device.divide(divided ? about->multiprocessors * prompt_eighths / 64 * 8 : 0); !r) return r.why();
+  return device.make_second_queue();
+}
+
 result<any_lane> make_on_cpu(const lane_wish& wish) {
   if (!wish.weight_type.empty())
     return error{errc::invalid_argument, "Weights can be kept as '" + wish.weight_type + "' on a GPU only; the CPU computes from the file's types.", "weight_type"};
@@ -13,7 +24,7 @@ result<any_lane> make_on_cpu(const lane_wish& wish) {
   if (!options) return options.why();
   auto made = make_cpu_lane(*options);
   if (!made) return made.why();
-  return any_lane{*std::move(made), "cpu", options->threads, std::string(to_string(options->which))};
+  return any_lane{*std::move(made), "cpu", options->threads, std::string(to_string(options->which)), {}};
 }
 
 }  // namespace
@@ -31,7 +42,7 @@ result<any_lane> make_lane(const std::string& device, const lane_wish& on_cpu) {
     return error{errc::invalid_argument, "The GPU keeps K and V as bf16 only, not as '" + on_cpu.kv_type + "'; --device cpu has more types.", "kv_type"};
   auto made = cuda::make_cuda_lane(on_cpu.weight_type);
   if (!made) return made.why();
-  return any_lane{*std::move(made), "cuda", 0, "sm_" + std::to_string(found->architecture)};
+  return any_lane{*std::move(made), "cuda", 0, "sm_" + std::to_string(found->architecture), second_queue};
 }
 
 }  // namespace troupe::kernels

@@ -1,6 +1,8 @@
 // A lane on the device that a user wishes for. Knows no model.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -16,6 +18,9 @@ struct any_lane {
   std::string device;        ///< cpu or cuda
   std::int32_t threads = 0;  ///< 0 on a GPU
   std::string isa;           ///< on a GPU its architecture, sm_90
+  /// A queue for prompts beside this lane's decodes, made once the weights are on the lane; empty where a device has only
+  /// one. `divided`: while both have work each has a part of the device for itself; unsupported where that cannot be.
+  std::function<result<std::unique_ptr<kernels::lane>>(kernels::lane&, bool divided)> second_queue = {};
 };
 
 /// device: cpu, cuda, or auto (the GPU where one answers and this build can use it). invalid_argument: a device or

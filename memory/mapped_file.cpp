@@ -102,18 +102,7 @@ void mapped_file::prefetch(std::int64_t offset, std::int64_t bytes) const noexce
   const std::int64_t page = page_size();
   const std::int64_t first = std::clamp<std::int64_t>(offset, 0, size_) / page * page;
   const std::int64_t last = offset < 0 || bytes < 0 || bytes > size_ - std::min(offset, size_) ? size_ : offset + bytes;
-  advise(first, last, MADV_WILLNEED);
-}
-
-void mapped_file::release(std::int64_t offset, std::int64_t bytes) const noexcept {
-  const std::int64_t page = page_size();
-  if (offset < 0 || offset > size_ || bytes < 0) return;
-  const std::int64_t end = offset + std::min(bytes, size_ - offset);
-  advise((offset + page - 1) / page * page, end == size_ ? size_ : end / page * page, MADV_DONTNEED);
-}
-
-void mapped_file::advise(std::int64_t first, std::int64_t last, int advice) const noexcept {
-  if (first < last) ::madvise(data_ + first, static_cast<std::size_t>(last - first), advice);
+  if (first < last) ::madvise(data_ + first, static_cast<std::size_t>(last - first), MADV_WILLNEED);
 }
 
 }  // namespace troupe::memory

@@ -37,12 +37,9 @@ public:
 
   /// Asks the kernel to read ahead. Ranges are cut to the file.
   void prefetch(std::int64_t offset, std::int64_t bytes) const noexcept;
-  /// Gives back whole pages inside the range that this process holds; reading them again is correct, only slower.
-  void release(std::int64_t offset, std::int64_t bytes) const noexcept;
 
 private:
   mapped_file(std::string path, int descriptor, std::byte* data, const struct stat& about);
-  void advise(std::int64_t first, std::int64_t last, int advice) const noexcept;
 
   std::string path_;
   int descriptor_ = -1;

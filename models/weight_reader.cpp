@@ -32,9 +32,7 @@ result<memory::tensor_view> weight_reader::take(const std::string& name, std::in
 }
 
 void weight_reader::done(const std::string& name) {
-  const gguf_tensor& tensor = *file_.find_tensor(name);
-  file_.release(tensor);
-  done_bytes_ += tensor.bytes;
+  done_bytes_ += file_.find_tensor(name)->bytes;
   if (progress_) progress_(done_bytes_, total_bytes_);
 }
 

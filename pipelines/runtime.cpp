@@ -38,6 +38,7 @@ actors::engine_options engine_options_of(const runtime_options& o) {
   out.repack = o.repack;
   out.kv_type = o.kv_type;
   out.weight_type = o.weight_type;
+  out.prefill_queue = o.prefill_queue;
   out.copies = {o.copies, o.copies_bytes};
   out.kv_bytes = o.kv_bytes;
   out.prefix_cache = o.prefix_cache;
@@ -56,6 +57,7 @@ result<void> check_options(const runtime_options& o) {
   };
   if (o.device != "cpu" && o.device != "cuda" && o.device != "auto") return wrong("device");
   if (!(o.gpu_memory > 0 && o.gpu_memory <= 1)) return wrong("gpu_memory");
+  if (!o.prefill_queue.empty() && o.prefill_queue != "mixed" && o.prefill_queue != "beside" && o.prefill_queue != "divided") return wrong("prefill_queue");
   if (o.threads < 0 || o.threads > 1024) return wrong("threads");
   if (o.copies_bytes < 0) return wrong("copies_bytes");
   if (o.kv_bytes < 0) return wrong("kv_bytes");

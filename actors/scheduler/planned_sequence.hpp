@@ -32,6 +32,7 @@ struct planned_sequence {
   bool started = false;  ///< its first prefill step was planned
   bool asked = false;    ///< blocks asked for, answer outstanding
   bool refused = false;  ///< the last answer was no, and nothing was released since
+  bool aside = false;    ///< what is left of its prompt is computed beside the decodes, not in their steps
   bool halted = false;   ///< the lane said that it ended, and computes no more rows of it
   bool spoiled = false;  ///< it failed on the lane
 

@@ -24,14 +24,16 @@ bool step_planner::build_on(lane_kind lane, planner_outputs& out) {
   plan->step = next_step_;
   plan->lane = lane;
   plan->follows = flying_[0] + flying_[1] > 0 || step_ended_;
-  flight what{lane, {}};
+  flight what{lane, {}, {}, lane == lane_kind::decode && options_.policy != batch_policy::mix && flying_[0] > 0};
   std::int32_t left = options_.max_batch_tokens;
   if (lane == lane_kind::decode) {
     left -= add_decodes(*plan, what);
     if (plan->work.empty()) return false;
   }
-  if (lane == lane_kind::prefill || options_.policy == batch_policy::mix) add_chunks(*plan, what, left, out);
+  if (lane == lane_kind::prefill || options_.policy != batch_policy::split) add_chunks(*plan, what, left, out);
   if (plan->work.empty()) return false;
+  if (lane == lane_kind::prefill && options_.policy != batch_policy::mix)
+    for (auto& [step, other] : flights_) other.typical = other.typical && other.beside;
   ++next_step_;
   plan->leaves.swap(leaves_);
   ++flying_[static_cast<std::size_t>(lane)];
@@ -53,7 +55,9 @@ std::int32_t step_planner::add_decodes(step_plan& plan, flight& what) {
 
 void step_planner::add_chunks(step_plan& plan, flight& what, std::int32_t left, planner_outputs& out) {
   for (sequence* one : running_) {
-    if (!free_for(*one, what.lane) || !one->prefilling()) continue;
+    if (!one->prefilling()) continue;
+    if (what.lane == lane_kind::decode) one->aside = goes_aside(*one, what);
+    if (!free_for(*one, what.lane) || !belongs_on(*one, what.lane)) continue;
     const std::int32_t remaining = one->known_rows() - one->rows;
     std::int32_t chunk = bounded_chunk(*one, what, std::min(remaining, left));
     if (chunk < remaining) chunk -= chunk % options_.block_tokens;
@@ -67,14 +71,32 @@ void step_planner::add_chunks(step_plan& plan, flight& what, std::int32_t left, 
   }
 }
 
+/// Without decodes a prompt holds up nobody, and computes where it would alone.
+bool step_planner::belongs_on(const sequence& one, lane_kind lane) const {
+  if (options_.policy != batch_policy::choose) return true;
+  return lane == lane_kind::decode ? !one.aside : one.aside || flying_[static_cast<std::size_t>(lane_kind::decode)] == 0;
+}
+
+/// Mixed steps read the weights once for both kinds, but each is as long as its bound lets it be. So a long prompt goes
+/// aside, unless decodes beside prompts were seen to take longer than that bound. Once aside it stays there.
+bool step_planner::goes_aside(const sequence& one, const flight& what) const {
+  if (options_.policy != batch_policy::choose || one.aside) return one.aside;
+  const flight decodes{what.lane, {}, {what.size.decode_rows, what.size.decode_keys, 0, 0}, what.beside};
+  const std::int32_t left = one.known_rows() - one.rows;
+  if (std::int64_t{bounded_chunk(one, decodes, left)} * options_.most_mixed_steps >= left) return false;
+  if (!cost_[0].knows_decodes() || !cost_[1].knows_decodes()) return true;
+  return cost_[1].predict(decodes.size) <= options_.most_growth * cost_[0].predict(decodes.size);
+}
+
 /// Up to `wanted` rows: as many as keep the step under its bound. Alone, prompts hold up nobody.
 std::int32_t step_planner::bounded_chunk(const sequence& one, const flight& what, std::int32_t wanted) const {
   if (options_.most_growth <= 0 || what.size.decode_rows == 0) return wanted;
   const std::int32_t least = std::min(wanted, what.size.prompt_rows == 0 ? options_.least_chunk : 0);
-  if (!cost_.known()) return std::max(least, std::min(wanted, 2 * options_.least_chunk - what.size.prompt_rows));
+  const step_cost& cost = cost_[what.beside && cost_[1].known()];
+  if (!cost.known()) return std::max(least, std::min(wanted, 2 * options_.least_chunk - what.size.prompt_rows));
   const step_size decodes{what.size.decode_rows, what.size.decode_keys, 0, 0};
-  const double left = options_.most_growth * cost_.predict(decodes) - cost_.predict(what.size);
-  const double row = cost_.prompt_row(one.rows + std::min(wanted, 256) / 2);
+  const double left = options_.most_growth * cost.predict(decodes) - cost.predict(what.size);
+  const double row = cost.prompt_row(one.rows + std::min(wanted, 256) / 2);
   const double rows = row > 0 ? left / row : wanted;
   return std::clamp(static_cast<std::int32_t>(std::clamp(rows, 0.0, static_cast<double>(wanted))), least, wanted);
 }

@@ -35,7 +35,7 @@ void step_cost::observe(const step_size& size, double milliseconds) {
   for (std::size_t i = 0; i < terms; ++i) px[i] = dot(spread_[i], x);
   const double expected = dot(x, px);  // variance of the prediction
   double noise = 0.01 + 0.0025 * milliseconds * milliseconds;
-  if (known() && wrong * wrong > 25 * (noise + expected)) noise = wrong * wrong;  // a stall tells nothing of the rows
+  if (knows_decodes() && wrong * wrong > 25 * (noise + expected)) noise = wrong * wrong;  // a stall tells nothing of the rows
   const double total = expected + noise;
   for (std::size_t i = 0; i < terms; ++i) weights_[i] += px[i] * wrong / total;
   for (std::size_t i = 0; i < terms; ++i)

@@ -27,7 +27,9 @@ public:
   /// Milliseconds that one prompt row more costs where it attends to `keys` keys; never below zero.
   double prompt_row(std::int64_t keys) const;
   /// Enough steps of both kinds were seen.
-  bool known() const { return decodes_ >= 8 && prompts_ >= 4; }
+  bool known() const { return knows_decodes() && prompts_ >= 4; }
+  /// Enough without prompt rows.
+  bool knows_decodes() const { return decodes_ >= 8; }
 
 private:
   static constexpr std::size_t terms = 5;

@@ -101,10 +101,13 @@ void step_planner::done(const step_result& result, planner_outputs& out) {
 /// they cost beside decodes, whose weights are read anyway.
 void step_planner::learn(const flight& what, const step_result& result) {
   if (options_.most_growth <= 0) return;
-  const auto took = result.ended - std::max(result.started, last_ended_);
-  last_ended_ = std::max(last_ended_, result.ended);
-  const bool whole = result.decode_rows == what.size.decode_rows && result.prefill_rows == what.size.prompt_rows;
-  if (what.size.decode_rows > 0 && whole && took > clock::duration::zero()) cost_.observe(what.size, std::chrono::duration<double, std::milli>(took).count());
+  auto& last = last_ended_[options_.policy == batch_policy::mix ? 1 : static_cast<std::size_t>(what.lane)];
+  const auto took = result.ended - std::max(result.started, last);
+  last = std::max(last, result.ended);
+  const bool typical = what.typical && what.beside == (options_.policy != batch_policy::mix && flying_[0] > 0);
+  const bool whole = typical && result.decode_rows == what.size.decode_rows && result.prefill_rows == what.size.prompt_rows;
+  if (what.size.decode_rows > 0 && whole && took > clock::duration::zero())
+    cost_[what.beside].observe(what.size, std::chrono::duration<double, std::milli>(took).count());
 }
 
 /// What it computed and what it read, one of them is the cause: others shall compute it anew.
@@ -201,7 +204,7 @@ void step_planner::release(sequence& one, planner_outputs& out) {
   one.new_blocks.clear();
   one.slot = -1;
   one.joined = 0;
-  one.asked = one.refused = false;
+  one.asked = one.refused = one.aside = false;
 }
 
 /// Blocks of which some are shared come free in fewer numbers: until the store answers next, free_ may be too high, and

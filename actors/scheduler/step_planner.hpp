@@ -26,9 +26,10 @@
 
 namespace troupe::actors {
 
-/// mix: one step may hold decode rows and prompt chunks (one device queue). split: a step is one or the other (two
-/// queues, as on a GPU).
-enum class batch_policy : std::uint8_t { mix, split };
+/// mix: one step may hold decode rows and prompt chunks (one device queue). split: a step is one or the other (two queues,
+/// as on a GPU). choose: with two queues, whichever of both holds the decodes up less; a prompt that few mixed steps would
+/// finish is mixed.
+enum class batch_policy : std::uint8_t { mix, split, choose };
 
 struct planner_options {
   std::int32_t max_sequences = 64;
@@ -43,6 +44,7 @@ struct planner_options {
   /// A mixed step may take so many times as long as its decodes would alone, by what steps have taken so far; 0: no bound.
   double most_growth = 0;
   std::int32_t least_chunk = 64;  ///< prompt rows that a bounded step may have at any rate, so that prompts get on
+  std::int32_t most_mixed_steps = 4;  ///< choose: a prompt that takes more of them goes to a queue of its own
   bool share_prefixes = false;    ///< sequences that begin alike read the same blocks
   std::int32_t least_awaited = 64;  ///< tokens of a common beginning for which a sequence waits while another computes them
 };
@@ -112,6 +114,8 @@ private:
     };
     std::vector<part> of;
     step_size size = {};
+    bool beside = false;  ///< planned while the other queue computed prompts
+    bool typical = true;  ///< that has not changed since
   };
 
   void refuse(const sequence_terms& terms, std::uint32_t shard, errc code, std::string text, planner_outputs& out);
@@ -145,6 +149,8 @@ private:
   bool build_on(lane_kind lane, planner_outputs& out);
   std::int32_t add_decodes(step_plan& plan, flight& what);
   void add_chunks(step_plan& plan, flight& what, std::int32_t left, planner_outputs& out);
+  bool belongs_on(const sequence& one, lane_kind lane) const;
+  bool goes_aside(const sequence& one, const flight& what) const;
   std::int32_t bounded_chunk(const sequence& one, const flight& what, std::int32_t wanted) const;
   void add_work(step_plan& plan, flight& what, sequence& one, std::int32_t rows);
 
@@ -156,8 +162,8 @@ private:
   std::vector<slot_leave> leaves_;
   std::unordered_map<std::uint64_t, flight> flights_;
   std::array<std::int32_t, 2> flying_{};  // by lane_kind
-  step_cost cost_;
-  clock::time_point last_ended_{};
+  std::array<step_cost, 2> cost_;  // of decode steps and mixed ones: alone on the device, and beside prompts
+  std::array<clock::time_point, 2> last_ended_{};  // by queue: of one queue, both kinds are in the second
   std::int64_t queued_tokens_ = 0;
   std::int32_t free_ = 0;  // blocks, as last reported and released since
   std::int32_t released_meanwhile_ = 0;  // while an answer of the store is on its way

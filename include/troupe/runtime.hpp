@@ -28,6 +28,9 @@ struct runtime_options {
   bool repack = true;                   ///< false: weights stay in the file's pages; no memory for them, but several times slower
   std::string kv_type;                  ///< of K and V: "" (i16; a GPU: bf16), on a CPU i16, f16, bf16, q8_0 or q4_0
   std::string weight_type;              ///< of layers, on a GPU: "" (as the file has them), bf16, f16 or fp8
+  /// How prompts are computed while others decode: mixed (in the same steps), or, on a GPU, long ones in a queue of their own,
+  /// which shares the device with the decodes (beside) or has a part of it meanwhile (divided). "": what suits the device.
+  std::string prefill_queue;
   std::string copies;                   ///< folder where tokenizers' tables and (on CPUs) repacked weights are kept for faster starts; "": none
   std::int64_t copies_bytes = std::int64_t{16} << 30;  ///< that they may take together; the longest unused go first
   std::int64_t kv_bytes = 0;            ///< for each model's KV blocks; 0: a share of the free memory

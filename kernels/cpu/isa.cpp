@@ -121,7 +121,7 @@ std::optional<isa> parse_isa(std::string_view name) noexcept {
 bool machine_has(isa which) noexcept {
   if (which == isa::scalar) return true;
   if (masked(which)) return false;
-  const cpu_bits bits = read_cpu();
+  static const cpu_bits bits = read_cpu();  // in a virtual machine each cpuid costs tens of microseconds
   switch (which) {
     case isa::scalar:
       return true;

@@ -209,33 +209,43 @@ result<std::unique_ptr<stream_lane>> stream_lane::create(stream on, std::optiona
   return result<std::unique_ptr<stream_lane>>(std::move(made));
 }
 
+/// A part's streams go before the part itself: to give one back later is the driver's crash.
 result<void> stream_lane::divide(std::int32_t multiprocessors) {
   if (auto r = check(cudaDeviceSynchronize(), "waiting for the device"); !r) return r;
-  alone_ = multiprocessors == 0;
+  if (pair_ && pair_.use_count() > 1) return error{errc::invalid_argument, "the second queue must go before its device is divided anew", {}};
+  if (narrow_) std::swap(stream_, unused_);
+  narrow_ = false;
+  unused_ = stream();
+  pair_ = std::make_shared<queue_pair>();
   ++epoch_;  // graphs belong to the multiprocessors that they were recorded for
-  std::shared_ptr<device_parts> parts;
-  auto made = make_stream(stream_priority::high);
-  if (multiprocessors > 0) {
-    auto divided = device_parts::divide(multiprocessors);
-    if (!divided) return divided.why();
-    parts = *std::move(divided);
-    made = parts->make_stream(0);
-  }
-  if (!made) return made.why();
-  stream_ = *std::move(made);
-  parts_ = std::move(parts);
+  if (multiprocessors == 0) return {};
+  auto divided = device_parts::divide(multiprocessors);
+  if (!divided) return divided.why();
+  pair_->parts = *std::move(divided);
+  return take_part();
+}
+
+result<void> stream_lane::take_part() {
+  auto on = pair_->parts->make_stream(which_);
+  if (!on) return on.why();
+  auto changed = make_event();
+  if (!changed) return changed.why();
+  unused_ = *std::move(on);
+  changed_ = *std::move(changed);
   return {};
 }
 
 result<std::unique_ptr<lane>> stream_lane::make_second_queue() {
-  auto on = parts_ ? parts_->make_stream(1) : make_stream(stream_priority::low);
+  auto on = make_stream(stream_priority::low);
   if (!on) return on.why();
   auto made = create(*std::move(on));
   if (!made) return made.why();
-  (*made)->parts_ = parts_;
+  if (!pair_) pair_ = std::make_shared<queue_pair>();
+  (*made)->pair_ = pair_;
+  (*made)->which_ = 1;
   (*made)->matrices_ = matrices_;
-  (*made)->alone_ = alone_ = false;  // two kernels that wait for all their blocks could wait for each other
-  ++epoch_;
+  if (pair_->parts)
+    if (auto r = (*made)->take_part(); !r) return r.why();
   if (auto r = check(cudaDeviceSynchronize(), "waiting for weights"); !r) return r.why();
   return std::unique_ptr<lane>(*std::move(made));
 }

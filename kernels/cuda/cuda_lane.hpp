@@ -49,8 +49,9 @@ public:
   /// A second queue of the device, for prompts beside this lane's decodes: a lane of its own that computes with this one's
   /// matrices and arenas, driven by the same thread, and given back before this one.
   virtual result<std::unique_ptr<lane>> make_second_queue() = 0;
-  /// Before make_second_queue: the second queue gets so many multiprocessors for itself, and this lane all others; 0, as at
-  /// the start: both share all, and this lane's kernels go first. unsupported: the device divides nothing.
+  /// Before make_second_queue: while both queues have steps in flight the second gets so many multiprocessors for itself, and
+  /// this lane all others; 0, as at the start: both share all, and this lane's kernels go first. unsupported: the device
+  /// divides nothing.
   virtual result<void> divide(std::int32_t multiprocessors) = 0;
   /// Of the step that end_step ended last.
   virtual step_times last_times() const = 0;

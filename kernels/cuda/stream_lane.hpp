@@ -44,6 +44,7 @@ public:
     std::int32_t longest = 0;
     bool sampled = false;
     bool profiled = false;
+    bool beside = false;  ///< for a device that the other queue computes on
     auto operator<=>(const graph_key&) const = default;
   };
   explicit cuda_steps(step_buffers made) : buffers(std::move(made)) {}
@@ -52,6 +53,13 @@ public:
   std::map<graph_key, graph_exec> graphs;
   std::uint64_t epoch = 0;  ///< of the lane, when the graphs were captured
   bool begun = false;
+};
+
+/// What the two queues of a device know of each other. One thread drives both.
+struct queue_pair {
+  std::unique_ptr<device_parts> parts;     // null: both compute on the whole device, whatever the other does
+  std::array<std::int32_t, 2> in_flight{};  // steps: of decodes, of prompts
+  cudaEvent_t last_wide = nullptr;          // ends the first queue's last step, if that has the whole device
 };
 
 class stream_lane final : public cuda_lane {
@@ -130,9 +138,16 @@ private:
   result<graph_exec> record(cuda_steps& space, const step_batch& batch, const cuda_steps::graph_key& key, const step_ops& ops);
   result<void> sample_on_host(const cuda_steps& space, const step_batch& batch);
   result<void> broken(result<void> outcome);
+  result<void> take_part();
+  result<void> share_device();
 
-  std::shared_ptr<device_parts> parts_;  // null: the device is whole
-  stream stream_;
+  std::shared_ptr<queue_pair> pair_;  // null: there is no other queue
+  std::size_t which_ = 0;             // of the two this is
+  stream stream_;                     // in use
+  stream unused_;                     // of a divided device: on this queue's part, or on all, as stream_ is not
+  event changed_;                     // from one of them to the other
+  bool narrow_ = false;               // stream_ is the one on the part
+  bool beside_ = false;               // the step in hand has the other queue beside it
   std::array<event, most_in_flight> done_;
   std::unique_ptr<products> products_;
   std::optional<weight_type> weights_;
@@ -142,7 +157,6 @@ private:
   std::int32_t reserved_rows_ = 0;
   attention_room room_;
   device_buffer resident_room_;
-  bool alone_ = true;  // no second queue: the resident kernel may count on every multiprocessor
   std::uint64_t epoch_ = 0;  // moves when memory that graphs know has moved
   // The step whose ops are being called.
   const cuda_steps* space_ = nullptr;

@@ -29,7 +29,10 @@ std::int32_t longest_bucket(std::int32_t tokens) {
 
 }  // namespace
 
-stream_lane::~stream_lane() { static_cast<void>(cudaStreamSynchronize(stream_.get())); }
+stream_lane::~stream_lane() {
+  static_cast<void>(cudaStreamSynchronize(stream_.get()));
+  if (pair_) pair_->in_flight[which_] = 0;
+}
 
 result<std::unique_ptr<step_space>> stream_lane::make_steps(const step_limits& limits) {
   if (limits.rows > reserved_rows_) {
@@ -51,9 +54,26 @@ result<void> stream_lane::broken(result<void> outcome) {
   return outcome;
 }
 
+/// A divided device is divided only while both queues have work: each step takes the whole of it, or its part, by whether
+/// the other queue has steps in flight now. Prompts beside decodes wait for those that began on the whole device: the layers'
+/// kernel wants every multiprocessor at once and would wait for the last of theirs.
+result<void> stream_lane::share_device() {
+  beside_ = pair_ && pair_->in_flight[1 - which_] > 0;
+  if (pair_ && pair_->parts && beside_ != narrow_) {
+    if (auto r = check(cudaEventRecord(changed_.get(), stream_.get()), "changing streams"); !r) return r;
+    std::swap(stream_, unused_);
+    narrow_ = beside_;
+    if (auto r = check(cudaStreamWaitEvent(stream_.get(), changed_.get(), 0), "changing streams"); !r) return r;
+  }
+  if (which_ == 1 && beside_ && pair_->last_wide)
+    return check(cudaStreamWaitEvent(stream_.get(), pair_->last_wide, 0), "waiting for decodes");
+  return {};
+}
+
 result<step_ticket> stream_lane::begin_step(step_space* space, const step_batch& batch, const step_ops& ops) {
   if (broken_) return *broken_;
   if (pending_.size() >= most_in_flight) return error{errc::internal, "too many steps in flight on the device", {}};
+  if (auto r = broken(share_device()); !r) return r.why();
   auto& steps = static_cast<cuda_steps&>(*space);
   host_sampling_ = !step_buffers::lists_fit(batch.sampling);
   const bool repeats = steps.begun && !host_sampling_ && batch.ids.size() == batch.sequences.size() &&
@@ -62,7 +82,7 @@ result<step_ticket> stream_lane::begin_step(step_space* space, const step_batch&
   const step_limits& limits = steps.buffers.limits();
   const std::int32_t most = std::min({limits.rows, limits.sequences, limits.samples});
   const cuda_steps::graph_key key{repeats ? std::min(bucket_of(static_cast<std::int32_t>(batch.ids.size())), most) : 0,
-                                  longest_bucket(longest_of(batch)), !batch.sampling.empty(), profiling_};
+                                  longest_bucket(longest_of(batch)), !batch.sampling.empty(), profiling_, beside_};
   steps.buffers.write(batch, key.rows);
   steps.begun = true;
   if (auto r = broken(repeats ? run_graph(steps, batch, key, ops) : run_eagerly(steps, batch, ops)); !r) return r.why();
@@ -71,6 +91,10 @@ result<step_ticket> stream_lane::begin_step(step_space* space, const step_batch&
   const step_ticket ticket = begun_++;
   if (auto r = broken(check(cudaEventRecord(done_[ticket % most_in_flight].get(), stream_.get()), "ending a step")); !r) return r.why();
   pending_.push_back({&steps, steps.buffers.number(), batch.sampling.empty() ? std::span<sampled>{} : batch.picks, host_sampling_});
+  if (pair_) {
+    ++pair_->in_flight[which_];
+    if (which_ == 0) pair_->last_wide = beside_ ? nullptr : done_[ticket % most_in_flight].get();
+  }
   return ticket;
 }
 
@@ -78,7 +102,7 @@ void stream_lane::start_ops(const cuda_steps& space, std::int32_t rows, std::int
                             std::int32_t longest) {
   space_ = &space;
   tables_ = space.buffers.tables(rows, sequences, samples, longest);
-  held_.start(tables_.one_row_each && alone_ && !profiling_);
+  held_.start(tables_.one_row_each && which_ == 0 && !beside_ && !profiling_);
   planned_ = false;
   marked_ = 0;
   unprepared_ = false;
@@ -196,6 +220,7 @@ result<void> stream_lane::end_step() {
   const pending_step step = pending_.front();
   const step_ticket ticket = begun_ - pending_.size();
   pending_.pop_front();
+  if (pair_) --pair_->in_flight[which_];
   if (auto r = broken(check(cudaEventSynchronize(done_[ticket % most_in_flight].get()), "computing a step")); !r) return r;
   if (profiling_)
     if (auto r = add_marks(); !r) return r;

@@ -193,8 +193,4 @@ result<void> gguf_file::read(const gguf_tensor& tensor, std::span<std::byte> int
   return {};
 }
 
-void gguf_file::release(const gguf_tensor& tensor) const noexcept {
-  if (file_) file_->release(tensor.offset, tensor.bytes);
-}
-
 }  // namespace troupe::models

@@ -86,9 +86,6 @@ public:
   /// What `view` shows bytes of; null for a file made by parse().
   const memory::mapped_file* mapped() const noexcept { return file_.get(); }
 
-  /// A hint to the kernel for the pages of one tensor; no effect on a file made by parse().
-  void release(const gguf_tensor& tensor) const noexcept;
-
 private:
   friend class gguf_parser;
   struct value {

@@ -17,6 +17,7 @@
 #include "actors/engine.hpp"
 #include "actors/handles.hpp"
 #include "actors/metrics.hpp"
+#include "kernels/any_lane.hpp"
 #include "kernels/cpu/cpu_lane.hpp"
 #include "models/evaluate.hpp"
 #include "support/catch.hpp"
@@ -48,13 +49,15 @@ struct engine_bench {
   std::unique_ptr<caf::actor_system> system;
   std::unique_ptr<engine> made;
 
-  explicit engine_bench(engine_options options = {}) {
+  /// On `lane`, or on one of its own.
+  explicit engine_bench(engine_options options = {}, kernels::any_lane lane = {}) {
     REQUIRE(test::write_tiny_model(path.string()));
     config.set("scheduler.policy", caf::atom("sharing"));
     config.set("scheduler.max-threads", std::size_t{2});
     system = std::make_unique<caf::actor_system>(config);
     options.threads = 1;
-    auto created = engine::create(*system, path.string(), options);
+    auto created = lane.lane ? engine::create_on(std::move(lane), *system, path.string(), options)
+                             : engine::create(*system, path.string(), options);
     REQUIRE(created.ok());
     made = *std::move(created);
   }

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "engine_bench.hpp"
+#include "support/late_lane.hpp"
 
 using namespace troupe;
 using namespace troupe::actors;
@@ -38,6 +39,55 @@ TEST_CASE("sixteen generations together each get the tokens that the bare networ
   CHECK(metrics.sampled_tokens == 16 * 40);
   CHECK(b.gives_everything_back());
   REQUIRE(b.made->stop());
+}
+
+TEST_CASE("with a queue of their own prompts are computed beside decodes, and the tokens stay the same") {
+  const auto cpu = kernels::make_cpu_lane({1}).value_or_throw();
+  const test::late_lane* prompts = nullptr;
+  kernels::any_lane two{std::make_unique<test::late_lane>(*cpu), "cpu", 1, "", {}};
+  two.second_queue = [&](kernels::lane&, bool divided) -> result<std::unique_ptr<kernels::lane>> {
+    CHECK_FALSE(divided);
+    auto made = std::make_unique<test::late_lane>(*cpu);
+    prompts = made.get();
+    return std::unique_ptr<kernels::lane>(std::move(made));
+  };
+  engine_options options;
+  options.max_sequences = 8;
+  options.max_batch_tokens = 64;
+  options.most_growth = 1.01;  // hardly anything may be mixed
+  options.prefill_queue = "beside";
+  bench b(options, std::move(two));
+  REQUIRE(prompts);
+  const auto prompt = [](generation_id id) {
+    auto ids = some_prompt(id);
+    if (id % 3 == 0)
+      while (ids.size() < 300) ids.push_back(static_cast<std::int32_t>(3 + ids.size() * id % 250));
+    return ids;
+  };
+  std::map<generation_id, std::shared_ptr<collector>> sinks;
+  for (generation_id id = 1; id <= 12; ++id) sinks[id] = b.ask(id, prompt(id), 40);
+  for (auto& [id, sink] : sinks) {
+    const auto end = sink->wait();
+    REQUIRE(end);
+    CAPTURE(id);
+    REQUIRE(end->what == event::kind::done);
+    REQUIRE(sink->ids == expected(b.path.string(), prompt(id), 40));
+  }
+  CHECK(b.gives_everything_back());
+  REQUIRE(b.made->stop());
+  CHECK(prompts->steps > 0);
+}
+
+TEST_CASE("a queue for prompts that a device has not is refused") {
+  test::scratch_path path{".gguf"};
+  REQUIRE(test::write_tiny_model(path.string()));
+  caf::actor_system_config config;
+  caf::actor_system system(config);
+  engine_options options;
+  options.prefill_queue = "divided";
+  const auto made = engine::create(system, path.string(), options);
+  REQUIRE_FALSE(made);
+  CHECK(made.why().code == errc::invalid_argument);
 }
 
 TEST_CASE("a pool too small for all preempts, and the tokens stay the same") {

@@ -51,6 +51,7 @@ inline void random_life(std::uint32_t seed, batch_policy policy, double most_gro
   options.least_awaited = 16 + up_to(64);
   options.most_growth = most_growth;
   options.least_chunk = 16;
+  options.most_mixed_steps = 1;
   simulated_engine engine(options);
   generation_id next = 1;
   for (int step = 0; step < 400; ++step) {

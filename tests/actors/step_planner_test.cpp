@@ -20,6 +20,10 @@ TEST_CASE("every admitted sequence ends once with its own tokens and every block
   for (std::uint32_t seed = 1001; seed <= 1400; ++seed) random_life(seed, batch_policy::split);
 }
 
+TEST_CASE("every admitted sequence ends once with its own tokens and every block comes back, chosen step by step") {
+  for (std::uint32_t seed = 3001; seed <= 3400; ++seed) random_life(seed, batch_policy::choose, 1.5);
+}
+
 TEST_CASE("sequences start in the order of their arrival") {
   simulated_engine engine(small(64, batch_policy::mix));
   for (generation_id id = 1; id <= 20; ++id) engine.admit(id, static_cast<std::int32_t>(1 + id * 7 % 90), 5, -1);

@@ -1,14 +1,12 @@
 // The runner on a real lane with a scripted network: the next token is a function of the last one.
-#include <array>
 #include <cmath>
-#include <deque>
 #include <limits>
 #include <numeric>
 
 #include "actors/lane/step_runner.hpp"
 #include "kernels/cpu/cpu_lane.hpp"
 #include "support/catch.hpp"
-#include "tests/support/forwarding_lane.hpp"
+#include "support/late_lane.hpp"
 
 using namespace troupe;
 using namespace troupe::actors;
@@ -46,49 +44,9 @@ private:
   models::model_shape shape_;
 };
 
-/// A lane whose steps end late, as a device's do: tokens are sampled at once but told at end_step, and ids that stand
-/// for a slot's last token are looked up here.
-class late_lane final : public test::forwarding_lane {
-public:
-  using test::forwarding_lane::forwarding_lane;
-  result<kernels::step_ticket> begin_step(kernels::step_space*, const kernels::step_batch& batch, const kernels::step_ops& ops) override {
-    if (lost) return error{errc::internal, "the device is gone", {}};
-    std::vector<std::int32_t> ids(batch.ids.begin(), batch.ids.end());
-    for (auto& id : ids)
-      if (id < 0) ++looked_up, id = last_[static_cast<std::size_t>(-1 - id)];
-    waiting_.push_back({std::vector<kernels::sampled>(batch.picks.size()), batch.picks});
-    ops({ids, batch.sequences, batch.sample_rows, batch.sampling, batch.sample_slots, waiting_.back().chosen});
-    for (std::size_t i = 0; i < batch.picks.size(); ++i)
-      last_[static_cast<std::size_t>(batch.sample_slots[i])] = waiting_.back().chosen[i].id;
-    for (const auto& row : batch.sampling) counters.push_back(row.counter), seen.push_back(row.seen.size());
-    return begun_++;
-  }
-  result<void> end_step() override {
-    auto& oldest = waiting_.front();
-    std::move(oldest.chosen.begin(), oldest.chosen.end(), oldest.to.begin());
-    waiting_.pop_front();
-    return {};
-  }
-  std::int32_t steps_in_flight() const override { return 2; }
-
-  int looked_up = 0;
-  bool lost = false;
-  std::vector<std::uint64_t> counters;
-  std::vector<std::size_t> seen;
-
-private:
-  struct late_picks {
-    std::vector<kernels::sampled> chosen;
-    std::span<kernels::sampled> to;
-  };
-  std::deque<late_picks> waiting_;
-  std::array<std::int32_t, 8> last_{};
-  kernels::step_ticket begun_ = 0;
-};
-
 struct bench {
   std::unique_ptr<kernels::cpu_lane> lane;
-  std::unique_ptr<late_lane> late, prompts;
+  std::unique_ptr<test::late_lane> late, prompts;
   const scripted_network* network = nullptr;
   std::unique_ptr<step_runner> runner;
 
@@ -98,9 +56,9 @@ struct bench {
     auto made = std::make_unique<scripted_network>();
     network = made.get();
     model->network = std::move(made);
-    late = std::make_unique<late_lane>(*lane);
+    late = std::make_unique<test::late_lane>(*lane);
     kernels::lane& used = deferred ? static_cast<kernels::lane&>(*late) : *lane;
-    if (two_queues) prompts = std::make_unique<late_lane>(*lane);
+    if (two_queues) prompts = std::make_unique<test::late_lane>(*lane);
     runner = *step_runner::create(model, used, {4, 64, 16, prompts.get()});
   }
 };

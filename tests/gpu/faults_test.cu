@@ -12,7 +12,7 @@
 #include "actors/scheduler/step_watch.hpp"
 #include "kernels/cuda/cuda_lane.hpp"
 #include "kernels/cuda/device.hpp"
-#include "models/llama/llama_random.hpp"
+#include "tests/support/random_model.hpp"
 
 using namespace troupe;
 using namespace std::chrono_literals;
@@ -34,18 +34,6 @@ __global__ void spin(unsigned long long nanoseconds) {
 }
 __global__ void trap() { asm volatile("trap;"); }
 
-std::shared_ptr<const models::loaded_model> small_model(kernels::cuda::cuda_lane& lane) {
-  models::model_shape shape;
-  shape.layers = 1, shape.width = 256, shape.heads = 4, shape.kv_heads = 2, shape.head_dim = 64, shape.feed_forward = 512;
-  shape.vocabulary = 1024, shape.context = 512, shape.rms_eps = 1e-5f, shape.rope_base = 10000.0f, shape.rope_dims = 64;
-  auto made = models::make_random_llama(shape, true, lane, [&](models::matrix_role, std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
-    return lane.random_matrix("bf16", rows, cols, seed);
-  });
-  auto model = std::make_shared<models::loaded_model>();
-  model->network = std::move(made).value_or_throw();
-  return model;
-}
-
 actors::step_plan first_step(std::int32_t slot, std::int32_t block) {
   auto terms = std::make_shared<actors::sequence_terms>();
   terms->generation = static_cast<actors::generation_id>(slot) + 1;
@@ -66,7 +54,7 @@ int main() {
     std::printf("skipped, no CUDA device: %s\n", lane.why().text.c_str());
     return 77;
   }
-  auto runner = actors::step_runner::create(small_model(**lane), **lane, {8, 64, 16}).value_or_throw();
+  auto runner = actors::step_runner::create(test::small_model(**lane, 1, 512), **lane, {8, 64, 16}).value_or_throw();
   expect(runner->run(first_step(0, 0)).tokens.at(0).end == actors::sequence_end::none, "a step is computed");
 
   cudaStream_t other{};

@@ -5,25 +5,12 @@
 #include <random>
 
 #include "cli/planned_steps.hpp"
-#include "models/llama/llama_random.hpp"
 #include "support/gpu.hpp"
+#include "support/random_model.hpp"
 
 using namespace troupe;
 
 namespace {
-
-std::shared_ptr<const models::loaded_model> small_model(kernels::cuda::cuda_lane& lane) {
-  models::model_shape shape;
-  shape.layers = 3, shape.width = 256, shape.heads = 4, shape.kv_heads = 2, shape.head_dim = 64, shape.feed_forward = 512;
-  shape.vocabulary = 1024, shape.context = 2048, shape.rms_eps = 1e-5f, shape.rope_base = 10000.0f, shape.rope_dims = 64;
-  auto made = models::make_random_llama(shape, true, lane, [&](models::matrix_role, std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
-    return lane.random_matrix("bf16", rows, cols, seed);
-  });
-  REQUIRE(made);
-  auto model = std::make_shared<models::loaded_model>();
-  model->network = *std::move(made);
-  return model;
-}
 
 struct request {
   std::vector<std::int32_t> prompt;
@@ -36,7 +23,7 @@ std::vector<request> drawn(std::mt19937& random, std::size_t count) {
   std::vector<request> all(count);
   for (request& one : all) {
     one.prompt.resize(1 + random() % 200);
-    for (auto& id : one.prompt) id = static_cast<std::int32_t>(random() % 1024);
+    for (auto& id : one.prompt) id = static_cast<std::int32_t>(random() % test::small_vocabulary);
     one.tokens = 1 + static_cast<std::int32_t>(random() % 160);
   }
   return all;
@@ -66,14 +53,14 @@ std::size_t require_same_or_tied(const std::vector<actors::step_token>& got, con
   return got.size();
 }
 
-void random_life(const std::shared_ptr<const models::loaded_model>& model, kernels::cuda::cuda_lane& lane, kernels::lane* prompts, unsigned seed,
+void random_life(const std::shared_ptr<const models::loaded_model>& model, kernels::cuda::cuda_lane& lane, kernels::lane* prompts, double growth, unsigned seed,
                  std::int64_t least_steps) {
   std::mt19937 random(seed);
   const auto all = drawn(random, 400);
   const answers alone = fresh(model, lane, all);
   answers got;
   // 33 at once: a graph of 40 rows would have no room. 130 blocks: some must give way.
-  auto steps = cli::planned_steps::create(model, lane, {33, 96, 130, 0, prompts}, [&](const actors::step_token& token, auto) { got[token.generation].push_back(token); });
+  auto steps = cli::planned_steps::create(model, lane, {33, 96, 130, growth, prompts}, [&](const actors::step_token& token, auto) { got[token.generation].push_back(token); });
   REQUIRE(steps);
   cli::planned_steps::figures sum;
   std::map<actors::generation_id, std::size_t> which;  // of `all`
@@ -121,22 +108,39 @@ void random_life(const std::shared_ptr<const models::loaded_model>& model, kerne
 TEST_CASE("sequences that join, leave, pause and give way at random say what they say alone") {
   const auto lane = test::cuda_lane_or_skip();
   if (!lane) return;
-  random_life(small_model(*lane), *lane, nullptr, 1, 10000);
+  random_life(test::small_model(*lane, 3, 2048), *lane, nullptr, 0, 1, 10000);
 }
 
 TEST_CASE("the same with prompts in a queue of their own") {
   const auto lane = test::cuda_lane_or_skip();
   if (!lane) return;
-  const auto model = small_model(*lane);
+  const auto model = test::small_model(*lane, 3, 2048);
   const auto prompts = lane->make_second_queue();
   REQUIRE(prompts);
-  random_life(model, *lane, prompts->get(), 2, 3000);
+  random_life(model, *lane, prompts->get(), 0, 2, 3000);
+}
+
+TEST_CASE("the same on a device that is divided, anew and anew, while both queues have work") {
+  const auto lane = test::cuda_lane_or_skip();
+  if (!lane) return;
+  const auto model = test::small_model(*lane, 3, 2048);
+  unsigned seed = 3;
+  for (const std::int32_t multiprocessors : {32, 64, 0, 16})
+    for (const double growth : {0.0, 1.5}) {  // all prompts on their part; or those that the planner chooses
+      CAPTURE(multiprocessors, growth);
+      REQUIRE(lane->divide(multiprocessors));
+      const auto prompts = lane->make_second_queue();
+      REQUIRE(prompts);
+      random_life(model, *lane, prompts->get(), growth, seed++, 1000);
+    }
+  REQUIRE(lane->divide(0));
+  random_life(model, *lane, nullptr, 0, seed, 1000);
 }
 
 TEST_CASE("memory that a device has not is refused, and the lane goes on") {
   const auto lane = test::cuda_lane_or_skip();
   if (!lane) return;
-  const auto model = small_model(*lane);
+  const auto model = test::small_model(*lane, 3, 2048);
   const auto huge = lane->make_kv({80, 64, 128}, 1 << 20);
   REQUIRE_FALSE(huge);
   CHECK(huge.why().code == errc::out_of_memory);

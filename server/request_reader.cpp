@@ -1,0 +1,109 @@
+// Beast's parser, step by step.
+#include "server/request_reader.hpp"
+
+#include <boost/asio/write.hpp>
+#include <boost/beast/http/error.hpp>
+#include <boost/beast/http/read.hpp>
+
+#include <utility>
+
+namespace troupe::server {
+namespace {
+
+namespace asio = boost::asio;
+namespace http = boost::beast::http;
+
+constexpr std::uint32_t head_limit = 16 * 1024;
+
+const boost::system::error_category& parser_category() {
+  static const auto& category = http::make_error_code(http::error::bad_method).category();
+  return category;
+}
+
+}  // namespace
+
+bool request_reader::expire() {
+  if (!reading_) return false;
+  late_ = true;  // the read ends with operation_aborted
+  error_code ignored;
+  socket_.cancel(ignored);
+  return true;
+}
+
+void request_reader::read() {
+  head_ = {};
+  has_head_ = late_ = false;
+  reading_ = true;
+  parser_.emplace();
+  parser_->header_limit(head_limit);
+  parser_->body_limit(boost::none);  // the guard judges Content-Length; the limit is set before the body is read
+  owner_.waits_for_client(state_.options.timeouts.header);
+  http::async_read_header(socket_, buffer_, *parser_, [this, held = owner_.hold()](error_code failed, std::size_t size) {
+    state_.metrics.bytes_received += size;
+    if (!stopped_) on_head(failed);
+  });
+}
+
+void request_reader::on_head(error_code failed) {
+  reading_ = false;
+  if (failed) return tell_failure(failed);
+  copy_head();
+  has_head_ = true;
+  if (!owner_.head_arrived(parser_->get().method() != http::verb::unknown)) return;
+  if (head_.count("expect") > 0) return expect_continue();
+  read_body();
+}
+
+void request_reader::tell_failure(error_code failed) {
+  if (late_) return owner_.request_failed({408, {errc::deadline_exceeded, "The request did not arrive in time.", {}}});
+  if (failed == http::error::header_limit || failed == http::error::buffer_overflow)
+    return owner_.request_failed({431, {errc::invalid_argument, "The request head is too large.", {}}});
+  if (failed == http::error::body_limit)
+    return owner_.request_failed(
+        {413, {errc::invalid_argument, "The body is over the limit of " + std::to_string(state_.rules.max_body) + " bytes.", {}}});
+  if (failed == http::error::end_of_stream || failed == http::error::partial_message || failed.category() != parser_category())
+    return owner_.client_lost();
+  owner_.request_failed({400, {errc::invalid_argument, "This is not an HTTP request: " + failed.message() + ".", {}}});
+}
+
+void request_reader::copy_head() {
+  const auto& message = parser_->get();
+  head_.method = std::string(message.method_string());
+  head_.target = std::string(message.target());
+  head_.version = static_cast<int>(message.version());
+  for (const auto& each : message) head_.fields.emplace_back(std::string(each.name_string()), std::string(each.value()));
+}
+
+void request_reader::expect_continue() {
+  if (!same_word(head_.field("expect"), "100-continue"))
+    return owner_.request_failed({417, {errc::unsupported, "The only expectation met is 100-continue.", {}}});
+  static constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
+  owner_.waits_for_client(state_.options.timeouts.stall);
+  asio::async_write(socket_, asio::buffer(go_on), [this, held = owner_.hold()](error_code failed, std::size_t) {
+    if (stopped_) return;
+    if (failed) return owner_.client_lost();
+    read_body();
+  });
+}
+
+void request_reader::read_body() {
+  if (parser_->is_done()) return owner_.request_arrived();
+  reading_ = true;
+  parser_->body_limit(state_.rules.max_body);
+  read_some_body();
+}
+
+void request_reader::read_some_body() {
+  owner_.waits_for_client(state_.options.timeouts.body);
+  http::async_read_some(socket_, buffer_, *parser_, [this, held = owner_.hold()](error_code failed, std::size_t size) {
+    state_.metrics.bytes_received += size;
+    if (stopped_) return;
+    if (!failed && !parser_->is_done()) return read_some_body();
+    reading_ = false;
+    if (!failed) return owner_.request_arrived();
+    // In a body the full buffer means a chunk line or trailer without end.
+    tell_failure(failed == http::error::buffer_overflow ? error_code(http::error::bad_chunk_extension) : failed);
+  });
+}
+
+}  // namespace troupe::server

@@ -1,0 +1,131 @@
+// The planner with two queues on one device, in a time of the test's own: which prompts are mixed with decodes, and which
+// are computed beside them.
+#include <array>
+#include <deque>
+#include <map>
+#include <memory>
+
+#include "actors/kv_store/kv_store.hpp"
+#include "actors/scheduler/step_planner.hpp"
+#include "support/catch.hpp"
+
+using namespace troupe;
+using namespace troupe::actors;
+
+namespace {
+
+using milliseconds = std::chrono::duration<double, std::milli>;
+
+/// Each queue computes its steps in order. Decodes take 5 ms, or `beside` while the other queue computes; a prompt row 0.02.
+class timed_device {
+public:
+  explicit timed_device(double beside) : planner_(options()), store_(options().total_blocks), beside_(beside) {}
+
+  static planner_options options() {
+    planner_options o;
+    o.max_sequences = 16;
+    o.max_batch_tokens = 512;
+    o.total_blocks = 8192;
+    o.policy = batch_policy::choose;
+    o.most_growth = 2;
+    return o;
+  }
+
+  void admit(generation_id id, std::size_t prompt, std::int32_t tokens) {
+    auto terms = std::make_shared<sequence_terms>();
+    terms->generation = id;
+    terms->max_tokens = tokens;
+    planner_outputs out;
+    planner_.admit(terms, std::make_shared<const std::vector<std::int32_t>>(prompt, 1), 0, out);
+    carry_out(std::move(out));
+  }
+  /// The step that ends first.
+  void step() {
+    std::size_t next = 2;
+    for (const std::size_t lane : {0u, 1u})
+      if (!flying_[lane].empty() && (next == 2 || flying_[lane].front().ended < flying_[next].front().ended)) next = lane;
+    REQUIRE(next < 2);
+    const step_result result = flying_[next].front();
+    flying_[next].pop_front();
+    now_ = result.ended;
+    REQUIRE(planner_.check() == "");
+    planner_outputs out;
+    planner_.done(result, out);
+    carry_out(std::move(out));
+  }
+  void run(double for_ms) {
+    const auto until = now_ + std::chrono::duration_cast<clock::duration>(milliseconds(for_ms));
+    while (now_ < until) step();
+  }
+
+  std::map<generation_id, std::int32_t> mixed, aside;  ///< prompt rows by the queue that computed them
+
+private:
+  void carry_out(planner_outputs out) {
+    for (;;) {
+      for (const auto& routed : out.plans) begin(*routed.plan);
+      if (out.needs.empty()) return;
+      const auto grants = store_.reserve(out.needs);
+      out = {};
+      planner_.granted(grants, store_.free(), out);
+    }
+  }
+  void begin(const step_plan& plan) {
+    const auto lane = static_cast<std::size_t>(plan.lane);
+    for (const slot_join& join : plan.joins) slots_[join.slot] = {join.terms->generation, static_cast<std::int32_t>(join.tokens->size())};
+    step_result result;
+    result.step = plan.step;
+    result.lane = plan.lane;
+    result.started = now_;
+    for (const slot_work& work : plan.work) {
+      const auto [id, known] = slots_[work.slot];
+      const bool prompt = work.position < known;
+      (prompt ? result.prefill_rows : result.decode_rows) += work.rows;
+      if (prompt) (plan.lane == lane_kind::decode ? mixed : aside)[id] += work.rows;
+      if (work.sample) result.tokens.push_back({id, work.slot, 5, sequence_end::none, 0, {}, {}});
+    }
+    const double decodes = result.decode_rows > 0 ? (flying_[1 - lane].empty() ? 5 : beside_) : 0;
+    const auto took = std::chrono::duration_cast<clock::duration>(milliseconds(decodes + 0.02 * result.prefill_rows));
+    result.ended = (flying_[lane].empty() ? now_ : flying_[lane].back().ended) + took;
+    flying_[lane].push_back(std::move(result));
+  }
+
+  step_planner planner_;
+  kv_store store_;
+  double beside_;
+  clock::time_point now_{};
+  std::array<std::deque<step_result>, 2> flying_;
+  std::map<std::int32_t, std::pair<generation_id, std::int32_t>> slots_;
+};
+
+}  // namespace
+
+TEST_CASE("a short prompt is mixed with the decodes, a long one computed beside them") {
+  timed_device device(7);
+  for (generation_id id = 1; id <= 4; ++id) device.admit(id, 32, 4000);
+  device.run(200);
+  CHECK(device.aside[1] == 32);  // there were no decodes to hold up
+  device.admit(5, 200, 4000);
+  device.run(100);
+  CHECK(device.mixed[5] == 200);
+  device.admit(6, 8000, 4000);
+  device.admit(7, 200, 4000);  // does not wait for the long one
+  device.run(60);
+  CHECK(device.mixed[7] == 200);
+  CHECK(device.mixed[6] == 0);
+  CHECK(device.aside[6] > 1000);
+  device.run(300);
+  CHECK(device.aside[6] == 8000);
+}
+
+TEST_CASE("where decodes beside prompts take longer than a mixed step may, long prompts are mixed too") {
+  timed_device device(14);
+  for (generation_id id = 1; id <= 4; ++id) device.admit(id, 32, 4000);
+  device.run(200);
+  device.admit(5, 8000, 4000);
+  device.run(500);
+  CHECK(device.aside[5] == 8000);  // nobody knew
+  device.admit(6, 8000, 4000);
+  device.run(600);
+  CHECK(device.mixed[6] == 8000);
+}

@@ -64,7 +64,7 @@ void print_profile(const profiled_test& test, const kernels::machine_limits& lim
     all.seconds += r.seconds;
     all.barriers += r.barriers;
     all.work += r.work;
-    if (which >= op::norm_qkv && which <= op::down) in_layers += static_cast<double>(r.barriers);
+    if (which >= op::norm_qkv && which <= op::gated_mlp) in_layers += static_cast<double>(r.barriers);
     if (json)
       print_json_row(test.name, to_string(which), r, steps, whole, floor);
     else

@@ -26,6 +26,7 @@ constexpr std::int64_t input_bytes_at_once = 512 * 1024;  // quantised rows that
 constexpr std::size_t read_past = 512;                    // a group of few tokens is read as if it were a full one
 constexpr std::int64_t panel_tiles = 8;                   // filled at once when weights are not repacked
 constexpr std::int64_t run_tiles = sample_run / tile_rows;
+constexpr std::int64_t joined_bytes = 64 * 1024;          // of gate and up, joined while they are in L1 or L2
 constexpr std::int64_t head_tiles = 4 * run_tiles;        // whose logits are still in L1 or L2 when their maxima are taken
 
 /// The rows of x made ready for a product: normed or gated if wanted, and quantised or rounded if a part needs it.
@@ -50,6 +51,11 @@ struct product_call {
 
   bool makes_rows() const noexcept { return norm_weight != nullptr || gated; }
 };
+
+/// Of gate, and as many of up; whole blocks of down's input.
+constexpr std::int64_t columns_joined(std::int64_t tokens) noexcept {
+  return std::max<std::int64_t>(1, joined_bytes / (tokens * 2 * 4 * quant_block)) * quant_block;
+}
 
 class team_lane final : public cpu_lane {
 public:
@@ -90,6 +96,8 @@ public:
                       kv_arena& kv, std::span<const sequence_rows> batch, tensor_view out) override;
   void silu_mul(tensor_view gate_up, tensor_view out) override;
   void silu_linear_add(tensor_view gate_up, const packed_matrix& w, tensor_view scratch, tensor_view out) override;
+  void gated_mlp(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, const packed_matrix& down,
+                 const mlp_scratch& scratch) override;
   void sample(tensor_view logits, std::span<const sampling_row> rows, std::span<sampled> picks) override;
 
 private:
@@ -114,10 +122,17 @@ private:
     return w.any_float || (w.any_bf16 && kernels_.to_bf16 == nullptr);
   }
   share columns_of(int thread, int threads, std::int64_t cols) const noexcept;
+  /// Groups of tokens whose inputs stay in L2 while tiles stream by.
+  std::int64_t groups_in_cache(dtype weights, std::int64_t cols) const noexcept {
+    const std::int64_t row_bytes = is_quantised(weights) ? cols * 3 / 2 : cols * 4;
+    return std::max<std::int64_t>(4, input_bytes_at_once / row_bytes / kernels_.grouping.usual);
+  }
   void reserve_rows(const product_call& call, std::int64_t copies);
   prepared_rows rows_for(const product_call& call, std::int64_t copy, int thread);
   void prepare(const product_call& call, const prepared_rows& rows, share tokens, share columns) const;
   void multiply(const product_call& call, const prepared_rows& rows, int thread, int threads);
+  bool joins(const cpu_matrix& gate_up, const cpu_matrix& down) const noexcept;
+  void multiply_and_join(const product_call& call, const prepared_rows& rows, const prepared_rows& to, share columns, int thread);
   void multiply_part(const packed_part& part, product_args args, tile_range tiles, int thread, row_maxima* maxima);
   void take_maxima(const product_args& args, row_maxima& to) const;
 
@@ -134,6 +149,9 @@ private:
   std::vector<std::int8_t> quants_;
   std::vector<activation_block> blocks_;
   std::vector<std::uint16_t> halves_;
+  std::vector<std::int8_t> joined_quants_;
+  std::vector<activation_block> joined_blocks_;
+  std::vector<float> joined_;
   std::vector<std::byte> panels_;
 };
 
@@ -232,9 +250,8 @@ void team_lane::prepare(const product_call& call, const prepared_rows& rows, sha
 
 void team_lane::multiply_part(const packed_part& part, product_args args, tile_range tiles, int thread, row_maxima* maxima) {
   const std::int64_t bytes = tile_bytes(part.source.type, args.cols);
-  const std::int64_t row_bytes = is_quantised(part.source.type) ? args.cols * 3 / 2 : args.cols * 4;
   const std::int64_t groups = token_groups(args.tokens, kernels_.grouping).count();
-  const std::int64_t at_once = std::max<std::int64_t>(4, input_bytes_at_once / row_bytes / kernels_.grouping.usual);
+  const std::int64_t at_once = groups_in_cache(part.source.type, args.cols);
   std::byte* panel =
       part.tiles == nullptr ? panels_.data() + thread * panel_tiles * tile_rows * args.cols * 4 : nullptr;
   const std::int64_t step = part.tiles == nullptr ? panel_tiles : maxima != nullptr ? head_tiles : tiles.last - tiles.first;
@@ -243,6 +260,7 @@ void team_lane::multiply_part(const packed_part& part, product_args args, tile_r
     args.last = std::min(tile + step, tiles.last);
     args.tiles = panel == nullptr ? part.tiles + tile * bytes : panel;
     if (panel != nullptr) weights_.fill(part, args.first, args.last, panel, thread);
+    args.next_tiles = panel == nullptr && args.last < tiles.last ? part.tiles + args.last * bytes : nullptr;
     for (args.first_group = 0; args.first_group < groups; args.first_group += at_once) {
       args.last_group = std::min(args.first_group + at_once, groups);
       kernels_.product(args);
@@ -334,6 +352,84 @@ void team_lane::norm_linear(tensor_view x, tensor_view weight, float eps, const 
 
 void team_lane::silu_linear_add(tensor_view gate_up, const packed_matrix& w, tensor_view, tensor_view out) {
   product({.w = static_cast<const cpu_matrix*>(&w), .x = gate_up, .out = out, .add = true, .gated = true});
+}
+
+/// Whether the inputs of `down` can be made while gate and up are multiplied: both want int8 alone.
+bool team_lane::joins(const cpu_matrix& gate_up, const cpu_matrix& down) const noexcept {
+  const auto quantised = [](const cpu_matrix& w) { return w.any_quantised && !w.any_bf16 && !w.any_float; };
+  return weights_.repacks() && gate_up.parts.size() == 2 && gate_up.alike && quantised(gate_up) && quantised(down) &&
+         gate_up.bytes >= lone_weight_bytes;
+}
+
+/// Columns of gate and up for all tokens, a few columns at a time: multiplied, joined and quantised into `to`.
+void team_lane::multiply_and_join(const product_call& call, const prepared_rows& rows, const prepared_rows& to, share columns,
+                                  int thread) {
+  const packed_part &gate = call.w->parts[0], &up = call.w->parts[1];
+  const std::int64_t tokens = call.x.rows, cols = call.w->cols, inner = gate.source.rows;
+  const std::int64_t at_once = columns_joined(tokens), groups_at_once = groups_in_cache(gate.source.type, cols);
+  const token_groups groups(tokens, kernels_.grouping);
+  float* both = joined_.data() + thread * tokens * 2 * at_once;
+  product_args args;
+  args.cols = cols;
+  args.tokens = tokens;
+  args.quants = rows.quants;
+  args.blocks = rows.blocks;
+  args.out_stride = 2 * at_once;
+  const auto tiles_at = [cols](const packed_part& part, std::int64_t column) {
+    return part.tiles + column / tile_rows * tile_bytes(part.source.type, cols);
+  };
+  for (args.first_group = 0; args.first_group < groups.count(); args.first_group = args.last_group) {
+    args.last_group = std::min(args.first_group + groups_at_once, groups.count());
+    for (std::int64_t first = columns.first; first < columns.last; first += at_once) {
+      args.rows = std::min(at_once, columns.last - first);
+      args.last = args.rows / tile_rows;
+      const bool alike = gate.source.type == up.source.type, more = first + at_once < columns.last;
+      args.type = gate.source.type;
+      args.tiles = tiles_at(gate, first);
+      args.next_tiles = alike ? tiles_at(up, first) : nullptr;
+      args.out = both;
+      kernels_.product(args);
+      args.type = up.source.type;
+      args.tiles = tiles_at(up, first);
+      args.next_tiles = alike && more ? tiles_at(gate, first + at_once) : nullptr;
+      args.out = both + at_once;
+      kernels_.product(args);
+      for (std::int64_t g = args.first_group; g < args.last_group; ++g)
+        for (std::int64_t t = 0; t < groups[g].size; ++t) {
+          float* row = both + (groups[g].first + t) * args.out_stride;
+          kernels_.silu_mul(row, row + at_once, args.rows, row);
+          const std::int64_t at = groups[g].first * inner + first * groups[g].size + t * quant_block;
+          kernels_.quantise(row, args.rows, groups[g].size, to.quants + at, to.blocks + at / quant_block);
+        }
+    }
+  }
+}
+
+void team_lane::gated_mlp(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, const packed_matrix& down,
+                          const mlp_scratch& scratch) {
+  const auto& gate_up = static_cast<const cpu_matrix&>(w);
+  if (x.rows == 0 || !joins(gate_up, static_cast<const cpu_matrix&>(down)))
+    return lane::gated_mlp(x, weight, eps, w, down, scratch);
+  const product_call first{.w = &gate_up, .x = x, .out = scratch.gate_up, .norm_weight = as_f32(weight), .eps = eps};
+  const product_call second{.w = static_cast<const cpu_matrix*>(&down), .x = scratch.gated, .out = x, .add = true};
+  const std::int64_t tokens = x.rows;
+  const bool each = tokens <= rows_prepared_by_all;
+  reserve_rows(first, each ? team_.size() : 1);
+  const auto joined = static_cast<std::size_t>(tokens * down.cols);
+  if (joined_quants_.size() < joined + read_past) joined_quants_.resize(joined + read_past);
+  if (joined_blocks_.size() < joined / quant_block) joined_blocks_.resize(joined / quant_block);
+  const auto floats = static_cast<std::size_t>(team_.size() * tokens * 2 * columns_joined(tokens));
+  if (joined_.size() < floats) joined_.resize(floats);
+  maxima_.forget(x.f32());
+  team_.run([&](int thread, int threads) {
+    const prepared_rows rows = rows_for(first, each ? thread : 0, thread);
+    const prepared_rows inner{.quants = joined_quants_.data(), .blocks = joined_blocks_.data()};
+    prepare(first, rows, each ? share{0, tokens} : team_.share_of(tokens, thread, threads), {0, w.cols});
+    if (!each) team_.barrier();
+    multiply_and_join(first, rows, inner, columns_of(thread, threads, down.cols), thread);
+    team_.barrier();
+    multiply(second, inner, thread, threads);
+  });
 }
 
 // --- rows -----------------------------------------------------------------------------------------------------

@@ -84,6 +84,7 @@ struct product_args {
   const std::byte* tiles = nullptr;  ///< tile `first` begins here
   std::int64_t first = 0;
   std::int64_t last = 0;
+  const std::byte* next_tiles = nullptr;  ///< what this thread multiplies after them, of the same type, or null: fetched early
   std::int64_t rows = 0;  ///< of the part: the last tile may be partly padding
   std::int64_t cols = 0;
   std::int64_t tokens = 0;  ///< of the step: they decide the groups

@@ -23,8 +23,8 @@ op_work product_work(const packed_matrix& w, std::int64_t rows) {
 
 std::string_view to_string(op which) noexcept {
   constexpr std::string_view names[op_count] = {
-      "embed", "norm+qkv", "rope+store", "attention", "attention output", "norm+gate|up", "silu+down",
-      "norm",     "head",       "sample"};
+      "embed", "norm+qkv", "rope+store", "attention", "attention output", "gated mlp", "norm",
+      "head",     "sample"};
   return names[static_cast<std::size_t>(which)];
 }
 
@@ -74,7 +74,6 @@ double profiling_lane::kv_token_bytes(const kv_shape& shape) const {
 }
 
 void profiling_lane::embed(const packed_matrix& table, std::span<const std::int32_t> ids, tensor_view out) {
-  in_mlp_ = true;
   const double bytes =
       static_cast<double>(ids.size()) * static_cast<double>(table.bytes) / static_cast<double>(table.rows);
   timed(op::embed, {bytes, 0, 0}, [&] { inner_.embed(table, ids, out); });
@@ -93,13 +92,12 @@ void profiling_lane::head(const packed_matrix& w, tensor_view x, tensor_view log
 }
 
 void profiling_lane::linear_add(const packed_matrix& w, tensor_view x, tensor_view out) {
-  timed(in_mlp_ ? op::down : op::attention_output, product_work(w, x.rows), [&] { inner_.linear_add(w, x, out); });
+  timed(op::attention_output, product_work(w, x.rows), [&] { inner_.linear_add(w, x, out); });
 }
 
 void profiling_lane::norm_linear(tensor_view x, tensor_view weight, float eps, const packed_matrix& w,
                                  tensor_view scratch, tensor_view out) {
-  timed(in_mlp_ ? op::norm_qkv : op::norm_gate_up, product_work(w, x.rows),
-        [&] { inner_.norm_linear(x, weight, eps, w, scratch, out); });
+  timed(op::norm_qkv, product_work(w, x.rows), [&] { inner_.norm_linear(x, weight, eps, w, scratch, out); });
 }
 
 void profiling_lane::rope_store(tensor_view qkv, std::int32_t heads, const rope_shape& rope, std::int32_t layer,
@@ -126,7 +124,6 @@ void profiling_lane::attention(tensor_view qkv, std::int32_t heads, float scale,
                                std::span<const sequence_rows> batch, tensor_view out) {
   timed(op::attention, attention_work(heads, kv.shape, batch),
         [&] { inner_.attention(qkv, heads, scale, layer, kv, batch, out); });
-  in_mlp_ = false;
 }
 
 void profiling_lane::rope_attention(tensor_view qkv, std::int32_t heads, const rope_shape& rope, float scale,
@@ -135,18 +132,22 @@ void profiling_lane::rope_attention(tensor_view qkv, std::int32_t heads, const r
   op_work work = attention_work(heads, kv.shape, batch);
   work.bytes += static_cast<double>(qkv.rows) * kv_token_bytes(kv.shape);
   timed(op::attention, work, [&] { inner_.rope_attention(qkv, heads, rope, scale, layer, kv, batch, out); });
-  in_mlp_ = false;
+}
+
+void profiling_lane::silu_mul(tensor_view gate_up, tensor_view out) {
+  timed(op::gated_mlp, {}, [&] { inner_.silu_mul(gate_up, out); });
 }
 
 void profiling_lane::silu_linear_add(tensor_view gate_up, const packed_matrix& w, tensor_view scratch,
                                      tensor_view out) {
-  timed(op::down, product_work(w, gate_up.rows), [&] { inner_.silu_linear_add(gate_up, w, scratch, out); });
-  in_mlp_ = true;
+  timed(op::gated_mlp, product_work(w, gate_up.rows), [&] { inner_.silu_linear_add(gate_up, w, scratch, out); });
 }
 
-void profiling_lane::silu_mul(tensor_view gate_up, tensor_view out) {
-  timed(op::down, {}, [&] { inner_.silu_mul(gate_up, out); });
-  in_mlp_ = true;
+void profiling_lane::gated_mlp(tensor_view x, tensor_view weight, float eps, const packed_matrix& w,
+                               const packed_matrix& down, const mlp_scratch& scratch) {
+  op_work work = product_work(w, x.rows);
+  work += product_work(down, x.rows);
+  timed(op::gated_mlp, work, [&] { inner_.gated_mlp(x, weight, eps, w, down, scratch); });
 }
 
 void profiling_lane::sample(tensor_view logits, std::span<const sampling_row> rows, std::span<sampled> picks) {

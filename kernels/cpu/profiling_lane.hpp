@@ -20,8 +20,7 @@ enum class op {
   rope_store,
   attention,  ///< with rope+store where they are one op
   attention_output,
-  norm_gate_up,
-  down,  ///< with the gating
+  gated_mlp,  ///< from its norm to the sum
   norm,
   head,
   sample
@@ -95,6 +94,8 @@ public:
                       kv_arena& kv, std::span<const sequence_rows> batch, tensor_view out) override;
   void silu_mul(tensor_view gate_up, tensor_view out) override;
   void silu_linear_add(tensor_view gate_up, const packed_matrix& w, tensor_view scratch, tensor_view out) override;
+  void gated_mlp(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, const packed_matrix& down,
+                 const mlp_scratch& scratch) override;
   void sample(tensor_view logits, std::span<const sampling_row> rows, std::span<sampled> picks) override;
 
 private:
@@ -107,7 +108,6 @@ private:
   cpu_lane& inner_;
   step_profile sums_;
   shared_prefixes shared_;
-  bool in_mlp_ = true;  ///< between silu_mul or the start and attention: the next normed product is Q|K|V
 };
 
 }  // namespace troupe::kernels

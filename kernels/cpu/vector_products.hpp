@@ -24,7 +24,9 @@ inline void prefetch(const std::byte* data, const prefetching& ahead) {
 /// a group.
 template <class Tile, int Units, int Tokens>
 inline void quantised_group(const product_args& args, std::int64_t unit, const token_group& group, std::int64_t first,
-                            const prefetching& ahead) {
+                            prefetching& ahead) {
+  constexpr std::int64_t bytes = Tile::block_bytes + Tile::header_bytes / Tile::layout.blocks;
+  constexpr bool lone = Units == 1 && Tokens <= lone_stream_tokens;
   const std::int64_t blocks = args.cols / quant_block;
   const std::int64_t first_input = group.first * blocks + first;
   const std::int8_t* quants = args.quants + first_input * quant_block;
@@ -46,8 +48,11 @@ inline void quantised_group(const product_args& args, std::int64_t unit, const t
     for (int in_group = 0; in_group < Tile::layout.blocks; ++in_group) {
       const std::byte* weights[Units];
       vec::row_sums dots[Units][Tokens][2];
+      if constexpr (lone)
+        prefetch<bytes>(data[0], ahead);
+      else
+        prefetch_next<Units * bytes>(ahead);
       TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
-        prefetch<Tile::block_bytes + Tile::header_bytes / Tile::layout.blocks>(data[u], ahead);
         weights[u] = data[u] + rows[u] * vec::rows * 4;
         TROUPE_UNROLL for (int t = 0; t < Tokens; ++t) {
           dots[u][t][0] = vec::sums_from(start_of<Tile, 0>(inputs[t]));
@@ -70,7 +75,7 @@ inline void quantised_group(const product_args& args, std::int64_t unit, const t
 
 template <class Tile, int Units, int Tokens>
 inline void tokens_at_once(const product_args& args, std::int64_t unit, const token_group& group, std::int64_t first,
-                           const prefetching& ahead) {
+                           prefetching& ahead) {
   if constexpr (is_quantised(Tile::type))
     quantised_group<Tile, Units, Tokens>(args, unit, group, first, ahead);
   else
@@ -99,23 +104,40 @@ struct token_range {
 /// `count` tokens of a group, at most Tokens.
 template <class Tile, int Units, int Tokens>
 inline void some_tokens(const product_args& args, std::int64_t unit, const token_group& group, std::int64_t first,
-                        std::int64_t count, const prefetching& ahead) {
+                        std::int64_t count, prefetching& ahead) {
   if constexpr (Tokens >= token_range<Tile, Units>::least) {
     if (count == Tokens) return tokens_at_once<Tile, Units, Tokens>(args, unit, group, first, ahead);
     some_tokens<Tile, Units, Tokens - 1>(args, unit, group, first, count, ahead);
   }
 }
 
+/// What the groups of a product fetch while they meet the units from `unit` on: as many bytes as those have.
+template <class Tile, int Units>
+inline prefetching shared_by_groups(const product_args& args, std::int64_t unit, const std::byte* end) {
+  const std::int64_t one = tile_bytes(Tile::type, args.cols);
+  const std::int64_t bytes = (Units + units_per_tile - 1) / units_per_tile * one;
+  const std::int64_t meetings = (args.last_group - args.first_group) * (args.cols / quant_block);
+  prefetching ahead;
+  ahead.next = unit_start(args, unit, one) + bytes;
+  if (ahead.next >= end) ahead.next = args.next_tiles;
+  if (ahead.next != nullptr) ahead.end = ahead.next + bytes;
+  ahead.step = (bytes / meetings + 63) / 64 * 64;
+  return ahead;
+}
+
 template <class Tile, int Units>
 inline void units_by_groups(const product_args& args, const token_groups& groups, std::int64_t unit, prefetching ahead) {
   constexpr int most = token_range<Tile, Units>::most;
+  constexpr bool shared = is_quantised(Tile::type) && (Units > 1 || most > lone_stream_tokens);
+  if constexpr (shared)
+    if (ahead.end != nullptr) ahead = shared_by_groups<Tile, Units>(args, unit, ahead.end);
   for (std::int64_t g = args.first_group; g < args.last_group; ++g) {
     const token_group group = groups[g];
     const std::int64_t parts = (group.size + most - 1) / most;
     const std::int64_t count = (group.size + parts - 1) / parts;
     for (std::int64_t first = 0; first < group.size; first += count) {
       some_tokens<Tile, Units, most>(args, unit, group, first, count < group.size - first ? count : group.size - first, ahead);
-      ahead.end = nullptr;  // once is enough
+      if (!shared) ahead.end = nullptr;  // once is enough
     }
   }
 }

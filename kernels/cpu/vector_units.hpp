@@ -75,11 +75,26 @@ inline void store_group(const product_args& args, std::int64_t unit, std::int64_
 constexpr int lone_stream_tokens = 3;
 constexpr std::int64_t stream_ahead = 8192;
 
-/// What of the weights the next blocks will want, and where the thread's share of them ends.
+/// What of the thread's weights to fetch while others are multiplied. One token, and float weights: what lies `distance` on.
+/// Several tokens, whose groups meet the same units one after another: what comes after these units, a little in every block
+/// of every group, so that memory has as long for it as all the groups compute.
 struct prefetching {
   std::int64_t distance = 0;
-  const std::byte* end = nullptr;
+  const std::byte* end = nullptr;   ///< of the weights
+  const std::byte* next = nullptr;  ///< where groups go on
+  std::int64_t step = 0;            ///< bytes a block, whole lines
 };
+
+/// At most Bytes.
+template <std::int64_t Bytes>
+inline void prefetch_next(prefetching& ahead) {
+  if (ahead.next >= ahead.end) return;
+  TROUPE_UNROLL for (std::int64_t at = 0; at < Bytes; at += 64) {
+    if (at >= ahead.step) break;
+    __builtin_prefetch(ahead.next + at);
+  }
+  ahead.next += ahead.step;
+}
 
 }  // namespace
 }  // namespace troupe::kernels

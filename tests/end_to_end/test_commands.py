@@ -129,8 +129,8 @@ class Commands(unittest.TestCase):
         row, *ops = [json.loads(line) for line in done.stdout.splitlines()]
         *ops, step = ops
         self.assertEqual(step["op"], "step")
-        self.assertEqual([op["op"] for op in ops], ["embed", "norm+qkv", "attention", "attention output", "norm+gate|up",
-                                                    "silu+down", "norm", "head", "sample"])
+        self.assertEqual([op["op"] for op in ops], ["embed", "norm+qkv", "attention", "attention output", "gated mlp",
+                                                    "norm", "head", "sample"])
         for key in ("calls", "us", "bytes", "int8_ops", "float_ops", "barriers"):
             self.assertAlmostEqual(sum(op[key] for op in ops) / max(step[key], 1), step[key] / max(step[key], 1), places=6)
         self.assertAlmostEqual(sum(op["share_of_step"] for op in ops), 1, places=6)

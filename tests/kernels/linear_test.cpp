@@ -237,6 +237,39 @@ TEST_CASE("silu_linear_add is silu_mul and then linear_add") {
   }
 }
 
+TEST_CASE("gated_mlp is norm_linear and then silu_linear_add, and its rows do not know each other") {
+  struct shape {
+    dtype gate, up, down;
+    std::int64_t width, inner, tokens;
+  };
+  random_source random(31);
+  for (const shape& s : {shape{dtype::q4_1, dtype::q4_1, dtype::q4_1, 64, 1504, 7}, {dtype::q8_0, dtype::q8_0, dtype::q8_0, 608, 96, 3},
+                         {dtype::q4_0, dtype::q4_1, dtype::q5_0, 128, 800, 45}, {dtype::q4_k, dtype::q4_k, dtype::q6_k, 256, 512, 1},
+                         {dtype::q4_1, dtype::q4_1, dtype::q4_1, 96, 512, 401}, {dtype::bf16, dtype::bf16, dtype::q4_1, 64, 96, 5},
+                         {dtype::q8_0, dtype::q8_0, dtype::f32, 608, 96, 9}}) {
+    stored gate(s.gate, s.inner, s.width, random), up(s.up, s.inner, s.width, random), down(s.down, s.width, s.inner, random);
+    dense gain(1, s.width, random), before(s.tokens, s.width, random);
+    for (const isa which : available_isas())
+      for (const int threads : {1, 2, 3}) {
+        INFO(to_string(which) << ", " << threads << " threads, " << s.tokens << " tokens of " << memory::info(s.gate).name);
+        const auto lane = lane_of(which, threads);
+        const matrix both = lane->pack(std::vector{gate.view(), up.view()}).value_or_throw();
+        const matrix last = lane->pack(std::vector{down.view()}).value_or_throw();
+        dense normed(s.tokens, s.width), gate_up(s.tokens, 2 * s.inner), gated(s.tokens, s.inner);
+        dense composed = before, fused = before;
+        lane->norm_linear(composed.view(), gain.view(), 1e-5f, *both, normed.view(), gate_up.view());
+        lane->silu_linear_add(gate_up.view(), *last, gated.view(), composed.view());
+        lane->gated_mlp(fused.view(), gain.view(), 1e-5f, *both, *last, {normed.view(), gate_up.view(), gated.view()});
+        CHECK(same_bits(fused.values, composed.values));
+        dense one = before;  // alone
+        const auto first = [](dense& rows) { return rows.view().slice_rows(0, 1); };
+        lane->gated_mlp(one.view().slice_rows(s.tokens - 1, 1), gain.view(), 1e-5f, *both, *last,
+                        {first(normed), first(gate_up), first(gated)});
+        CHECK(same_bits({one.values.end() - s.width, one.values.end()}, {fused.values.end() - s.width, fused.values.end()}));
+      }
+  }
+}
+
 TEST_CASE("a NaN in one row of activations stays in that row") {
   random_source random(6);
   stored w(dtype::q4_1, 32, 64, random);

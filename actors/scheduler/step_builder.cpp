@@ -88,9 +88,11 @@ bool step_planner::goes_aside(const sequence& one, const flight& what) const {
   return cost_[1].predict(decodes.size) <= options_.most_growth * cost_[0].predict(decodes.size);
 }
 
-/// Up to `wanted` rows: as many as keep the step under its bound. Alone, prompts hold up nobody.
+/// Up to `wanted` rows: as many as keep the step under its bound, and no more than twice what was mixed of late: of steps
+/// much larger than those it has seen, a cost learned knows little. Alone, prompts hold up nobody.
 std::int32_t step_planner::bounded_chunk(const sequence& one, const flight& what, std::int32_t wanted) const {
   if (options_.most_growth <= 0 || what.size.decode_rows == 0) return wanted;
+  wanted = std::min(wanted, std::max(0, 2 * std::max(options_.least_chunk, mixed_of_late_) - what.size.prompt_rows));
   const std::int32_t least = std::min(wanted, what.size.prompt_rows == 0 ? options_.least_chunk : 0);
   const step_cost& cost = cost_[what.beside && cost_[1].known()];
   if (!cost.known()) return std::max(least, std::min(wanted, 2 * options_.least_chunk - what.size.prompt_rows));

@@ -8,6 +8,8 @@ namespace troupe::actors {
 namespace {
 
 constexpr double first_spread = 100.0;  // of weights nobody knows yet: a standard deviation of 10 ms
+constexpr double doubt = 1.0;           // more of each weight's variance once it was far off too often
+constexpr std::int32_t most_far = 2;
 constexpr double drift = 0.002;         // a step, of each weight's variance
 constexpr double rows_scale = 1.0 / 256, keys_scale = 1.0 / (256 * 1024), prompt_keys_scale = 1.0 / (256 * 4096);
 
@@ -35,13 +37,16 @@ void step_cost::observe(const step_size& size, double milliseconds) {
   for (std::size_t i = 0; i < terms; ++i) px[i] = dot(spread_[i], x);
   const double expected = dot(x, px);  // variance of the prediction
   double noise = 0.01 + 0.0025 * milliseconds * milliseconds;
-  if (knows_decodes() && wrong * wrong > 25 * (noise + expected)) noise = wrong * wrong;  // a stall tells nothing of the rows
+  std::int32_t& far = far_[size.prompt_rows > 0];
+  const bool stalled = knows_decodes() && wrong * wrong > 25 * (noise + expected);
+  far = stalled ? far + 1 : 0;
+  if (stalled && far <= most_far) noise = wrong * wrong;  // a stall tells nothing of the rows
   const double total = expected + noise;
   for (std::size_t i = 0; i < terms; ++i) weights_[i] += px[i] * wrong / total;
   for (std::size_t i = 0; i < terms; ++i)
     for (std::size_t j = 0; j < terms; ++j) spread_[i][j] -= px[i] * px[j] / total;
   // Without a bound, what no step has shown for long would be believed less and less, and then anything.
-  for (std::size_t i = 0; i < terms; ++i) spread_[i][i] = std::min(spread_[i][i] + drift, std::max(first_spread, spread_[i][i]));
+  for (std::size_t i = 0; i < terms; ++i) spread_[i][i] = std::min(spread_[i][i] + (far > most_far ? doubt : drift), std::max(first_spread, spread_[i][i]));
   ++(size.prompt_rows > 0 ? prompts_ : decodes_);
 }
 

@@ -16,7 +16,8 @@ struct step_size {
 };
 
 /// Recursive least squares over weights that may drift (a Kalman filter of a random walk): a machine that slows down is
-/// believed within some hundred steps. An observation far from what was foreseen weighs little.
+/// believed within some hundred steps. An observation far from what was foreseen weighs little, unless it is the third in turn:
+/// then what was foreseen is what is wrong.
 class step_cost {
 public:
   step_cost();
@@ -39,6 +40,7 @@ private:
 
   vector weights_{};
   std::array<vector, terms> spread_{};  // covariance of the weights
+  std::array<std::int32_t, 2> far_{};   // in turn were far from what was foreseen: without prompt rows, with
   std::int64_t decodes_ = 0;            // steps without prompt rows
   std::int64_t prompts_ = 0;
 };

@@ -104,6 +104,7 @@ void step_planner::learn(const flight& what, const step_result& result) {
   auto& last = last_ended_[options_.policy == batch_policy::mix ? 1 : static_cast<std::size_t>(what.lane)];
   const auto took = result.ended - std::max(result.started, last);
   last = std::max(last, result.ended);
+  if (what.size.decode_rows > 0 && result.prefill_rows > 0) mixed_of_late_ = std::max(result.prefill_rows, mixed_of_late_ * 15 / 16);
   const bool typical = what.typical && what.beside == (options_.policy != batch_policy::mix && flying_[0] > 0);
   const bool whole = typical && result.decode_rows == what.size.decode_rows && result.prefill_rows == what.size.prompt_rows;
   if (what.size.decode_rows > 0 && whole && took > clock::duration::zero())

@@ -163,6 +163,7 @@ private:
   std::unordered_map<std::uint64_t, flight> flights_;
   std::array<std::int32_t, 2> flying_{};  // by lane_kind
   std::array<step_cost, 2> cost_;  // of decode steps and mixed ones: alone on the device, and beside prompts
+  std::int32_t mixed_of_late_ = 0;  // most prompt rows beside decodes, fading
   std::array<clock::time_point, 2> last_ended_{};  // by queue: of one queue, both kinds are in the second
   std::int64_t queued_tokens_ = 0;
   std::int32_t free_ = 0;  // blocks, as last reported and released since

@@ -1,4 +1,4 @@
-// Loads libcublasLt by name and keeps a plan for every shape seen.
+// Loads libcublasLt by name and keeps a plan for every shape seen, of rows for every bucket of them.
 #include "kernels/cuda/cublas_lt.hpp"
 
 #include <cublasLt.h>
@@ -22,6 +22,7 @@ struct functions {
   decltype(&cublasLtMatmulDescSetAttribute) desc_set;
   decltype(&cublasLtMatrixLayoutCreate) layout_create;
   decltype(&cublasLtMatrixLayoutDestroy) layout_destroy;
+  decltype(&cublasLtMatrixLayoutSetAttribute) layout_set;
   decltype(&cublasLtMatmulPreferenceCreate) preference_create;
   decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy;
   decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set;
@@ -38,6 +39,13 @@ error failed(const char* what, cublasStatus_t status) {
   return error{errc::internal, std::string("cuBLASLt: ") + what + ": status " + std::to_string(status), {}};
 }
 
+/// Numbers of rows that one algorithm is asked for: a chunk of a number not seen before would else cost the thread that
+/// launches up to 25 ms, since another algorithm is often another kernel to load. To 64 they are padded already.
+std::int32_t bucket_of(std::int32_t rows) {
+  const std::int32_t step = rows <= 64 ? 1 : rows <= 512 ? 64 : rows <= 2048 ? 256 : 1024;
+  return (rows + step - 1) / step * step;
+}
+
 class loaded final : public cublas_lt {
 public:
   loaded(functions f, cublasLtHandle_t handle, device_buffer workspace)
@@ -48,17 +56,22 @@ public:
   }
 
   result<void> multiply(const dense_product& p, cudaStream_t on) override {
-    const auto shape = std::make_tuple(static_cast<int>(p.inputs), p.n, p.k, p.rows, p.f32_out, p.w_stride, p.x_stride, p.out_stride);
+    const std::int32_t bucket = bucket_of(p.rows);
+    const auto shape = std::make_tuple(static_cast<int>(p.inputs), p.n, p.k, bucket, p.f32_out, p.w_stride, p.x_stride, p.out_stride);
     auto found = plans_.find(shape);
     if (found == plans_.end()) {
       plan made;
-      if (auto done = prepare(p, made); !done) {
+      dense_product largest = p;
+      largest.rows = bucket;
+      if (auto done = prepare(largest, made); !done) {
         release(made);
         return done.why();
       }
       found = plans_.emplace(shape, made).first;
     }
     plan& use = found->second;
+    const auto rows = static_cast<std::uint64_t>(p.rows);
+    for (auto layout : {use.x, use.out}) f_.layout_set(layout, CUBLASLT_MATRIX_LAYOUT_COLS, &rows, sizeof rows);
     if (p.inputs == dense_product::element::fp8) {
       f_.desc_set(use.op, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &p.w_scale, sizeof p.w_scale);
       f_.desc_set(use.op, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &p.x_scale, sizeof p.x_scale);
@@ -136,6 +149,7 @@ result<std::unique_ptr<cublas_lt>> load_cublas_lt() {
                         find(library, "cublasLtMatmulDescSetAttribute", f.desc_set) &&
                         find(library, "cublasLtMatrixLayoutCreate", f.layout_create) &&
                         find(library, "cublasLtMatrixLayoutDestroy", f.layout_destroy) &&
+                        find(library, "cublasLtMatrixLayoutSetAttribute", f.layout_set) &&
                         find(library, "cublasLtMatmulPreferenceCreate", f.preference_create) &&
                         find(library, "cublasLtMatmulPreferenceDestroy", f.preference_destroy) &&
                         find(library, "cublasLtMatmulPreferenceSetAttribute", f.preference_set) &&

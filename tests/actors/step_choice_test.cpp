@@ -1,9 +1,12 @@
 // The planner with two queues on one device, in a time of the test's own: which prompts are mixed with decodes, and which
 // are computed beside them.
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <map>
 #include <memory>
+#include <random>
+#include <vector>
 
 #include "actors/kv_store/kv_store.hpp"
 #include "actors/scheduler/step_planner.hpp"
@@ -16,18 +19,24 @@ namespace {
 
 using milliseconds = std::chrono::duration<double, std::milli>;
 
-/// Each queue computes its steps in order. Decodes take 5 ms, or `beside` while the other queue computes; a prompt row 0.02.
+/// Each queue computes its steps in order. Milliseconds: decodes take 5, or `beside` while the other queue computes; prompts
+/// `start` more, for each row `row`, and for each key of a row `key`.
+struct device_cost {
+  double beside = 7, start = 0, row = 0.02, key = 0;
+};
+
 class timed_device {
 public:
-  explicit timed_device(double beside) : planner_(options()), store_(options().total_blocks), beside_(beside) {}
+  explicit timed_device(device_cost cost, batch_policy policy = batch_policy::choose, double most_growth = 2)
+      : planner_(options(policy, most_growth)), store_(options(policy, most_growth).total_blocks), cost_(cost) {}
 
-  static planner_options options() {
+  static planner_options options(batch_policy policy, double most_growth) {
     planner_options o;
     o.max_sequences = 16;
-    o.max_batch_tokens = 512;
+    o.max_batch_tokens = 2048;
     o.total_blocks = 8192;
-    o.policy = batch_policy::choose;
-    o.most_growth = 2;
+    o.policy = policy;
+    o.most_growth = most_growth;
     return o;
   }
 
@@ -59,6 +68,8 @@ public:
   }
 
   std::map<generation_id, std::int32_t> mixed, aside;  ///< prompt rows by the queue that computed them
+  std::vector<double> mixed_ms;                        ///< what the steps took that hold both
+  std::vector<std::int32_t> mixed_rows;                ///< and their prompt rows
 
 private:
   void carry_out(planner_outputs out) {
@@ -77,22 +88,27 @@ private:
     result.step = plan.step;
     result.lane = plan.lane;
     result.started = now_;
+    double keys = 0;
     for (const slot_work& work : plan.work) {
       const auto [id, known] = slots_[work.slot];
       const bool prompt = work.position < known;
       (prompt ? result.prefill_rows : result.decode_rows) += work.rows;
+      if (prompt) keys += static_cast<double>(work.rows) * (work.position + work.rows / 2);
       if (prompt) (plan.lane == lane_kind::decode ? mixed : aside)[id] += work.rows;
       if (work.sample) result.tokens.push_back({id, work.slot, 5, sequence_end::none, 0, {}, {}});
     }
-    const double decodes = result.decode_rows > 0 ? (flying_[1 - lane].empty() ? 5 : beside_) : 0;
-    const auto took = std::chrono::duration_cast<clock::duration>(milliseconds(decodes + 0.02 * result.prefill_rows));
+    double ms = result.decode_rows > 0 ? (flying_[1 - lane].empty() ? 5 : cost_.beside) : 0;
+    if (result.prefill_rows > 0) ms += cost_.start + cost_.row * result.prefill_rows + cost_.key * keys;
+    if (result.prefill_rows > 0 && result.decode_rows > 0) mixed_ms.push_back(ms), mixed_rows.push_back(result.prefill_rows);
+    const auto took = std::chrono::duration_cast<clock::duration>(milliseconds(ms * std::uniform_real_distribution(0.98, 1.02)(random_)));
     result.ended = (flying_[lane].empty() ? now_ : flying_[lane].back().ended) + took;
     flying_[lane].push_back(std::move(result));
   }
 
   step_planner planner_;
   kv_store store_;
-  double beside_;
+  device_cost cost_;
+  std::mt19937 random_{7};
   clock::time_point now_{};
   std::array<std::deque<step_result>, 2> flying_;
   std::map<std::int32_t, std::pair<generation_id, std::int32_t>> slots_;
@@ -101,7 +117,7 @@ private:
 }  // namespace
 
 TEST_CASE("a short prompt is mixed with the decodes, a long one computed beside them") {
-  timed_device device(7);
+  timed_device device({7});
   for (generation_id id = 1; id <= 4; ++id) device.admit(id, 32, 4000);
   device.run(200);
   CHECK(device.aside[1] == 32);  // there were no decodes to hold up
@@ -119,7 +135,7 @@ TEST_CASE("a short prompt is mixed with the decodes, a long one computed beside 
 }
 
 TEST_CASE("where decodes beside prompts take longer than a mixed step may, long prompts are mixed too") {
-  timed_device device(14);
+  timed_device device({14});
   for (generation_id id = 1; id <= 4; ++id) device.admit(id, 32, 4000);
   device.run(200);
   device.admit(5, 8000, 4000);
@@ -128,4 +144,36 @@ TEST_CASE("where decodes beside prompts take longer than a mixed step may, long 
   device.admit(6, 8000, 4000);
   device.run(600);
   CHECK(device.mixed[6] == 8000);
+}
+
+TEST_CASE("mixed steps keep their bound when a new prompt begins where keys are few, though only those over many were seen last") {
+  timed_device device({7, 2.5, 0.012, 1.2e-6}, batch_policy::mix, 1.8);
+  for (generation_id id = 1; id <= 4; ++id) device.admit(id, 32, 20000);
+  device.run(200);
+  for (generation_id id = 5; id <= 7; ++id) {
+    device.admit(id, 16000, 20000);
+    device.mixed_ms.clear();
+    for (int most = 0; most < 400 && device.mixed[id] < 16000; ++most) device.run(10);
+    REQUIRE(device.mixed[id] == 16000);
+    CAPTURE(id, device.mixed_ms);
+    CHECK(*std::max_element(device.mixed_ms.begin(), device.mixed_ms.end()) < 1.15 * 1.8 * 5);
+    device.run(300);
+  }
+}
+
+TEST_CASE("chunks grow twofold at most over what was seen, however cheap a row seems") {
+  timed_device device({7, 0, 0.001, 0}, batch_policy::mix, 2);
+  for (generation_id id = 1; id <= 4; ++id) device.admit(id, 32, 20000);
+  device.run(200);
+  device.mixed_rows.clear();
+  device.admit(5, 16000, 20000);
+  device.run(150);
+  const auto& rows = device.mixed_rows;
+  REQUIRE(rows.size() > 6);
+  std::int32_t seen = 64;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (i >= 2) seen = std::max(seen, rows[i - 2]);  // two steps are in flight
+    CHECK(rows[i] <= 2 * seen);
+  }
+  CHECK(*std::max_element(rows.begin(), rows.end()) > 2000);
 }

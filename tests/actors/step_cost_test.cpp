@@ -66,6 +66,28 @@ TEST_CASE("a stall is not believed, a machine that slows down is") {
   CHECK(cost.predict(probe) == Approx(real.takes(probe)).epsilon(0.15));
 }
 
+TEST_CASE("a cost learned wrongly is given up within some steps") {
+  std::mt19937 random(6);
+  step_cost cost;
+  machine seemed, real;
+  seemed.prompt_row = 0.001, seemed.prompt_key = 0;
+  real.prompt_row = 0.1;
+  const auto mixed = [&](std::int32_t most) {
+    const auto rows = 16 + static_cast<std::int32_t>(random() % static_cast<std::uint32_t>(most));
+    return step_size{32, 32 * 700, rows, rows * 4000};
+  };
+  for (int i = 0; i < 200; ++i) {
+    const step_size size = i % 2 == 0 ? mixed(100) : step_size{32, 32 * 700, 0, 0};
+    cost.observe(size, seemed.takes(size));
+  }
+  for (int i = 0; i < 12; ++i) {
+    const step_size size = mixed(1000);
+    cost.observe(size, real.takes(size));
+  }
+  const step_size probe{32, 32 * 700, 512, 512 * 4000};
+  CHECK(cost.predict(probe) == Approx(real.takes(probe)).epsilon(0.2));
+}
+
 TEST_CASE("decodes alone for long leave what a prompt row costs as it was") {
   std::mt19937 random(5);
   const machine real;

@@ -40,13 +40,13 @@ constexpr head_shape llama_8b{32, 8, 128, true, 128}, qwen_600m{16, 8, 128, fals
 
 const char* wanted = "";  // set once by main
 
-double decode_case(const char* name, const head_shape& shape, std::vector<sequence_shape> sequences, double limit) {
+double decode_case(const char* name, const head_shape& shape, std::vector<sequence_shape> sequences, double limit, kv_format format = kv_format::bf16) {
   if (!std::strstr(name, wanted)) return 0;
   double tokens = 0;
   for (const sequence_shape& s : sequences) tokens += s.past + 1;
-  const double bytes = tokens * shape.kv_heads * shape.head_dim * 4;
+  const double bytes = tokens * shape.kv_heads * kv_layout::tile_bytes_of(shape.head_dim, format) / kv_layout::block_tokens * 2;
   const int layers = std::clamp(static_cast<int>(1.5e9 / bytes), 4, 64);
-  attention_world world(shape, std::move(sequences), 3, layers, contents::random_on_device);
+  attention_world world(shape, std::move(sequences), 3, layers, contents::random_on_device, format);
   const auto attend = [&](cudaStream_t on, bool fused) {
     world.plan(on);
     for (int layer = 0; layer < layers; ++layer) {
@@ -104,12 +104,23 @@ int main(int count, char** words) {
   decode_case("8B heads, 8 x 576", llama_8b, equal(8, 576), limit);
   decode_case("8B heads, 32 x 576", llama_8b, equal(32, 576), limit);
   decode_case("8B heads, 64 x 576", llama_8b, equal(64, 576), limit);
+  decode_case("8B heads, 64 x 1,024", llama_8b, equal(64, 1024), limit);
   decode_case("8B heads, 256 x 1,024", llama_8b, equal(256, 1024), limit);
   const double uniform = decode_case("8B heads, 16 x 7,936", llama_8b, equal(16, 7936), limit);
   std::vector<sequence_shape> mixed = equal(15, 4096);
   mixed.insert(mixed.begin() + 4, {65535, 1});
   const double one_long = decode_case("8B heads, 1 x 65,536 + 15 x 4,096", llama_8b, mixed, limit);
   std::printf("mixed / uniform: %.2f\n", one_long / uniform);
+  for (const auto& [name, format] : {std::pair{"8B heads, fp8, ", kv_format::fp8}, {"8B heads, q8_0, ", kv_format::q8_0}}) {
+    const auto narrow = [&](const char* what, std::vector<sequence_shape> sequences) {
+      return decode_case((std::string(name) + what).c_str(), llama_8b, std::move(sequences), limit, format);
+    };
+    narrow("1 x 8,192", equal(1, 8192));
+    narrow("64 x 1,024", equal(64, 1024));
+    narrow("256 x 1,024", equal(256, 1024));
+    const double same = narrow("16 x 7,936", equal(16, 7936));
+    std::printf("mixed / uniform: %.2f\n", narrow("1 x 65,536 + 15 x 4,096", mixed) / same);
+  }
   decode_case("0.6B heads, 1 x 576", qwen_600m, equal(1, 576), limit);
   decode_case("0.6B heads, 64 x 576", qwen_600m, equal(64, 576), limit);
   decode_case("SmolLM heads, 1 x 576", smollm, equal(1, 576), limit);

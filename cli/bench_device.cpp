@@ -31,7 +31,7 @@ double weights(const models::model_shape& s, bool head) {
 
 cost decode_cost(device_rig& rig, std::int32_t batch, double context) {
   const auto& s = rig.network().shape();
-  const double kv_token = double(rig.lane().kv_block_bytes(s.kv())) / kernels::kv_shape::block_tokens;
+  const double kv_token = double(rig.lane().kv_bytes_read(s.kv())) / kernels::kv_shape::block_tokens;
   return {double(rig.network().bytes_per_step()) + batch * context * kv_token, 2.0 * batch * weights(s, true)};
 }
 
@@ -60,7 +60,7 @@ public:
     if (o_.json) {
       std::string line;
       base::json_writer(line).begin_object().field("device", "cuda").field("test", r.test).field("model", o_.model.empty() ? o_.shape : o_.model)
-          .field("type", o_.model.empty() ? o_.type : "file").field("batch", r.batch).field("tokens_per_s", r.tokens / median)
+          .field("type", o_.model.empty() ? o_.type : "file").field("kv_type", o_.kv_type).field("batch", r.batch).field("tokens_per_s", r.tokens / median)
           .field("tokens_per_s_min", r.tokens / r.seconds.back()).field("tokens_per_s_max", r.tokens / r.seconds.front())
           .field("limit_tokens_per_s", r.tokens / r.floor).field("share_of_limit", r.floor / median).field("bytes_a_step", r.bytes)
           .field("gap_us", r.gap_us).end_object();

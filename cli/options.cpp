@@ -40,7 +40,7 @@ void add_no_repack(CLI::App& app, engine_options& e) {
 }
 
 void add_kv_type(CLI::App& app, engine_options& e) {
-  option(app, "--kv-type", e.kv_type, "How K and V are kept on a CPU: i16, f16 or bf16 (2 bytes a number), q8_0 (1) or q4_0 (1/2); default: i16, on a GPU bf16")
+  option(app, "--kv-type", e.kv_type, "How K and V are kept. On a CPU: i16, f16 or bf16 (2 bytes a number), q8_0 (1) or q4_0 (1/2), default i16; on a GPU: bf16, fp8 or q8_0 (1), default bf16")
       ->check(CLI::IsMember({"i16", "f16", "bf16", "q8_0", "q4_0"}));
 }
 

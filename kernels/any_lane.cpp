@@ -38,9 +38,7 @@ result<any_lane> make_lane(const std::string& device, const lane_wish& on_cpu) {
     if (device == "auto") return make_on_cpu(on_cpu);
     return found.why();
   }
-  if (!on_cpu.kv_type.empty() && on_cpu.kv_type != to_string(kv_type::bf16))
-    return error{errc::invalid_argument, "The GPU keeps K and V as bf16 only, not as '" + on_cpu.kv_type + "'; --device cpu has more types.", "kv_type"};
-  auto made = cuda::make_cuda_lane(on_cpu.weight_type);
+  auto made = cuda::make_cuda_lane(on_cpu.weight_type, on_cpu.kv_type);
   if (!made) return made.why();
   return any_lane{*std::move(made), "cuda", 0, "sm_" + std::to_string(found->architecture), second_queue};
 }

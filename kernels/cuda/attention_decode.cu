@@ -20,21 +20,21 @@ struct arrival {
   int all, sequence, group, row, first_slot;
 };
 
-template <int D>
+template <int D, kv_format F>
 class decode_block {
 public:
-  __device__ decode_block(const step_tables& tables, const attention_call& call, const head_groups& heads, const workspace_view& space, decode_room<D>& room)
+  __device__ decode_block(const step_tables& tables, const attention_call& call, const head_groups& heads, const workspace_view& space, decode_room<D, F>& room)
       : tables_(tables), call_(call), heads_(heads), space_(space), room_(room) {}
 
   __device__ void run() {
     const bool fused = call_.rope.angles != nullptr;
     if (!fused) wait_for_predecessor();
     work_walk work(call_.plan.decode, heads_.all);
-    tile_stream<D> tiles(tables_, call_, heads_, room_, work);
+    tile_stream<D, F> tiles(tables_, call_, heads_, room_, work);
     if (work.ended() && blockIdx.x > 0) return;  // makes room for the successor; one block must wait, for those behind it
     if (fused) wait_for_predecessor();
     if (work.ended()) return;
-    row_loader<D> rows(call_, room_);
+    row_loader<D, F> rows(call_, room_);
     rows.ask(work.sequence.row, item_heads(work.at.group, heads_));
     rows.store(0);
     __syncthreads();
@@ -45,7 +45,7 @@ public:
       const bool last = next.advance();
       const item_heads heads(work.at.group, heads_);
       if (last && !next.ended()) rows.ask(next.sequence.row, item_heads(next.at.group, heads_));
-      const column_state<D> state = attend(room_, tables_, call_, tiles, work, heads, turn);
+      const column_state<D, F> state = attend(room_, tables_, call_, tiles, work, heads, turn);
       if (last && !next.ended()) rows.store(turn ^ 1);
       ++done;
 #pragma unroll
@@ -121,17 +121,17 @@ private:
   const attention_call& call_;
   const head_groups& heads_;
   const workspace_view& space_;
-  decode_room<D>& room_;
+  decode_room<D, F>& room_;
   merged running_[columns / quad];
   arrival stored_, counted_;
   int before_ = 0;
 };
 
-template <int D>
+template <int D, kv_format F>
 __global__ void __launch_bounds__(threads, 2) decode_rows(step_tables tables, attention_call call, head_groups heads, workspace_view space) {
   extern __shared__ __align__(128) std::byte shared[];
   let_successor_start();
-  decode_block<D>(tables, call, heads, space, *reinterpret_cast<decode_room<D>*>(shared)).run();
+  decode_block<D, F>(tables, call, heads, space, *reinterpret_cast<decode_room<D, F>*>(shared)).run();
 }
 
 // --- few short sequences: a cluster does all splits of one sequence and group, and merges them through its shared memory --
@@ -140,18 +140,18 @@ constexpr int cluster_blocks = 8;
 constexpr int cluster_tokens = 2048;
 constexpr int most_rounds = cluster_tokens / 128 / cluster_blocks;  // splits of a block
 
-template <int D>
+template <int D, kv_format F>
 struct cluster_room {
-  decode_room<D> room;
+  decode_room<D, F> room;
   alignas(16) float records[most_rounds][columns][D + 4];
 };
 
-template <int D>
+template <int D, kv_format F>
 __global__ void TROUPE_CLUSTER(cluster_blocks) __launch_bounds__(threads, 1) decode_in_clusters(step_tables tables, attention_call call, head_groups heads) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) std::byte shared[];
-  auto& mine = *reinterpret_cast<cluster_room<D>*>(shared);
-  decode_room<D>& room = mine.room;
+  auto& mine = *reinterpret_cast<cluster_room<D, F>*>(shared);
+  decode_room<D, F>& room = mine.room;
   let_successor_start();
   if (!call.rope.angles) wait_for_predecessor();
   const auto cluster = cg::this_cluster();
@@ -161,16 +161,16 @@ __global__ void TROUPE_CLUSTER(cluster_blocks) __launch_bounds__(threads, 1) dec
   const item_heads of(work.at.group, heads);
   const decode_sequence sequence = work.sequence;
   const int splits = work.splits();
-  tile_stream<D> tiles(tables, call, heads, room, work);
+  tile_stream<D, F> tiles(tables, call, heads, room, work);
   wait_for_predecessor();
   if (!work.ended()) {
-    row_loader<D> rows(call, room);
+    row_loader<D, F> rows(call, room);
     rows.ask(sequence.row, of);
     rows.store(0);
     __syncthreads();
   }
   for (int round = 0; !work.ended(); ++round, work.advance()) {
-    const column_state<D> state = attend(room, tables, call, tiles, work, of, 0);
+    const column_state<D, F> state = attend(room, tables, call, tiles, work, of, 0);
     for (int first = 0; first < of.own; first += quad) {
       write_room(room, state, first);
       __syncthreads();
@@ -214,15 +214,21 @@ void prepare(const void* kernel, std::size_t bytes) {
   static_cast<void>(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
 }
 
-template <int D>
+template <int D, kv_format F>
 void launch_decode(const attention_call& call, const head_groups& heads, const workspace_view& space, cudaStream_t on) {
   const int pairs = call.tables->sequences * heads.all;
   if (call.tables->longest <= cluster_tokens && pairs * cluster_blocks <= decode_blocks() && device_has_clusters()) {
-    prepare(reinterpret_cast<const void*>(decode_in_clusters<D>), sizeof(cluster_room<D>));
-    return launch(decode_in_clusters<D>, dim3(static_cast<unsigned>(pairs * cluster_blocks)), dim3(threads), sizeof(cluster_room<D>), on, *call.tables, call, heads);
+    prepare(reinterpret_cast<const void*>(decode_in_clusters<D, F>), sizeof(cluster_room<D, F>));
+    return launch(decode_in_clusters<D, F>, dim3(static_cast<unsigned>(pairs * cluster_blocks)), dim3(threads), sizeof(cluster_room<D, F>), on, *call.tables, call, heads);
   }
-  prepare(reinterpret_cast<const void*>(decode_rows<D>), sizeof(decode_room<D>));
-  launch(decode_rows<D>, dim3(static_cast<unsigned>(decode_blocks())), dim3(threads), sizeof(decode_room<D>), on, *call.tables, call, heads, space);
+  prepare(reinterpret_cast<const void*>(decode_rows<D, F>), sizeof(decode_room<D, F>));
+  launch(decode_rows<D, F>, dim3(static_cast<unsigned>(decode_blocks())), dim3(threads), sizeof(decode_room<D, F>), on, *call.tables, call, heads, space);
+}
+
+template <kv_format F>
+void launch_heads(const attention_call& call, const head_groups& heads, const workspace_view& space, cudaStream_t on) {
+  if (call.kv.head_dim == 128) return launch_decode<128, F>(call, heads, space, on);
+  launch_decode<64, F>(call, heads, space, on);
 }
 
 }  // namespace
@@ -235,8 +241,11 @@ std::int64_t decode_workspace_bytes(std::int64_t splits, std::int32_t heads, con
 void attend_decode(const attention_call& call, cudaStream_t on) {
   const head_groups heads = groups_of(call.heads, call.kv);
   const workspace_view space{reinterpret_cast<int*>(call.workspace), reinterpret_cast<float*>(call.workspace + arrival_bytes(heads))};
-  if (call.kv.head_dim == 128) return launch_decode<128>(call, heads, space, on);
-  launch_decode<64>(call, heads, space, on);
+  switch (call.kv.format) {
+    case kv_format::bf16: return launch_heads<kv_format::bf16>(call, heads, space, on);
+    case kv_format::fp8: return launch_heads<kv_format::fp8>(call, heads, space, on);
+    case kv_format::q8_0: return launch_heads<kv_format::q8_0>(call, heads, space, on);
+  }
 }
 
 }  // namespace troupe::kernels::cuda

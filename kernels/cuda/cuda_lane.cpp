@@ -178,8 +178,13 @@ result<matrix> stream_lane::random_matrix(const std::string& type, std::int64_t 
   return error{errc::invalid_argument, "There are no weights of type '" + type + "'; bf16, f16, fp8, q8_0, q4_0, q4_1, q5_k and q6_k are known.", "type"};
 }
 
+std::int64_t stream_lane::kv_bytes_read(const kv_shape& shape) const {
+  return kv_layout{nullptr, shape.layers, shape.kv_heads, shape.head_dim, kv_format_}.block_bytes();
+}
+
 std::int64_t stream_lane::kv_block_bytes(const kv_shape& shape) const {
-  return kv_layout{nullptr, shape.layers, shape.kv_heads, shape.head_dim}.block_bytes();
+  const std::int64_t wide = kv_format_ == kv_format::bf16 ? 0 : kv_layout{nullptr, 1, shape.kv_heads, shape.head_dim}.block_bytes();
+  return kv_bytes_read(shape) + wide;
 }
 
 result<std::unique_ptr<kv_arena>> stream_lane::make_kv(const kv_shape& shape, std::int32_t blocks) {
@@ -188,13 +193,14 @@ result<std::unique_ptr<kv_arena>> stream_lane::make_kv(const kv_shape& shape, st
   auto arena = std::make_unique<cuda_kv>();
   arena->shape = shape;
   arena->blocks = blocks;
+  arena->format = kv_format_;
   auto storage = allocate_device(kv_block_bytes(shape) * blocks);
   if (!storage) return storage.why();
   arena->storage = *std::move(storage);
   return std::unique_ptr<kv_arena>{std::move(arena)};
 }
 
-result<std::unique_ptr<stream_lane>> stream_lane::create(stream on, std::optional<weight_type> weights) {
+result<std::unique_ptr<stream_lane>> stream_lane::create(stream on, std::optional<weight_type> weights, kv_format kv) {
   std::array<event, most_in_flight> done;
   for (event& one : done) {
     // Who waits for a step sleeps: a thread that spins in the driver takes a core, and slows the one that launches.
@@ -206,6 +212,7 @@ result<std::unique_ptr<stream_lane>> stream_lane::create(stream on, std::optiona
   if (!multiplier) return multiplier.why();
   auto made = std::make_unique<stream_lane>(std::move(on), std::move(done), *std::move(multiplier));
   made->weights_ = weights;
+  made->kv_format_ = kv;
   return result<std::unique_ptr<stream_lane>>(std::move(made));
 }
 
@@ -240,7 +247,7 @@ result<void> stream_lane::take_part() {
 result<std::unique_ptr<lane>> stream_lane::make_second_queue() {
   auto on = make_stream(stream_priority::low);
   if (!on) return on.why();
-  auto made = create(*std::move(on));
+  auto made = create(*std::move(on), {}, kv_format_);
   if (!made) return made.why();
   if (!pair_) pair_ = std::make_shared<queue_pair>();
   (*made)->pair_ = pair_;
@@ -252,17 +259,22 @@ result<std::unique_ptr<lane>> stream_lane::make_second_queue() {
   return std::unique_ptr<lane>(*std::move(made));
 }
 
-result<std::unique_ptr<cuda_lane>> make_cuda_lane(const std::string& weights) {
+result<std::unique_ptr<cuda_lane>> make_cuda_lane(const std::string& weights, const std::string& kv) {
   std::optional<weight_type> wanted;
   if (weights == "bf16") wanted = weight_type::bf16;
   else if (weights == "f16") wanted = weight_type::f16;
   else if (weights == "fp8") wanted = weight_type::fp8;
   else if (!weights.empty())
     return error{errc::invalid_argument, "Weights cannot become '" + weights + "'; bf16, f16 and fp8 are known.", "weight_type"};
+  kv_format format = kv_format::bf16;
+  if (kv == "fp8") format = kv_format::fp8;
+  else if (kv == "q8_0") format = kv_format::q8_0;
+  else if (!kv.empty() && kv != "bf16")
+    return error{errc::invalid_argument, "The GPU keeps K and V as bf16, fp8 or q8_0, not as '" + kv + "'; the CPU has other types.", "kv_type"};
   if (auto found = find_device(); !found) return found.why();
   auto on = make_stream(stream_priority::high);
   if (!on) return on.why();
-  auto made = stream_lane::create(*std::move(on), wanted);
+  auto made = stream_lane::create(*std::move(on), wanted, format);
   if (!made) return made.why();
   return std::unique_ptr<cuda_lane>(*std::move(made));
 }

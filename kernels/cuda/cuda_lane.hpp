@@ -59,6 +59,8 @@ public:
   virtual void profile(bool on) = 0;
   /// Microseconds by op, of the steps ended since the last call.
   virtual std::map<std::string, double> take_profile() = 0;
+  /// What decode attention reads of a block: less than kv_block_bytes where blocks need room besides.
+  virtual std::int64_t kv_bytes_read(const kv_shape& shape) const = 0;
   /// Takes half a second and 4 GiB.
   virtual result<device_limits> measure_limits() = 0;
   /// Fills an arena with small random numbers, for measurements at a depth that nobody computed.
@@ -69,8 +71,8 @@ public:
 
 /// A lane on the device that find_device describes. The process's first lane takes a second: the driver starts.
 /// `weights`: what a file's layers become, "bf16", "f16" or "fp8" (e4m3, a scale a row); "": the form nearest to what they
-/// are. Embedding and head stay as they are.
-/// Errors: those of find_device; invalid_argument for another type of weights.
-result<std::unique_ptr<cuda_lane>> make_cuda_lane(const std::string& weights = {});
+/// are. Embedding and head stay as they are. `kv`: how K and V are kept, "bf16" or "" for that, "fp8" (e4m3) or "q8_0".
+/// Errors: those of find_device; invalid_argument for another type of weights or KV.
+result<std::unique_ptr<cuda_lane>> make_cuda_lane(const std::string& weights = {}, const std::string& kv = {});
 
 }  // namespace troupe::kernels::cuda

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/cuda/attention.hpp"
+#include "kernels/cuda/narrow_kv.cuh"
 #include "kernels/cuda/rotate.hpp"
 #include "kernels/cuda/warp_tiles.hpp"
 
@@ -12,7 +13,8 @@ constexpr int warps = 4;
 constexpr int threads = warps * 32;
 constexpr int columns = 8;  ///< query heads of one item
 constexpr int quad = 4;     ///< heads that are summed over the warps at a time: two blocks must fit a multiprocessor
-constexpr int stages = 3;
+template <kv_format F>
+constexpr int stages_of = F == kv_format::bf16 ? 3 : 6;  ///< tiles that a warp has asked for
 constexpr int block_tokens = kv_layout::block_tokens;
 constexpr float minus_infinity = -INFINITY;
 
@@ -28,9 +30,11 @@ struct workspace_view {
   float* records;  ///< [slot][group][column][D + 4]: sums of values, maximum, sum
 };
 
-template <int D>
+template <int D, kv_format F>
 struct decode_room {
-  alignas(128) std::byte tiles[warps][stages][2][block_tokens * D * 2];
+  static constexpr int stages = stages_of<F>;
+  static constexpr int tile_bytes = kv_layout::tile_bytes_of(D, F);
+  alignas(128) std::byte tiles[warps][stages][2][tile_bytes];
   alignas(16) bf16 queries[2][columns][D + 8];  // of this item and the next; rows 16 bytes apart in the banks
   alignas(16) bf16 newest[2][2][D];             // K and V of a sequence's last token, where the item ends with it
   float sums[warps][quad][D + 4];
@@ -82,12 +86,13 @@ private:
 };
 
 /// The tiles of one warp, in the order of its splits, up to `stages` ahead of their use.
-template <int D>
+template <int D, kv_format F>
 class tile_stream {
 public:
-  static constexpr int tile_bytes = block_tokens * D * 2;
+  static constexpr int stages = stages_of<F>;
+  static constexpr int tile_bytes = kv_layout::tile_bytes_of(D, F);
 
-  __device__ tile_stream(const step_tables& tables, const attention_call& call, const head_groups& heads, decode_room<D>& room, const work_walk& work)
+  __device__ tile_stream(const step_tables& tables, const attention_call& call, const head_groups& heads, decode_room<D, F>& room, const work_walk& work)
       : tables_(tables), call_(call), heads_(heads), room_(room), lane_(threadIdx.x & 31), warp_(threadIdx.x >> 5), ahead_(work) {
 #if __CUDA_ARCH__ >= 900
     if (lane_ < stages) barrier_init(&room_.arrived[warp_][lane_], 1);
@@ -165,7 +170,7 @@ private:
   const step_tables& tables_;
   const attention_call& call_;
   const head_groups& heads_;
-  decode_room<D>& room_;
+  decode_room<D, F>& room_;
   int lane_, warp_;
   work_walk ahead_;
   int ahead_blocks_ = 0, blocks_ = 0;
@@ -184,10 +189,10 @@ struct item_heads {
 
 /// Brings the queries of a row's heads to shared memory, rotated, and K and V of its token: asked for while the heads
 /// before are at work, stored when they are done. A thread has 16 numbers of one head.
-template <int D>
+template <int D, kv_format F>
 class row_loader {
 public:
-  __device__ row_loader(const attention_call& call, decode_room<D>& room) : call_(call), room_(room) {}
+  __device__ row_loader(const attention_call& call, decode_room<D, F>& room) : call_(call), room_(room) {}
 
   __device__ void ask(int row, const item_heads& heads) {
     constexpr int units = D / 16;
@@ -210,6 +215,7 @@ public:
       return;
     }
     angles_.rotate(low_, high_);
+    if (F != kv_format::bf16 && call_.rope.angles && head != columns + 1) turn_head(low_, high_, units);
     put(kind_ == query ? room_.queries[turn][head] : room_.newest[turn][head - columns], low_, high_);
   }
 
@@ -221,7 +227,7 @@ private:
   }
 
   const attention_call& call_;
-  decode_room<D>& room_;
+  decode_room<D, F>& room_;
   role kind_ = nothing;
   int2 at_{};
   chunk low_, high_;
@@ -229,7 +235,8 @@ private:
 };
 
 /// The queries of a group as the B operand of K . Q^T: registers 2 s and 2 s + 1 hold dims 16 s ... of head lane / 4.
-template <int D>
+/// f16 where K is narrow.
+template <int D, kv_format F = kv_format::bf16>
 struct query_columns {
   std::uint32_t pairs[D / 8];
 
@@ -241,18 +248,38 @@ struct query_columns {
       load_matrices(four, shared_address(&queries[lane & 7][(c + (lane >> 3)) * 8]));
       for (int i = 0; i < 4; ++i) pairs[c + i] = four[i];
     }
+    if constexpr (F != kv_format::bf16)
+      for (auto& pair : pairs) {
+        const float2 two = unpack_bf16(pair);
+        pair = pack_f16(two.x, two.y);
+      }
   }
 };
 
 /// What a warp knows of its tiles so far: for columns 2 (lane % 4) and the one after it, in powers of two.
-template <int D>
+template <int D, kv_format F = kv_format::bf16>
 struct column_state {
   float maximum[2] = {minus_infinity, minus_infinity};
   float sum[2] = {};  ///< of this lane's keys
   float out[D / 16][4] = {};
+  float unit = 0, inverse_unit = 0;  ///< narrow: the largest scale of values so far; `out` is in units of it
 
   /// One tile: the first `valid` of its tokens count.
-  __device__ void add(const std::byte* tile, const query_columns<D>& q, int valid, float scale) {
+  __device__ void add(const std::byte* tile, const query_columns<D, F>& q, int valid, float scale) {
+    if constexpr (F == kv_format::bf16) add_wide(tile, q, valid, scale);
+    else add_narrow(tile, q, valid, scale);
+  }
+  /// The lanes' sums to the warp's.
+  __device__ void close() {
+    for (float& own : sum)
+      for (int step = 4; step < 32; step *= 2) own += __shfl_xor_sync(~0u, own, step);
+    if constexpr (F != kv_format::bf16)
+      for (auto& o : out)
+        for (float& x : o) x *= unit;
+  }
+
+private:
+  __device__ void add_wide(const std::byte* tile, const query_columns<D, F>& q, int valid, float scale) {
     const int lane = threadIdx.x & 31;
     const std::uint32_t keys = shared_address(tile);
     float even[4] = {}, odd[4] = {};
@@ -266,19 +293,8 @@ struct column_state {
     float score[4];
     for (int i = 0; i < 4; ++i) score[i] = lane / 4 + (i & 2) * 4 < valid ? (even[i] + odd[i]) * scale : minus_infinity;
     float shrink[2];
-    for (int c = 0; c < 2; ++c) {
-      float best = fmaxf(score[c], score[c + 2]);
-      for (int step = 4; step < 32; step *= 2) best = fmaxf(best, __shfl_xor_sync(~0u, best, step));
-      best = fmaxf(best, maximum[c]);
-      shrink[c] = exp2_fast(maximum[c] - best);
-      maximum[c] = best;
-      score[c] = exp2_fast(score[c] - best);
-      score[c + 2] = exp2_fast(score[c + 2] - best);
-      sum[c] = sum[c] * shrink[c] + (score[c] + score[c + 2]);
-    }
-    if (__any_sync(~0u, shrink[0] != 1.0f || shrink[1] != 1.0f))
-      for (auto& o : out)
-        for (int i = 0; i < 4; ++i) o[i] *= shrink[i & 1];
+    soften(score, shrink);
+    shrink_out(shrink);
     const std::uint32_t low = transpose_matrix(pack_bf16(score[0], score[1]));
     const std::uint32_t high = transpose_matrix(pack_bf16(score[2], score[3]));
     const std::uint32_t values = keys + block_tokens * D * 2;
@@ -290,35 +306,119 @@ struct column_state {
       multiply_add(out[m], a, low, high);
     }
   }
-  /// The lanes' sums to the warp's.
-  __device__ void close() {
-    for (float& own : sum)
-      for (int step = 4; step < 32; step *= 2) own += __shfl_xor_sync(~0u, own, step);
+
+  __device__ void add_narrow(const std::byte* tile, const query_columns<D, F>& q, int valid, float scale) {
+    constexpr int tile_bytes = kv_layout::tile_bytes_of(D, F);
+    const int lane = threadIdx.x & 31, token = lane / 4;
+    const auto* keys = reinterpret_cast<const uint4*>(tile) + lane;
+    const auto* values = reinterpret_cast<const uint4*>(tile + tile_bytes) + lane;
+    const auto scale_bits = [&](int value, int at) -> unsigned {
+      return *reinterpret_cast<const std::uint16_t*>(tile + value * tile_bytes + kv_layout::scale_offset(D, at));
+    };
+    float even[4] = {}, odd[4] = {};
+#pragma unroll
+    for (int s = 0; s < D / 16; s += 2) {
+      const uint4 two = keys[s * 16];
+      multiply_add_narrow<F>(even, two.x, two.y, q.pairs[2 * s], q.pairs[2 * s + 1]);
+      multiply_add_narrow<F>(odd, two.z, two.w, q.pairs[2 * s + 2], q.pairs[2 * s + 3]);
+    }
+    float score[4];
+    unsigned weight[2];  // of the lane's two tokens' values
+    for (int half = 0; half < 2; ++half) {
+      const int at = token + half * 8;
+      const float of_key = __uint_as_float(scale_bits(0, at) << 16) * scale;
+      for (int i = 2 * half; i < 2 * half + 2; ++i) score[i] = at < valid ? (even[i] + odd[i]) * of_key : minus_infinity;
+      weight[half] = at < valid ? scale_bits(1, at) << 16 : 0;
+    }
+    float shrink[2];
+    soften(score, shrink);
+    const float most = __uint_as_float(__reduce_max_sync(~0u, max(weight[0], weight[1])));
+    if (!(most <= unit)) {
+      shrink[0] *= unit / most;
+      shrink[1] *= unit / most;
+      unit = most;
+      inverse_unit = 1.0f / most;
+    }
+    shrink_out(shrink);
+    const float first = __uint_as_float(weight[0]) * inverse_unit, second = __uint_as_float(weight[1]) * inverse_unit;
+    const std::uint32_t low = transpose_matrix(pack_f16(score[0] * first, score[1] * first));
+    const std::uint32_t high = transpose_matrix(pack_f16(score[2] * second, score[3] * second));
+#pragma unroll
+    for (int m = 0; m < D / 16; m += 2) {
+      const uint4 two = values[m * 16];
+      multiply_add_narrow<F>(out[m], two.x, two.y, low, high);
+      multiply_add_narrow<F>(out[m + 1], two.z, two.w, low, high);
+    }
+  }
+
+  /// Scores to weights under the largest so far; what was summed before counts `shrink` times.
+  __device__ void soften(float (&score)[4], float (&shrink)[2]) {
+    for (int c = 0; c < 2; ++c) {
+      float best = fmaxf(score[c], score[c + 2]);
+      for (int step = 4; step < 32; step *= 2) best = fmaxf(best, __shfl_xor_sync(~0u, best, step));
+      best = fmaxf(best, maximum[c]);
+      shrink[c] = exp2_fast(maximum[c] - best);
+      maximum[c] = best;
+      score[c] = exp2_fast(score[c] - best);
+      score[c + 2] = exp2_fast(score[c + 2] - best);
+      sum[c] = sum[c] * shrink[c] + (score[c] + score[c + 2]);
+    }
+  }
+  __device__ void shrink_out(const float (&shrink)[2]) {
+    if (__any_sync(~0u, shrink[0] != 1.0f || shrink[1] != 1.0f))
+      for (auto& o : out)
+        for (int i = 0; i < 4; ++i) o[i] *= shrink[i & 1];
   }
 };
 
 /// The sequence's newest token, from shared memory to its place in the tile and in the arena.
-template <int D>
+template <int D, kv_format F = kv_format::bf16>
 __device__ void add_newest(std::byte* tile, const bf16 (&newest)[2][D], const kv_layout& kv, std::byte* arena, int token) {
   const int lane = threadIdx.x & 31;
-  if (lane >= D / 4) return;
-  const int value = lane / (D / 8), at = lane % (D / 8);
-  const chunk c = reinterpret_cast<const chunk*>(newest[value])[at];
-  const int to = kv_layout::chunk_offset(token, at);
-  *reinterpret_cast<chunk*>(tile + value * (block_tokens * D * 2) + to) = c;
-  *reinterpret_cast<chunk*>(arena + value * kv.value_offset() + to) = c;
+  if constexpr (F != kv_format::bf16) {
+    const int value = lane / (D / 8) % 2, at = lane % (D / 8);
+    const chunk c = reinterpret_cast<const chunk*>(newest[value])[at];
+    float most = largest(c, 0.0f);
+    for (int step = 1; step < D / 8; step *= 2) most = larger(most, __shfl_xor_sync(~0u, most, step));
+    if (lane >= D / 4) return;
+    std::byte *here = tile + value * kv_layout::tile_bytes_of(D, F), *there = arena + value * kv.value_offset();
+    const bf16 scale = scale_for<F>(most);
+    store_narrow<F>(c, scale, value, token, at, here, there);
+    if (at > 0) return;
+    *reinterpret_cast<bf16*>(here + kv_layout::scale_offset(D, token)) = scale;
+    *reinterpret_cast<bf16*>(there + kv_layout::scale_offset(D, token)) = scale;
+  } else {
+    if (lane >= D / 4) return;
+    const int value = lane / (D / 8), at = lane % (D / 8);
+    const chunk c = reinterpret_cast<const chunk*>(newest[value])[at];
+    const int to = kv_layout::chunk_offset(token, at);
+    *reinterpret_cast<chunk*>(tile + value * (block_tokens * D * 2) + to) = c;
+    *reinterpret_cast<chunk*>(arena + value * kv.value_offset() + to) = c;
+  }
 }
 
 /// What lies behind the newest token may be anything, and 0 * NaN is NaN.
-template <int D>
+template <int D, kv_format F = kv_format::bf16>
 __device__ void clear_values(std::byte* tile, int valid) {
-  for (int at = valid * (D / 8) + (threadIdx.x & 31); at < block_tokens * (D / 8); at += 32)
-    *reinterpret_cast<uint4*>(tile + block_tokens * D * 2 + kv_layout::chunk_offset(at / (D / 8), at % (D / 8))) = uint4{};
+  if constexpr (F != kv_format::bf16) {
+    __syncwarp();  // the newest token's bytes lie among these
+    const int lane = threadIdx.x & 31;
+    std::uint32_t real = 0;  // of the lane's columns, the same in all words
+    for (int i = 0; i < 4; ++i)
+      if (lane % 4 * 2 + i % 2 + i / 2 * 8 < valid) real |= 0xffu << (8 * i);
+    for (int at = lane * 16; at < block_tokens * D; at += 512) {
+      auto& four = *reinterpret_cast<uint4*>(tile + kv_layout::tile_bytes_of(D, F) + at);
+      four = {four.x & real, four.y & real, four.z & real, four.w & real};
+    }
+  } else {
+    for (int at = valid * (D / 8) + (threadIdx.x & 31); at < block_tokens * (D / 8); at += 32)
+      *reinterpret_cast<uint4*>(tile + block_tokens * D * 2 + kv_layout::chunk_offset(at / (D / 8), at % (D / 8))) = uint4{};
+  }
 }
 
 /// Heads first ... first + 3 of the warp's state.
-template <int D>
-__device__ void write_room(decode_room<D>& room, const column_state<D>& state, int first) {
+template <int D, kv_format F>
+__device__ void write_room(decode_room<D, F>& room, const column_state<D, F>& state, int first) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
 #pragma unroll
   for (int c = 0; c < 2; ++c) {
@@ -334,21 +434,21 @@ __device__ void write_room(decode_room<D>& room, const column_state<D>& state, i
 }
 
 /// This warp's tiles of a split; the newest token is added where it is the split's.
-template <int D>
-__device__ column_state<D> attend(decode_room<D>& room, const step_tables& tables, const attention_call& call, tile_stream<D>& tiles, const work_walk& work, const item_heads& heads, int turn) {
+template <int D, kv_format F>
+__device__ column_state<D, F> attend(decode_room<D, F>& room, const step_tables& tables, const attention_call& call, tile_stream<D, F>& tiles, const work_walk& work, const item_heads& heads, int turn) {
   const int warp = threadIdx.x >> 5;
-  query_columns<D> q;
+  query_columns<D, F> q;
   q.load(room.queries[turn]);
-  column_state<D> state;
-  const int share = tile_stream<D>::share(work.tokens(), warp);
+  column_state<D, F> state;
+  const int share = tile_stream<D, F>::share(work.tokens(), warp);
   for (int i = 0; i < share; ++i) {
     const int first = work.first() + (warp + i * warps) * block_tokens;
     const int valid = work.sequence.length - first;
     std::byte* tile = tiles.front();
     if (valid <= block_tokens) {
       const int block = tables.block_tables[work.sequence.table + first / block_tokens];
-      if (call.rope.angles) add_newest<D>(tile, room.newest[turn], call.kv, call.kv.tile(block, call.layer, heads.kv_head), valid - 1);
-      clear_values<D>(tile, valid);
+      if (call.rope.angles) add_newest<D, F>(tile, room.newest[turn], call.kv, call.kv.tile(block, call.layer, heads.kv_head), valid - 1);
+      clear_values<D, F>(tile, valid);
 #if __CUDA_ARCH__ >= 900
       fence_async_proxy();
 #endif
@@ -385,8 +485,8 @@ struct merged {
 };
 
 /// One head's four dims of a split, over the warps.
-template <int D>
-__device__ merged merge_warps(const decode_room<D>& room, int head, int dim) {
+template <int D, kv_format F>
+__device__ merged merge_warps(const decode_room<D, F>& room, int head, int dim) {
   merged all;
   for (int w = 0; w < warps; ++w) all.add(room.states[w][head], *reinterpret_cast<const float4*>(&room.sums[w][head % quad][dim]));
   return all;

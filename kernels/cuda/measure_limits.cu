@@ -34,6 +34,16 @@ __global__ void fill(bf16* to, std::int64_t count, std::uint64_t seed) {
   }
 }
 
+/// Bytes that are numbers in either format, under scales of 1/64.
+__global__ void fill_narrow(unsigned char* to, std::int64_t bytes, kv_layout layout, std::uint64_t seed) {
+  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < bytes / 2; i += step) {
+    const bool scale = static_cast<int>(2 * i % layout.tile_bytes()) >= kv_layout::scale_offset(layout.head_dim, 0);
+    const unsigned random = static_cast<unsigned>((static_cast<std::uint64_t>(i) + seed) * 0x9e3779b97f4a7c15ull >> 40);
+    reinterpret_cast<std::uint16_t*>(to)[i] = static_cast<std::uint16_t>(scale ? 0x3c80u : random & 0xbfbfu);
+  }
+}
+
 /// The best of `times` runs, in seconds.
 template <class Run>
 result<double> fastest(int times, cudaStream_t on, const Run& run) {
@@ -57,7 +67,13 @@ result<double> fastest(int times, cudaStream_t on, const Run& run) {
 }  // namespace
 
 result<void> stream_lane::fill_random(kv_arena& kv, std::uint64_t seed) {
-  const auto& memory = static_cast<cuda_kv&>(kv).storage;
+  const auto& arena = static_cast<cuda_kv&>(kv);
+  const auto& memory = arena.storage;
+  if (arena.format != kv_format::bf16) {
+    const std::int64_t bytes = arena.layout().block_bytes() * arena.blocks;
+    fill_narrow<<<1024, 256, 0, stream_.get()>>>(memory.as<unsigned char>(), bytes, arena.layout(), seed);
+    return check(cudaGetLastError(), "filling KV");
+  }
   fill<<<1024, 256, 0, stream_.get()>>>(memory.as<bf16>(), memory.bytes() / 2, seed);
   return check(cudaGetLastError(), "filling KV");
 }

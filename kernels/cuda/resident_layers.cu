@@ -82,6 +82,7 @@ std::int64_t resident_bytes(const resident_layer& like, std::int32_t rows, std::
 bool resident_serves(const resident_call& call) {
   const attention_call& attention = call.attention;
   if (call.layers.empty() || call.layers.size() > most_resident_layers || attention.kv.head_dim != 128) return false;
+  if (attention.kv.format != kv_format::bf16) return false;
   if (!attention.tables->one_row_each || attention.tables->rows > most_resident_rows || attention.tables->longest > most_resident_tokens) return false;
   if (!attention.rope.angles) return false;
   for (const resident_layer& layer : call.layers)

@@ -32,8 +32,12 @@ public:
 
 class cuda_kv final : public kv_arena {
 public:
-  device_buffer storage;
-  kv_layout layout() const noexcept { return {storage.as<std::byte>(), shape.layers, shape.kv_heads, shape.head_dim}; }
+  device_buffer storage;  ///< narrow: all blocks, behind them room for a layer of each as bf16
+  kv_format format = kv_format::bf16;
+  kv_layout layout() const noexcept { return {storage.as<std::byte>(), shape.layers, shape.kv_heads, shape.head_dim, format}; }
+  kv_layout wide_layout() const noexcept {
+    return {storage.as<std::byte>() + layout().block_bytes() * this->blocks, 1, shape.kv_heads, shape.head_dim};
+  }
 };
 
 /// One owner's steps. A graph is good for one number of rows, padded, and for contexts up to `longest`.
@@ -67,7 +71,7 @@ public:
   static constexpr std::int32_t most_in_flight = 3;
 
   /// `weights`: the form of every layer's matrices, or none: each its natural one.
-  static result<std::unique_ptr<stream_lane>> create(stream on, std::optional<weight_type> weights = {});
+  static result<std::unique_ptr<stream_lane>> create(stream on, std::optional<weight_type> weights = {}, kv_format kv = kv_format::bf16);
   stream_lane(stream on, std::array<event, most_in_flight> done, std::unique_ptr<products> multiplier)
       : stream_(std::move(on)), done_(std::move(done)), products_(std::move(multiplier)) {}
   ~stream_lane() override;
@@ -87,6 +91,7 @@ public:
   result<void> fill_random(kv_arena& kv, std::uint64_t seed) override;
   result<matrix> random_matrix(const std::string& type, std::int64_t rows, std::int64_t cols, std::uint64_t seed) override;
   std::int64_t kv_block_bytes(const kv_shape& shape) const override;
+  std::int64_t kv_bytes_read(const kv_shape& shape) const override;
   result<std::unique_ptr<kv_arena>> make_kv(const kv_shape& shape, std::int32_t blocks) override;
 
   result<std::unique_ptr<step_space>> make_steps(const step_limits& limits) override;
@@ -152,6 +157,7 @@ private:
   std::array<event, most_in_flight> done_;
   std::unique_ptr<products> products_;
   std::optional<weight_type> weights_;
+  kv_format kv_format_ = kv_format::bf16;
   pinned_buffer staging_;
   std::unique_ptr<weight_upload> upload_;  // while a file's weights are expected
   std::vector<std::weak_ptr<device_matrix>> matrices_;  // whose products need workspace

@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/rows.hpp"
 #include "kernels/cuda/stream_lane.hpp"
+#include "kernels/cuda/wide_kv.hpp"
 
 namespace troupe::kernels::cuda {
 namespace {
@@ -198,7 +199,15 @@ void stream_lane::attention(tensor_view qkv, std::int32_t heads, float scale, st
       call.longest = std::max(call.longest, one.past + one.rows);
     }
   call.split_workspace = room_.split_workspace();
-  if (call.tiles > 0) attend_prefill(call, stream_.get());
+  if (call.tiles > 0 && call.kv.format != kv_format::bf16) {
+    attention_call wide = call;
+    wide.kv = static_cast<const cuda_kv&>(kv).wide_layout();
+    wide.layer = 0;
+    widen_kv({&tables_, call.kv, layer, wide.kv}, stream_.get());
+    attend_prefill(wide, stream_.get());
+  } else if (call.tiles > 0) {
+    attend_prefill(call, stream_.get());
+  }
   if (std::any_of(batch.begin(), batch.end(), single)) attend_decode(call, stream_.get());
   mark("attention");
 }

@@ -9,10 +9,14 @@
 #include <random>
 #include <vector>
 
+#include <cuda_fp8.h>
+
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/rope_store.hpp"
 #include "kernels/cuda/step_plan.hpp"
+#include "kernels/cuda/wide_kv.hpp"
 #include "tests/gpu/device_array.hpp"
+#include "tests/gpu/narrow_oracle.hpp"
 
 namespace troupe::kernels::cuda {
 
@@ -43,16 +47,17 @@ struct sequence_shape {
 
 class attention_world {
 public:
-  attention_world(const head_shape& shape, std::vector<sequence_shape> sequences, unsigned seed, int layers = 1, contents how = contents::poisoned_around)
-      : shape_(shape), sequences_(std::move(sequences)), random_(seed), layers_(layers) {
+  attention_world(const head_shape& shape, std::vector<sequence_shape> sequences, unsigned seed, int layers = 1, contents how = contents::poisoned_around, kv_format format = kv_format::bf16)
+      : shape_(shape), sequences_(std::move(sequences)), random_(seed), layers_(layers), format_(format) {
     make_tables();
     if (how == contents::poisoned_around) {
       make_arena();
       return;
     }
-    arena_ = device_array<bf16>(static_cast<std::size_t>((blocks_ + 1) * layout().block_bytes() / 2));
+    arena_ = device_array<std::byte>(static_cast<std::size_t>((blocks_ + 1) * layout().block_bytes()));
     make_rows();
-    fill_random<<<1024, 256>>>(arena_.data(), arena_.size(), seed);
+    if (format_ == kv_format::bf16) fill_random<<<1024, 256>>>(reinterpret_cast<bf16*>(arena_.data()), arena_.size() / 2, seed);
+    else arena_.fill(0x3a);  // numbers and scales alike
     fill_random<<<1024, 256>>>(qkv_.data(), qkv_.size(), seed + 1);
   }
 
@@ -88,11 +93,26 @@ public:
   }
   kv_layout layout() const {
     kv_layout kv;
-    kv.base = reinterpret_cast<std::byte*>(arena_.data());
+    kv.base = arena_.data();
     kv.layers = layers_;
     kv.kv_heads = shape_.kv_heads;
     kv.head_dim = shape_.head_dim;
+    kv.format = format_;
     return kv;
+  }
+  /// For prefill: where KV is narrow, the call over its bf16 twin, made here.
+  attention_call prefill_call(int layer) {
+    attention_call wide = call(layer, false);
+    if (format_ == kv_format::bf16) return wide;
+    wide.kv = {nullptr, 1, shape_.kv_heads, shape_.head_dim};
+    if (wide_.size() == 0) {
+      wide_ = device_array<std::byte>(static_cast<std::size_t>((blocks_ + 1) * wide.kv.block_bytes()));
+      wide_.fill(0xff);
+    }
+    wide.kv.base = wide_.data();
+    widen_kv({&tables_, layout(), layer, wide.kv}, nullptr);
+    wide.layer = 0;
+    return wide;
   }
   rope_store_call rope_call(int layer) {
     rope_store_call call;
@@ -119,7 +139,7 @@ public:
     return call;
   }
   std::vector<bf16> out() const { return out_.download(); }
-  std::vector<bf16> arena() const { return arena_.download(); }
+  std::vector<std::byte> arena() const { return arena_.download(); }
   std::vector<int> arrivals() const {
     std::vector<std::byte> all = workspace_.download();
     std::vector<int> counters(16);
@@ -130,7 +150,8 @@ public:
   const std::vector<sequence_shape>& sequences() const { return sequences_; }
 
   /// The largest of ||out - reference|| / ||reference|| over (sampled) rows, and how many elements are no numbers.
-  double error(const std::vector<bf16>& out, int layer, int rows_checked_each) const {
+  double error(const std::vector<bf16>& out, int layer, int rows_checked_each) {
+    after_ = arena();
     double worst = 0;
     for (int s = 0; s < static_cast<int>(sequences_.size()); ++s) {
       const int rows = sequences_[static_cast<std::size_t>(s)].rows;
@@ -141,7 +162,7 @@ public:
     return worst;
   }
 
-  /// K of `head` at a position of a sequence, rotated where this step brings it.
+  /// K and V of `head` at a position of a sequence. What this step brings: as it should be stored, but not yet narrow.
   void key_value(int layer, int s, int head, int position, std::vector<double>& k, std::vector<double>& v) const {
     const int D = shape_.head_dim;
     const sequence_shape& q = sequences_[static_cast<std::size_t>(s)];
@@ -153,17 +174,28 @@ public:
       return;
     }
     const int row = first_row(s) + position - q.past;
-    k = rotated(row, shape_.heads + head, position);
+    k = turned(rotated(row, shape_.heads + head, position));
     for (int d = 0; d < D; ++d) {
-      k[static_cast<std::size_t>(d)] = __bfloat162float(__float2bfloat16(static_cast<float>(k[static_cast<std::size_t>(d)])));
       v[static_cast<std::size_t>(d)] = input(row, shape_.heads + shape_.kv_heads + head, d);
     }
   }
-  std::size_t arena_index(int layer, int s, int value, int head, int position, int d) const {
+  /// A number of the arena's bytes.
+  double number(const std::vector<std::byte>& arena, int layer, int s, int value, int head, int position, int d) const {
+    const std::size_t tile = tile_index(layer, s, value, head, position);
+    const auto bf16_at = [&](std::size_t at) {
+      std::uint16_t bits;
+      std::memcpy(&bits, &arena[at], 2);
+      return static_cast<double>(__bfloat162float(reinterpret_cast<const bf16&>(bits)));
+    };
+    const int token = position % 16;
+    if (format_ == kv_format::bf16) return bf16_at(tile + static_cast<std::size_t>(kv_layout::chunk_offset(token, d / 8) + d % 8 * 2));
+    return narrow_number(format_, arena[tile + static_cast<std::size_t>(kv_layout::byte_offset(value, token, d))]) *
+           bf16_at(tile + static_cast<std::size_t>(kv_layout::scale_offset(shape_.head_dim, token)));
+  }
+  std::size_t tile_index(int layer, int s, int value, int head, int position) const {
     const kv_layout kv = layout();
     const int block = host_tables_[static_cast<std::size_t>(s) * static_cast<std::size_t>(tables_.table_stride) + static_cast<std::size_t>(position / 16)];
-    const std::int64_t at = kv.tile(block, layer, head) - kv.base + value * kv.value_offset() + kv_layout::chunk_offset(position % 16, d / 8);
-    return static_cast<std::size_t>(at / 2 + d % 8);
+    return static_cast<std::size_t>(kv.tile(block, layer, head) - kv.base + value * kv.value_offset());
   }
 
   step_tables tables_;
@@ -174,7 +206,16 @@ private:
   double input(int row, int head, int d) const {
     return __bfloat162float(host_qkv_[static_cast<std::size_t>(row) * static_cast<std::size_t>(row_width()) + static_cast<std::size_t>(head * shape_.head_dim + d)]);
   }
-  double stored(int layer, int s, int value, int head, int position, int d) const { return __bfloat162float(host_arena_[arena_index(layer, s, value, head, position, d)]); }
+  double stored(int layer, int s, int value, int head, int position, int d) const { return number(host_arena_, layer, s, value, head, position, d); }
+  static double as_bf16(double x) { return __bfloat162float(__float2bfloat16(static_cast<float>(x))); }
+  /// Rounded as rows are, and turned where K is.
+  std::vector<double> turned(std::vector<double> head) const {
+    for (double& x : head) x = as_bf16(x);
+    if (format_ == kv_format::bf16) return head;
+    head = turned_head(head, shape_.interleaved, shape_.rotated);
+    for (double& x : head) x = as_bf16(x);
+    return head;
+  }
 
   std::vector<double> rotated(int row, int head, int position) const {
     const int D = shape_.head_dim;
@@ -199,14 +240,20 @@ private:
     for (int kv_head = 0; kv_head < shape_.kv_heads; ++kv_head) {
       if (position > 3000 && kv_head != (position + s) % shape_.kv_heads) continue;  // long rows: one KV head of each
       for (int t = 0; t <= position; ++t) {
-        key_value(layer, s, kv_head, t, k, v);
+        if (format_ == kv_format::bf16 || t < sequences_[static_cast<std::size_t>(s)].past) {
+          key_value(layer, s, kv_head, t, k, v);
+        } else {
+          for (int d = 0; d < D; ++d) {
+            k[static_cast<std::size_t>(d)] = number(after_, layer, s, 0, kv_head, t, d);
+            v[static_cast<std::size_t>(d)] = number(after_, layer, s, 1, kv_head, t, d);
+          }
+        }
         keys[static_cast<std::size_t>(t)] = k;
         values[static_cast<std::size_t>(t)] = v;
       }
       for (int g = 0; g < group; ++g) {
         const int head = kv_head * group + g;
-        std::vector<double> q = rotated(first_row(s) + r, head, position);
-        for (double& x : q) x = __bfloat162float(__float2bfloat16(static_cast<float>(x)));
+        const std::vector<double> q = turned(rotated(first_row(s) + r, head, position));
         std::vector<double> weight(keys.size());
         double best = -1e300, sum = 0;
         for (std::size_t t = 0; t < keys.size(); ++t) {
@@ -291,23 +338,33 @@ private:
     std::normal_distribution<float> normal;
     host_qkv_.resize(static_cast<std::size_t>(rows_) * static_cast<std::size_t>(row_width()));
     for (bf16& x : host_qkv_) x = __float2bfloat16(normal(random_));
-    const kv_layout kv = layout();
-    const std::uint16_t poison = 0x7fff;
-    host_arena_.assign(static_cast<std::size_t>((blocks_ + 1) * kv.block_bytes() / 2), reinterpret_cast<const bf16&>(poison));
+    host_arena_.assign(static_cast<std::size_t>((blocks_ + 1) * layout().block_bytes()), std::byte{0xff});  // bf16, e4m3: no number
     std::vector<bf16> noise(1 << 16);
     for (bf16& x : noise) x = __float2bfloat16(normal(random_));
+    std::vector<std::byte> narrow_noise(1 << 16);
+    for (std::byte& x : narrow_noise) {
+      const float size = normal(random_);
+      x = format_ == kv_format::fp8 ? static_cast<std::byte>(__nv_cvt_float_to_fp8(size * 100, __NV_SATFINITE, __NV_E4M3))
+                                    : static_cast<std::byte>(128 + std::clamp(static_cast<int>(std::lround(size * 40)), -127, 127));
+    }
     for (int layer = 0; layer < layers_; ++layer)
       for (int s = 0; s < static_cast<int>(sequences_.size()); ++s)
         for (int value = 0; value < 2; ++value)
           for (int head = 0; head < shape_.kv_heads; ++head)
             for (int t = 0; t < sequences_[static_cast<std::size_t>(s)].past; ++t) {
               std::size_t from = random_() % (noise.size() - 256);
-              for (int d = 0; d < shape_.head_dim; d += 8) {
-                const std::size_t at = arena_index(layer, s, value, head, t, d);
-                for (std::size_t i = 0; i < 8; ++i) host_arena_[at + i] = noise[from++];
+              std::byte* const tile = &host_arena_[tile_index(layer, s, value, head, t)];
+              if (format_ == kv_format::bf16) {
+                for (int d = 0; d < shape_.head_dim; d += 8, from += 8) std::memcpy(tile + kv_layout::chunk_offset(t % 16, d / 8), &noise[from], 16);
+                continue;
               }
+              for (int d = 0; d < shape_.head_dim; ++d) tile[kv_layout::byte_offset(value, t % 16, d)] = narrow_noise[from++];
+              // Values of very different sizes: their sums are kept in units of the largest so far.
+              const float one = format_ == kv_format::fp8 ? 0.01f : 0.025f;
+              const bf16 scale = __float2bfloat16(value ? std::ldexp(one, static_cast<int>(random_() % 9) - 4) : one);
+              std::memcpy(tile + kv_layout::scale_offset(shape_.head_dim, t % 16), &scale, 2);
             }
-    arena_ = device_array<bf16>(host_arena_.size());
+    arena_ = device_array<std::byte>(host_arena_.size());
     make_rows();
     reset();
   }
@@ -320,16 +377,18 @@ private:
   std::vector<sequence_shape> sequences_;
   std::mt19937 random_;
   int layers_, rows_ = 0, blocks_ = 0;
+  kv_format format_;
   std::vector<int> first_row_, host_tables_;
   std::vector<double> host_frequencies_;
-  std::vector<bf16> host_qkv_, host_arena_;
+  std::vector<bf16> host_qkv_;
+  std::vector<std::byte> host_arena_, after_;  // before the step, after it
   device_array<int> ints_, counts_, alone_;
   device_array<double> frequencies_;
   device_array<float2> angles_;
   device_array<decode_plan> decode_;
   device_array<prefill_tile> tiles_;
-  device_array<std::byte> workspace_;
-  device_array<bf16> qkv_, arena_, out_;
+  device_array<std::byte> workspace_, arena_, wide_;
+  device_array<bf16> qkv_, out_;
 };
 
 }  // namespace troupe::kernels::cuda

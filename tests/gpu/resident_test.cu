@@ -197,8 +197,8 @@ void compare(const model& m, weight_type type, const std::vector<sequence_shape>
     moved = std::min(moved, distance(x, expected));
     std::vector<float> a, b;
     const auto other = s.world().arena();
-    for (std::size_t i = 0; i < arena.size(); ++i) {
-      const float p = __bfloat162float(arena[i]), q = __bfloat162float(other[i]);
+    for (std::size_t i = 0; i < arena.size(); i += 2) {
+      const float p = __bfloat162float(reinterpret_cast<const bf16&>(arena[i])), q = __bfloat162float(reinterpret_cast<const bf16&>(other[i]));
       if (std::isnan(p) && std::isnan(q)) continue;
       a.push_back(q), b.push_back(p);
     }

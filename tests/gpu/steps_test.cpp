@@ -43,18 +43,18 @@ answers fresh(const std::shared_ptr<const models::loaded_model>& model, kernels:
 
 /// A sequence may go another way than its fresh run only where the two best tokens were as good as equal: kernels for few
 /// and for many rows round differently. From there on the two differ rightly. Returns the tokens compared.
-std::size_t require_same_or_tied(const std::vector<actors::step_token>& got, const std::vector<actors::step_token>& alone) {
+std::size_t require_same_or_tied(const std::vector<actors::step_token>& got, const std::vector<actors::step_token>& alone, float most) {
   for (std::size_t i = 0; i < got.size(); ++i) {
     REQUIRE(i < alone.size());
     INFO("token " << i << ": " << got[i].id << " (" << got[i].logprob << "), alone " << alone[i].id << " (" << alone[i].logprob << ")");
-    REQUIRE(std::abs(got[i].logprob - alone[i].logprob) < 0.05f);
+    REQUIRE(std::abs(got[i].logprob - alone[i].logprob) < most);
     if (got[i].id != alone[i].id) return i;
   }
   return got.size();
 }
 
 void random_life(const std::shared_ptr<const models::loaded_model>& model, kernels::cuda::cuda_lane& lane, kernels::lane* prompts, double growth, unsigned seed,
-                 std::int64_t least_steps) {
+                 std::int64_t least_steps, float most = 0.05f) {
   std::mt19937 random(seed);
   const auto all = drawn(random, 400);
   const answers alone = fresh(model, lane, all);
@@ -91,7 +91,7 @@ void random_life(const std::shared_ptr<const models::loaded_model>& model, kerne
         ++one;
         continue;
       }
-      compared += require_same_or_tied(tokens, alone.at(one->second + 1));
+      compared += require_same_or_tied(tokens, alone.at(one->second + 1), most);
       whole += was_cut ? 0 : 1;
       got.erase(one->first);
       one = which.erase(one);
@@ -135,6 +135,12 @@ TEST_CASE("the same on a device that is divided, anew and anew, while both queue
     }
   REQUIRE(lane->divide(0));
   random_life(model, *lane, nullptr, 0, seed, 1000);
+}
+
+TEST_CASE("the same with K and V in fp8") {
+  const auto lane = test::cuda_lane_or_skip({}, "fp8");
+  if (!lane) return;
+  random_life(test::small_model(*lane, 3, 2048), *lane, nullptr, 0, 3, 3000, 0.2f);  // a number between two bytes may go either way
 }
 
 TEST_CASE("memory that a device has not is refused, and the lane goes on") {

@@ -11,9 +11,9 @@
 
 namespace troupe::test {
 
-/// `weights` as make_cuda_lane takes them. Null: no device here, said on stdout. Anything else that is wrong fails the test.
-inline std::unique_ptr<kernels::cuda::cuda_lane> cuda_lane_or_skip(const std::string& weights = {}) {
-  auto made = kernels::cuda::make_cuda_lane(weights);
+/// `weights` and `kv` as make_cuda_lane takes them. Null: no device here, said on stdout. Anything else that is wrong fails the test.
+inline std::unique_ptr<kernels::cuda::cuda_lane> cuda_lane_or_skip(const std::string& weights = {}, const std::string& kv = {}) {
+  auto made = kernels::cuda::make_cuda_lane(weights, kv);
   if (made) return *std::move(made);
   INFO(made.why().text);
   REQUIRE((made.why().code == errc::not_found || made.why().code == errc::unsupported));

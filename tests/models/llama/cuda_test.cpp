@@ -54,8 +54,8 @@ std::vector<std::vector<step_rows>> some_steps(std::mt19937& random) {
   return steps;
 }
 
-void compare(const test::tiny_model_options& options, const std::string& weights = {}, double bound = 5e-2) {
-  auto device = test::cuda_lane_or_skip(weights);
+void compare(const test::tiny_model_options& options, const std::string& weights = {}, double bound = 5e-2, const std::string& kv = {}) {
+  auto device = test::cuda_lane_or_skip(weights, kv);
   if (!device) return;
   const test::scratch_path path(".gguf");
   REQUIRE(test::write_tiny_model(path.string(), options));
@@ -67,7 +67,7 @@ void compare(const test::tiny_model_options& options, const std::string& weights
   std::mt19937 random(std::random_device{}());
   double worst = 0;
   for (const auto& step : some_steps(random)) worst = std::max(worst, distance(found.run(step), expected.run(step)));
-  std::cout << info(options.weights).name << " weights" << (weights.empty() ? "" : " as " + weights) << ", heads of " << options.head_dim << ": off by " << worst << std::endl;
+  std::cout << info(options.weights).name << " weights" << (weights.empty() ? "" : " as " + weights) << (kv.empty() ? "" : ", KV in " + kv) << ", heads of " << options.head_dim << ": off by " << worst << std::endl;
   CHECK(worst < bound);  // bf16 activations and KV
   CHECK(worst > 0);
 }
@@ -116,6 +116,22 @@ TEST_CASE("layers become bf16 or fp8 while they are loaded, whatever the file ha
   options.tied = false;
   compare(options, "bf16");
   compare(options, "fp8", 0.3);  // weights and x with three bits after the first
+}
+
+TEST_CASE("K and V of a byte a number give nearly the same logits, in prompts, chunks and decodes") {
+  for (const std::int32_t dim : {64, 128}) {
+    auto options = shape(dtype::bf16, dtype::bf16);
+    options.head_dim = dim;
+    options.seed = std::random_device{}();
+    compare(options, {}, 0.1, "fp8");
+    compare(options, {}, 0.06, "q8_0");
+  }
+}
+
+TEST_CASE("a KV type that the device has not is refused before anything is made") {
+  const auto made = kernels::cuda::make_cuda_lane({}, "i16");
+  REQUIRE_FALSE(made);
+  CHECK((made.why().code == errc::invalid_argument || !kernels::cuda::built_with_cuda()));
 }
 
 TEST_CASE("the device computes the CPU's logits for wide heads, many groups, frequency factors and an untied head") {

@@ -95,7 +95,7 @@ result<std::unique_ptr<kernels::lane>> second_queue(kernels::lane& lane, const k
   const std::string wanted = !options.prefill_queue.empty() ? options.prefill_queue : made.second_queue ? gpu_prefill_queue : "mixed";
   if (wanted == "mixed") return std::unique_ptr<kernels::lane>();
   if (!made.second_queue)
-    return error{errc::invalid_argument, "Only a GPU computes prompts beside decodes; here they can be mixed only.", "prefill_queue"};
+    return error{errc::invalid_argument, "Only a GPU that keeps K and V in bf16 computes prompts beside decodes; here they can be mixed only.", "prefill_queue"};
   auto second = made.second_queue(lane, wanted == "divided");
   if (second || !options.prefill_queue.empty() || second.why().code != errc::unsupported) return second;
   base::log(base::log_level::warning, "engine", "prompts are mixed with decodes: " + second.why().text);
@@ -142,7 +142,7 @@ void wire(const engine_links& of, const std::shared_ptr<const engine_links>& lin
 
 result<std::unique_ptr<engine>> engine::create(caf::actor_system& system, const std::string& path,
                                                const engine_options& options, const load_progress& progress) {
-  auto chosen = kernels::make_lane(options.device, {options.threads, options.isa, options.repack, options.kv_type, options.copies, options.weight_type});
+  auto chosen = kernels::make_lane(options.device, {options.threads, options.isa, options.repack, options.kv_type, options.copies, options.weight_type, options.deterministic});
   if (!chosen) return chosen.why();
   const bool on_gpu = chosen->device == "cuda";
   auto made = create_on(*std::move(chosen), system, path, options, progress);

@@ -38,6 +38,7 @@ struct engine_options {
   bool repack = true;
   std::string kv_type;              ///< of K and V; "": i16, on a GPU bf16
   std::string weight_type;          ///< of layers, on a GPU: bf16, f16 or fp8; "": as the file has them
+  bool deterministic = false;       ///< a GPU too computes rows alike whatever lies beside them
   memory::copy_folder copies;       ///< where repacked weights and the tokenizer's tables are kept; default: nowhere
   std::int64_t kv_bytes = 0;        ///< 0: a share of the free memory (kv_store.hpp); on a GPU what is left of gpu_memory
   double gpu_memory = 0.9;          ///< share of a GPU's memory that weights, KV and steps may take

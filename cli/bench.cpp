@@ -131,7 +131,7 @@ bool all_in(const std::vector<std::int32_t>& values, std::int32_t least, std::in
 int bench_on_gpu(const bench_options& o) {
   if (o.through_engine || !o.peers.empty())
     return report({errc::invalid_argument, "--device cuda goes with neither --engine nor --peer", ""});
-  device_bench_options device{"", o.shape, o.type, "", o.engine.kv_type.empty() ? "bf16" : o.engine.kv_type, o.prompt, o.generate, o.depth, o.batch, o.repeat, o.workloads,
+  device_bench_options device{"", o.shape, o.type, "", o.engine.kv_type.empty() ? "bf16" : o.engine.kv_type, o.engine.deterministic, o.prompt, o.generate, o.depth, o.batch, o.repeat, o.workloads,
                               o.chunks, o.growths, o.queues, o.rates, o.profile, o.json};
   if (o.shape.empty()) {
     const auto path = models::model_cache().resolve(o.engine.model);

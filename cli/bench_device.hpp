@@ -15,6 +15,7 @@ struct device_bench_options {
   std::string type = "bf16";     ///< of random weights: bf16, f16, fp8, q8_0, q4_0, q4_1
   std::string head_type = "";    ///< of the output head; "": as `type`, but bf16 for fp8
   std::string kv_type = "bf16";  ///< as make_cuda_lane takes it
+  bool deterministic = false;
   std::vector<std::int32_t> prompt = {512};
   std::vector<std::int32_t> generate = {128};
   std::vector<std::int32_t> depth = {0};

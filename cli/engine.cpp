@@ -18,6 +18,7 @@ result<engine> start_engine(const engine_options& o, std::function<void(const er
   options.repack = !o.no_repack;
   options.kv_type = o.kv_type;
   options.weight_type = o.weight_type;
+  options.deterministic = o.deterministic;
   options.prefill_queue = o.prefill_queue;
   const memory::copy_folder copies = copies_of(o);
   options.copies = copies.path;

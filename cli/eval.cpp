@@ -29,7 +29,7 @@ result<rig> make_rig(const eval_options& o) {
   const auto path = models::model_cache().resolve(o.engine.model);
   if (!path) return path.why();
   rig r;
-  auto chosen = kernels::make_lane(o.engine.device, {o.engine.threads, o.engine.isa, !o.engine.no_repack, o.engine.kv_type, copies_of(o.engine), o.engine.weight_type});
+  auto chosen = kernels::make_lane(o.engine.device, {o.engine.threads, o.engine.isa, !o.engine.no_repack, o.engine.kv_type, copies_of(o.engine), o.engine.weight_type, o.engine.deterministic});
   if (!chosen) return chosen.why();
   r.lane = std::move(chosen->lane);
   auto model = models::load_model(path->string(), *r.lane);

@@ -41,7 +41,12 @@ void add_no_repack(CLI::App& app, engine_options& e) {
 
 void add_kv_type(CLI::App& app, engine_options& e) {
   option(app, "--kv-type", e.kv_type, "How K and V are kept. On a CPU: i16, f16 or bf16 (2 bytes a number), q8_0 (1) or q4_0 (1/2), default i16; on a GPU: bf16, fp8 or q8_0 (1), default bf16")
-      ->check(CLI::IsMember({"i16", "f16", "bf16", "q8_0", "q4_0"}));
+      ->check(CLI::IsMember({"i16", "f16", "bf16", "fp8", "q8_0", "q4_0"}));
+}
+
+void add_deterministic(CLI::App& app, engine_options& e) {
+  app.add_flag("--deterministic", e.deterministic, "On a GPU: what else is computed beside a request moves no bit of its logits; slower. A CPU always does so")
+      ->envname("TROUPE_DETERMINISTIC");
 }
 
 void add_engine(CLI::App& app, engine_options& e) {
@@ -61,6 +66,7 @@ void add_engine(CLI::App& app, engine_options& e) {
   add_kv_type(app, e);
   option(app, "--weight-type", e.weight_type, "What a GPU makes of the layers' weights while loading: bf16, f16 or fp8 (default: nearest to the file's type)")
       ->check(CLI::IsMember({"bf16", "f16", "fp8"}));
+  add_deterministic(app, e);
   option(app, "--prefill-queue", e.prefill_queue, "Prompts while others decode: mixed into their steps, or on a GPU, where they are long, beside "
          "them, or divided: on a part of the device (default: what suits the device)")
       ->check(CLI::IsMember({"mixed", "beside", "divided"}));
@@ -185,6 +191,7 @@ void add_looking(commands& c, all_options& o) {
   option(bench_app, "--isa", b.engine.isa, "scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx or neon")->check(CLI::IsMember({"scalar", "avx2", "avx_vnni", "avx512vnni", "avx512bf16", "amx", "neon"}));
   add_no_repack(bench_app, b.engine);
   add_kv_type(bench_app, b.engine);
+  add_deterministic(bench_app, b.engine);
   option(bench_app, "--device", b.device, "cpu, or cuda: bare steps on the GPU")->check(CLI::IsMember({"cpu", "cuda"}));
   bench_app.add_option("--shape", b.shape, "With --device cuda: random weights made there, of llama-8b, llama-1b, qwen-0.6b or smollm-135m");
   bench_app.add_option("--type", b.type, "Of random weights: bf16, f16, fp8, q8_0, q4_0 or q4_1")->capture_default_str();

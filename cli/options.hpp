@@ -18,6 +18,7 @@ struct engine_options {
   std::string isa;                              ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon
   bool no_repack = false;                       ///< weights stay in the file's pages: no memory for them, slower
   std::string kv_type;                          ///< of K and V; "": i16, on a GPU bf16
+  bool deterministic = false;                   ///< on a GPU
   std::string weight_type;                      ///< of layers, on a GPU: bf16, f16 or fp8; "": as the file has them
   std::string prefill_queue;                    ///< mixed, beside or divided; "": what suits the device
   double copies_gib = 16;                       ///< of disk, for repacked weights that the next start maps; 0: none

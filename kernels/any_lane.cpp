@@ -38,9 +38,10 @@ result<any_lane> make_lane(const std::string& device, const lane_wish& on_cpu) {
     if (device == "auto") return make_on_cpu(on_cpu);
     return found.why();
   }
-  auto made = cuda::make_cuda_lane(on_cpu.weight_type, on_cpu.kv_type);
+  auto made = cuda::make_cuda_lane({on_cpu.weight_type, on_cpu.kv_type, on_cpu.deterministic});
   if (!made) return made.why();
-  return any_lane{*std::move(made), "cuda", 0, "sm_" + std::to_string(found->architecture), second_queue};
+  const bool narrow = !on_cpu.kv_type.empty() && on_cpu.kv_type != "bf16";
+  return any_lane{*std::move(made), "cuda", 0, "sm_" + std::to_string(found->architecture), narrow ? nullptr : second_queue};
 }
 
 }  // namespace troupe::kernels

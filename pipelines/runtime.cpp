@@ -38,6 +38,7 @@ actors::engine_options engine_options_of(const runtime_options& o) {
   out.repack = o.repack;
   out.kv_type = o.kv_type;
   out.weight_type = o.weight_type;
+  out.deterministic = o.deterministic;
   out.prefill_queue = o.prefill_queue;
   out.copies = {o.copies, o.copies_bytes};
   out.kv_bytes = o.kv_bytes;

@@ -26,8 +26,9 @@ struct runtime_options {
   std::int32_t threads = 0;             ///< of the lane; 0: from the machine
   std::string isa;                      ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon
   bool repack = true;                   ///< false: weights stay in the file's pages; no memory for them, but several times slower
-  std::string kv_type;                  ///< of K and V: "" (i16; a GPU: bf16), on a CPU i16, f16, bf16, q8_0 or q4_0, on a GPU bf16, fp8 or q8_0
+  std::string kv_type;                  ///< of K and V: "" (i16; a GPU: bf16), on a CPU i16, f16, bf16, q8_0, q4_0; on a GPU bf16, fp8, q8_0
   std::string weight_type;              ///< of layers, on a GPU: "" (as the file has them), bf16, f16 or fp8
+  bool deterministic = false;           ///< a GPU too computes each request as if it were alone, bit by bit; slower
   /// How prompts are computed while others decode: mixed (in the same steps), or, on a GPU, long ones in a queue of their own,
   /// which shares the device with the decodes (beside) or has a part of it meanwhile (divided). "": what suits the device.
   std::string prefill_queue;

@@ -17,6 +17,7 @@ struct lane_wish {
   std::string kv_type;  ///< "": i16
   memory::copy_folder copies = {};  ///< default: repacked weights are not kept
   std::string weight_type = {};  ///< of layers, on a GPU: bf16, f16 or fp8; "": as the file has them
+  bool deterministic = false;    ///< on a GPU; a CPU always is
 };
 
 /// invalid_argument (isa, kv_type): there is no instruction set, or no KV type, of that name. Whether the machine has it, make_cpu_lane asks.

@@ -51,8 +51,8 @@ result<attention_room> attention_room::create(room_shape shape, cudaStream_t on)
   return result<attention_room>(std::move(room));
 }
 
-void attention_room::plan_on(const step_tables& tables, cudaStream_t on) const {
-  make_step_plan({&tables, frequencies_.as<const double>(), shape_.dims / 2, prefill_tile_rows(), decode_groups(shape_.heads, shape_.kv_heads), plan_}, on);
+void attention_room::plan_on(const step_tables& tables, std::int32_t least_prefilled, cudaStream_t on) const {
+  make_step_plan({&tables, frequencies_.as<const double>(), shape_.dims / 2, prefill_tile_rows(), decode_groups(shape_.heads, shape_.kv_heads), least_prefilled, plan_}, on);
 }
 
 }  // namespace troupe::kernels::cuda

@@ -34,7 +34,7 @@ public:
 
   bool serves(const room_shape& wanted) const { return shape_ == wanted; }
   /// Queues the kernel that plans the step.
-  void plan_on(const step_tables& tables, cudaStream_t on) const;
+  void plan_on(const step_tables& tables, std::int32_t least_prefilled, cudaStream_t on) const;
   const step_plan& plan() const noexcept { return plan_; }
   rotation turn() const noexcept { return {plan_.angles, shape_.dims, shape_.interleaved}; }
   std::byte* workspace() const noexcept { return workspace_.as<std::byte>(); }

@@ -200,7 +200,7 @@ result<std::unique_ptr<kv_arena>> stream_lane::make_kv(const kv_shape& shape, st
   return std::unique_ptr<kv_arena>{std::move(arena)};
 }
 
-result<std::unique_ptr<stream_lane>> stream_lane::create(stream on, std::optional<weight_type> weights, kv_format kv) {
+result<std::unique_ptr<stream_lane>> stream_lane::create(stream on, std::optional<weight_type> weights, kv_format kv, bool deterministic) {
   std::array<event, most_in_flight> done;
   for (event& one : done) {
     // Who waits for a step sleeps: a thread that spins in the driver takes a core, and slows the one that launches.
@@ -208,11 +208,12 @@ result<std::unique_ptr<stream_lane>> stream_lane::create(stream on, std::optiona
     if (auto r = check(cudaEventCreateWithFlags(&made, cudaEventDisableTiming | cudaEventBlockingSync), "making an event"); !r) return r.why();
     one = event(made);
   }
-  auto multiplier = products::make();
+  auto multiplier = products::make(deterministic);
   if (!multiplier) return multiplier.why();
   auto made = std::make_unique<stream_lane>(std::move(on), std::move(done), *std::move(multiplier));
   made->weights_ = weights;
   made->kv_format_ = kv;
+  made->deterministic_ = deterministic;
   return result<std::unique_ptr<stream_lane>>(std::move(made));
 }
 
@@ -245,9 +246,10 @@ result<void> stream_lane::take_part() {
 }
 
 result<std::unique_ptr<lane>> stream_lane::make_second_queue() {
+  if (kv_format_ != kv_format::bf16) return error{errc::unsupported, "K and V of a byte a number are read by one queue only", "kv_type"};
   auto on = make_stream(stream_priority::low);
   if (!on) return on.why();
-  auto made = create(*std::move(on), {}, kv_format_);
+  auto made = create(*std::move(on), {}, kv_format_, deterministic_);
   if (!made) return made.why();
   if (!pair_) pair_ = std::make_shared<queue_pair>();
   (*made)->pair_ = pair_;
@@ -259,7 +261,8 @@ result<std::unique_ptr<lane>> stream_lane::make_second_queue() {
   return std::unique_ptr<lane>(*std::move(made));
 }
 
-result<std::unique_ptr<cuda_lane>> make_cuda_lane(const std::string& weights, const std::string& kv) {
+result<std::unique_ptr<cuda_lane>> make_cuda_lane(const cuda_wish& wish) {
+  const auto& [weights, kv, deterministic] = wish;
   std::optional<weight_type> wanted;
   if (weights == "bf16") wanted = weight_type::bf16;
   else if (weights == "f16") wanted = weight_type::f16;
@@ -274,7 +277,7 @@ result<std::unique_ptr<cuda_lane>> make_cuda_lane(const std::string& weights, co
   if (auto found = find_device(); !found) return found.why();
   auto on = make_stream(stream_priority::high);
   if (!on) return on.why();
-  auto made = stream_lane::create(*std::move(on), wanted, format);
+  auto made = stream_lane::create(*std::move(on), wanted, format, deterministic);
   if (!made) return made.why();
   return std::unique_ptr<cuda_lane>(*std::move(made));
 }

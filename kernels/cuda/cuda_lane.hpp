@@ -48,6 +48,7 @@ class cuda_lane : public lane {
 public:
   /// A second queue of the device, for prompts beside this lane's decodes: a lane of its own that computes with this one's
   /// matrices and arenas, driven by the same thread, and given back before this one.
+  /// unsupported: where K and V are a byte a number, their one copy in bf16 serves one queue.
   virtual result<std::unique_ptr<lane>> make_second_queue() = 0;
   /// Before make_second_queue: while both queues have steps in flight the second gets so many multiprocessors for itself, and
   /// this lane all others; 0, as at the start: both share all, and this lane's kernels go first. unsupported: the device
@@ -69,10 +70,18 @@ public:
   virtual result<matrix> random_matrix(const std::string& type, std::int64_t rows, std::int64_t cols, std::uint64_t seed) = 0;
 };
 
+struct cuda_wish {
+  /// What a file's layers become, "bf16", "f16" or "fp8" (e4m3, a scale a row); "": the form nearest to what they are.
+  /// Embedding and head stay as they are.
+  std::string weights = {};
+  std::string kv = {};  ///< how K and V are kept: "bf16", or "" for that, "fp8" (e4m3) or "q8_0"
+  /// A row's bits depend on its own sequence only: not on the batch, its prompt's chunks, or whether it is prompt or answer.
+  /// One product kernel for any number of rows, one attention, no kernel for all layers.
+  bool deterministic = false;
+};
+
 /// A lane on the device that find_device describes. The process's first lane takes a second: the driver starts.
-/// `weights`: what a file's layers become, "bf16", "f16" or "fp8" (e4m3, a scale a row); "": the form nearest to what they
-/// are. Embedding and head stay as they are. `kv`: how K and V are kept, "bf16" or "" for that, "fp8" (e4m3) or "q8_0".
 /// Errors: those of find_device; invalid_argument for another type of weights or KV.
-result<std::unique_ptr<cuda_lane>> make_cuda_lane(const std::string& weights = {}, const std::string& kv = {});
+result<std::unique_ptr<cuda_lane>> make_cuda_lane(const cuda_wish& wish = {});
 
 }  // namespace troupe::kernels::cuda

@@ -171,14 +171,15 @@ bool dense_type(weight_type t) { return t == weight_type::bf16 || t == weight_ty
 
 }  // namespace
 
-result<std::unique_ptr<products>> products::make() {
+result<std::unique_ptr<products>> products::make(bool one_order) {
   auto made = std::make_unique<products>();
+  made->one_order_ = one_order;
   if (auto library = load_cublas_lt()) made->library_ = std::move(*library);
   return result<std::unique_ptr<products>>(std::move(made));
 }
 
 result<void> products::reserve(std::int32_t rows, const device_matrix& w) {
-  if (rows <= few_rows(w)) return {};
+  if (rows <= few_rows(w) && !one_order_) return {};
   if (auto done = grow(prepared_, rows * w.k_padded * 2); !done) return done;
   if (!dense_type(w.type)) return {};
   if (auto done = grow(scales_, rows * 4L); !done) return done;
@@ -186,13 +187,13 @@ result<void> products::reserve(std::int32_t rows, const device_matrix& w) {
 }
 
 bool products::takes_gated(const device_matrix& w, std::int32_t rows) const {
-  return library_ && w.type == weight_type::fp8 && rows > wide_rows;
+  return library_ && !one_order_ && w.type == weight_type::fp8 && rows > wide_rows;
 }
 
 result<void> products::linear(const product& p, cudaStream_t on) {
-  const std::int32_t most = few_rows(*p.w);
-  if (p.rows > (p.w->type == weight_type::bf16 ? most : wide_rows) && library_ && dense_type(p.w->type)) return dense(p, on);
-  if (p.rows > most && p.w->type != weight_type::f16) {
+  const std::int32_t most = one_order_ ? small_product_rows(*p.w) : few_rows(*p.w);
+  if (!one_order_ && p.rows > (p.w->type == weight_type::bf16 ? most : wide_rows) && library_ && dense_type(p.w->type)) return dense(p, on);
+  if ((one_order_ || p.rows > most) && p.w->type != weight_type::f16) {
     const int k = static_cast<int>(p.w->cols), k_padded = static_cast<int>(p.w->k_padded);
     wide_input x{p.x, p.x_stride, nullptr};
     if (p.w->type == weight_type::fp8) {
@@ -202,9 +203,9 @@ result<void> products::linear(const product& p, cudaStream_t on) {
       x = {prepared_.data(), k, nullptr};
       launch_prepare(p, k, k, prepared_.data(), nullptr, form::bf16, on);
     }
-    if (wide_product(p, x, on)) return {};
+    if (wide_product(p, x, on, 0, one_order_)) return {};
   }
-  if (p.rows > most && library_ && dense_type(p.w->type)) return dense(p, on);
+  if (!one_order_ && p.rows > most && library_ && dense_type(p.w->type)) return dense(p, on);
   product some = p;
   const std::int64_t out_bytes = p.output == product_output::f32 || p.output == product_output::add_f32 ? 4 : 2;
   for (std::int32_t first = 0; first < p.rows; first += most) {

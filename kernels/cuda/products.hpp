@@ -48,14 +48,16 @@ struct wide_input {
 /// More rows by wgmma, on Hopper: bf16 and fp8 up to 64 rows, packed types any number. Ignores p.x, p.hidden. False: not
 /// this product or not this device; nothing was launched. The order of each sum depends on the matrix, and on whether
 /// rows are more than 64; from there on to 512 on how many.
-/// `split`: blocks that share a tile's columns, 1, 2, 4 or 8; 0: by rule.
-bool wide_product(const product& p, const wide_input& x, cudaStream_t on, int split = 0);
+/// `split`: blocks that share a tile's columns, 1, 2, 4 or 8; 0: by rule. `one_order`: for any number of rows as for 64.
+bool wide_product(const product& p, const wide_input& x, cudaStream_t on, int split = 0, bool one_order = false);
 
 /// Chooses the kernel for each product. One thread at a time; products of one object share its workspace, so all go to
 /// one stream.
 class products {
 public:
-  static result<std::unique_ptr<products>> make();
+  /// `one_order`: a row's bits depend on no other row and on no count of rows: one kernel for a matrix, the wgmma one where
+  /// it takes the matrix, else the one for few rows as often as need be.
+  static result<std::unique_ptr<products>> make(bool one_order = false);
 
   /// Makes the workspace large enough for `rows` rows times w, before the first such product (and before a capture).
   result<void> reserve(std::int32_t rows, const device_matrix& w);
@@ -66,6 +68,7 @@ public:
 private:
   result<void> dense(const product& p, cudaStream_t on);
 
+  bool one_order_ = false;
   std::unique_ptr<cublas_lt> library_;  // null: not on this machine
   device_buffer prepared_;              // x normed or quantised
   device_buffer scales_;                // of fp8 rows

@@ -119,29 +119,29 @@ bool prefers_narrow(const product& p, const hopper_device& device) {
 }
 
 template <class F>
-void launch_width(const product& p, const wide_input& x, const hopper_device& device, int split, cudaStream_t on) {
+void launch_width(const product& p, const wide_input& x, const hopper_device& device, int split, bool one_order, cudaStream_t on) {
   if (p.rows <= 16) launch_wide<F, 16, 1>(p, x, device, split, on);
   else if (p.rows <= 32) launch_wide<F, 32, 1>(p, x, device, split, on);
-  else if (F::in_place || p.rows <= 64 || prefers_narrow(p, device)) launch_wide<F, 64, 1>(p, x, device, split, on);
+  else if (F::in_place || p.rows <= 64 || one_order || prefers_narrow(p, device)) launch_wide<F, 64, 1>(p, x, device, split, on);
   else if constexpr (!F::in_place) launch_wide<F, 128, 2>(p, x, device, split, on);
 }
 
 }  // namespace
 
-bool wide_product(const product& p, const wide_input& x, cudaStream_t on, int split) {
+bool wide_product(const product& p, const wide_input& x, cudaStream_t on, int split, bool one_order) {
   static const hopper_device device = find_hopper();
   const device_matrix& w = *p.w;
   const bool fits = w.rows % 4 == 0 && p.out_stride % 4 == 0 && x.stride % 16 == 0 &&
                     (p.output != product_output::silu_bf16 || w.rows % 128 == 0);
   if (!device.encode || !fits) return false;
   switch (w.type) {
-    case weight_type::bf16: launch_width<wide::bf16_rows>(p, x, device, split, on); return true;
-    case weight_type::fp8: launch_width<wide::fp8_rows>(p, x, device, split, on); return true;
-    case weight_type::q4_0: launch_width<wide::q4_0>(p, x, device, split, on); return true;
-    case weight_type::q4_1: launch_width<wide::q4_1>(p, x, device, split, on); return true;
-    case weight_type::q8_0: launch_width<wide::q8_0>(p, x, device, split, on); return true;
-    case weight_type::q8_16: launch_width<wide::q8_16>(p, x, device, split, on); return true;
-    case weight_type::q8_1: launch_width<wide::q8_1>(p, x, device, split, on); return true;
+    case weight_type::bf16: launch_width<wide::bf16_rows>(p, x, device, split, one_order, on); return true;
+    case weight_type::fp8: launch_width<wide::fp8_rows>(p, x, device, split, one_order, on); return true;
+    case weight_type::q4_0: launch_width<wide::q4_0>(p, x, device, split, one_order, on); return true;
+    case weight_type::q4_1: launch_width<wide::q4_1>(p, x, device, split, one_order, on); return true;
+    case weight_type::q8_0: launch_width<wide::q8_0>(p, x, device, split, one_order, on); return true;
+    case weight_type::q8_16: launch_width<wide::q8_16>(p, x, device, split, one_order, on); return true;
+    case weight_type::q8_1: launch_width<wide::q8_1>(p, x, device, split, one_order, on); return true;
     default: return false;
   }
 }

@@ -67,9 +67,9 @@ __device__ decode_start work_at(const list_room& room, int sequences, int groups
   return at;
 }
 
-__device__ void list_decode(const step_tables& tables, const step_plan& plan, int sequences, int groups, int blocks, list_room& room) {
+__device__ void list_decode(const step_tables& tables, const step_plan& plan, int sequences, int groups, int blocks, int least_prefilled, list_room& room) {
   const int s = threadIdx.x;
-  const bool decoded = s < sequences && tables.row_count[s] == 1;
+  const bool decoded = s < sequences && tables.row_count[s] < least_prefilled;
   const int length = decoded ? tables.past[s] + 1 : 0;
   int all = 0, slots = 0, tokens = 0;
   const int place = exclusive_sum(decoded, room.warp_sums, all);
@@ -99,9 +99,9 @@ __device__ void list_decode(const step_tables& tables, const step_plan& plan, in
 }
 
 /// Tiles ordered by how many keys they see, the most first: those of equal length in any order.
-__device__ void list_tiles(const step_tables& tables, const step_plan& plan, int sequences, int tile_rows, list_room& room) {
+__device__ void list_tiles(const step_tables& tables, const step_plan& plan, int sequences, int tile_rows, int least_prefilled, list_room& room) {
   const int s = threadIdx.x;
-  const int rows = s < sequences && tables.row_count[s] > 1 ? tables.row_count[s] : 0;
+  const int rows = s < sequences && tables.row_count[s] >= least_prefilled ? tables.row_count[s] : 0;
   int all = 0;
   const int first = exclusive_sum((rows + tile_rows - 1) / tile_rows, room.warp_sums, all);
   if (s == 0) plan.counts[1] = all;
@@ -138,16 +138,16 @@ __device__ void write_angles(const step_tables& tables, const double* frequencie
   angles[index] = {cosine, sine};
 }
 
-__global__ void __launch_bounds__(list_threads, 1) plan_step(step_tables tables, const double* frequencies, int pairs, int tile_rows, int groups, int blocks, step_plan plan) {
+__global__ void __launch_bounds__(list_threads, 1) plan_step(step_tables tables, const double* frequencies, int pairs, int tile_rows, int groups, int blocks, int least_prefilled, step_plan plan) {
   __shared__ list_room room;
   wait_for_predecessor();  // and no early start for the successor: later kernels read the plan before they wait
   if (blockIdx.x > 0) {
     write_angles(tables, frequencies, pairs, plan.angles, tables.counts[0]);
     return;
   }
-  list_decode(tables, plan, tables.counts[1], groups, blocks, room);
+  list_decode(tables, plan, tables.counts[1], groups, blocks, least_prefilled, room);
   __syncthreads();
-  list_tiles(tables, plan, tables.counts[1], tile_rows, room);
+  list_tiles(tables, plan, tables.counts[1], tile_rows, least_prefilled, room);
 }
 
 }  // namespace
@@ -168,7 +168,7 @@ std::int64_t most_tiles(std::int64_t sequences, std::int64_t rows, std::int64_t 
 void make_step_plan(const step_planning& what, cudaStream_t on) {
   const int angles = what.tables->rows * what.pairs;
   const int blocks = 1 + (angles + list_threads - 1) / list_threads;
-  launch(plan_step, dim3(blocks), dim3(list_threads), 0, on, *what.tables, what.frequencies, what.pairs, what.tile_rows, what.groups, decode_blocks(), what.plan);
+  launch(plan_step, dim3(blocks), dim3(list_threads), 0, on, *what.tables, what.frequencies, what.pairs, what.tile_rows, what.groups, decode_blocks(), what.least_prefilled, what.plan);
 }
 
 }  // namespace troupe::kernels::cuda

@@ -50,7 +50,7 @@ TROUPE_HOST_DEVICE inline std::int32_t split_count(std::int32_t length) {
   return (length + tokens - 1) / tokens;
 }
 
-/// Sequences with one row are decoded, those with more are prefilled.
+/// Sequences with fewer rows than `least_prefilled` are decoded, those with more are prefilled.
 struct step_plan {
   float2* angles = nullptr;         ///< [T][rope dims / 2] cosine, sine
   decode_plan* decode = nullptr;
@@ -64,6 +64,7 @@ struct step_planning {
   std::int32_t pairs = 0;
   std::int32_t tile_rows = 0;
   std::int32_t groups = 0;  ///< decode_groups
+  std::int32_t least_prefilled = 2;  ///< rows of a sequence: 2, or 1: none is decoded
   step_plan plan;
 };
 

@@ -71,7 +71,8 @@ public:
   static constexpr std::int32_t most_in_flight = 3;
 
   /// `weights`: the form of every layer's matrices, or none: each its natural one.
-  static result<std::unique_ptr<stream_lane>> create(stream on, std::optional<weight_type> weights = {}, kv_format kv = kv_format::bf16);
+  static result<std::unique_ptr<stream_lane>> create(stream on, std::optional<weight_type> weights = {}, kv_format kv = kv_format::bf16,
+                                                     bool deterministic = false);
   stream_lane(stream on, std::array<event, most_in_flight> done, std::unique_ptr<products> multiplier)
       : stream_(std::move(on)), done_(std::move(done)), products_(std::move(multiplier)) {}
   ~stream_lane() override;
@@ -158,6 +159,7 @@ private:
   std::unique_ptr<products> products_;
   std::optional<weight_type> weights_;
   kv_format kv_format_ = kv_format::bf16;
+  bool deterministic_ = false;
   pinned_buffer staging_;
   std::unique_ptr<weight_upload> upload_;  // while a file's weights are expected
   std::vector<std::weak_ptr<device_matrix>> matrices_;  // whose products need workspace

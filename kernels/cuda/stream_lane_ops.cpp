@@ -163,11 +163,11 @@ void stream_lane::rope_store(tensor_view qkv, std::int32_t heads, const rope_sha
                              std::span<const sequence_rows>) {
   if (!planned_) {
     if (!room_for(rope, heads, kv)) return;
-    room_.plan_on(tables_, stream_.get());
+    room_.plan_on(tables_, deterministic_ ? 1 : 2, stream_.get());
     planned_ = true;
     mark("plan");
   }
-  if (tables_.one_row_each && room_.fuses_rope()) return;  // attention does it
+  if (tables_.one_row_each && room_.fuses_rope() && !deterministic_) return;  // attention does it
   cuda::rope_store({&tables_, elements<bf16>(qkv), heads, layer, static_cast<const cuda_kv&>(kv).layout(), room_.turn()}, stream_.get());
   mark("rope");
 }
@@ -185,11 +185,24 @@ void stream_lane::attention(tensor_view qkv, std::int32_t heads, float scale, st
   call.kv = static_cast<const cuda_kv&>(kv).layout();
   call.out = elements<bf16>(out);
   call.workspace = room_.workspace();
-  if (tables_.one_row_each) {
+  if (tables_.one_row_each && !deterministic_) {
     if (room_.fuses_rope()) call.rope = room_.turn();
     if (held_.take(call)) return;
     settle_layers();
     attend_decode(call, stream_.get());
+    return mark("attention");
+  }
+  const auto prefill = [&] {
+    attention_call wide = call;
+    if (call.kv.format != kv_format::bf16) {
+      wide.kv = static_cast<const cuda_kv&>(kv).wide_layout();
+      wide.layer = 0;
+      widen_kv({&tables_, call.kv, layer, wide.kv, deterministic_ ? 1 : 2}, stream_.get());
+    }
+    attend_prefill(wide, stream_.get());
+  };
+  if (deterministic_) {  // every row as one of a prompt, its keys never split: tile by tile from position 0
+    prefill();
     return mark("attention");
   }
   const auto single = [](const sequence_rows& one) { return one.rows == 1; };
@@ -199,15 +212,7 @@ void stream_lane::attention(tensor_view qkv, std::int32_t heads, float scale, st
       call.longest = std::max(call.longest, one.past + one.rows);
     }
   call.split_workspace = room_.split_workspace();
-  if (call.tiles > 0 && call.kv.format != kv_format::bf16) {
-    attention_call wide = call;
-    wide.kv = static_cast<const cuda_kv&>(kv).wide_layout();
-    wide.layer = 0;
-    widen_kv({&tables_, call.kv, layer, wide.kv}, stream_.get());
-    attend_prefill(wide, stream_.get());
-  } else if (call.tiles > 0) {
-    attend_prefill(call, stream_.get());
-  }
+  if (call.tiles > 0) prefill();
   if (std::any_of(batch.begin(), batch.end(), single)) attend_decode(call, stream_.get());
   mark("attention");
 }

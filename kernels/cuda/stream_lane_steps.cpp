@@ -102,7 +102,7 @@ void stream_lane::start_ops(const cuda_steps& space, std::int32_t rows, std::int
                             std::int32_t longest) {
   space_ = &space;
   tables_ = space.buffers.tables(rows, sequences, samples, longest);
-  held_.start(tables_.one_row_each && which_ == 0 && !beside_ && !profiling_);
+  held_.start(!deterministic_ && tables_.one_row_each && which_ == 0 && !beside_ && !profiling_);
   planned_ = false;
   marked_ = 0;
   unprepared_ = false;

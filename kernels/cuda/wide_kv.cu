@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(warps * 32) widen_blocks(step_tables tables, w
   const int kv_heads = call.from.kv_heads, tiles_a_block = 2 * kv_heads;
   int next = static_cast<int>(blockIdx.x) * warps + static_cast<int>(threadIdx.x) / 32;  // tile, counted over sequences
   for (int s = 0; s < tables.counts[1]; ++s) {
-    if (tables.row_count[s] < 2) continue;
+    if (tables.row_count[s] < call.least_rows) continue;
     const int tiles = (tables.past[s] + tables.row_count[s] + block_tokens - 1) / block_tokens * tiles_a_block;
     for (; next < tiles; next += all) {
       const int head = next % kv_heads, value = next / kv_heads % 2;

@@ -14,9 +14,10 @@ struct widen_call {
   kv_layout from;          ///< narrow
   std::int32_t layer = 0;  ///< of `from`
   kv_layout to;            ///< bf16, one layer, as many blocks
+  std::int32_t least_rows = 2;  ///< of a sequence that is meant
 };
 
-/// All blocks of the sequences that have several rows in this step, each to the block of its number: reads a byte a number
+/// All blocks of the sequences that are prefilled in this step, each to the block of its number: reads a byte a number
 /// and writes two. K stays turned.
 void widen_kv(const widen_call& call, cudaStream_t on);
 

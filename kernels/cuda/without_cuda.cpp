@@ -12,6 +12,6 @@ error absent() {
 }  // namespace
 
 result<device_facts> find_device() { return absent(); }
-result<std::unique_ptr<cuda_lane>> make_cuda_lane(const std::string&, const std::string&) { return absent(); }
+result<std::unique_ptr<cuda_lane>> make_cuda_lane(const cuda_wish&) { return absent(); }
 
 }  // namespace troupe::kernels::cuda

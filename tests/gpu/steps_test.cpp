@@ -138,7 +138,7 @@ TEST_CASE("the same on a device that is divided, anew and anew, while both queue
 }
 
 TEST_CASE("the same with K and V in fp8") {
-  const auto lane = test::cuda_lane_or_skip({}, "fp8");
+  const auto lane = test::cuda_lane_or_skip({{}, "fp8"});
   if (!lane) return;
   random_life(test::small_model(*lane, 3, 2048), *lane, nullptr, 0, 3, 3000, 0.2f);  // a number between two bytes may go either way
 }

@@ -11,9 +11,9 @@
 
 namespace troupe::test {
 
-/// `weights` and `kv` as make_cuda_lane takes them. Null: no device here, said on stdout. Anything else that is wrong fails the test.
-inline std::unique_ptr<kernels::cuda::cuda_lane> cuda_lane_or_skip(const std::string& weights = {}, const std::string& kv = {}) {
-  auto made = kernels::cuda::make_cuda_lane(weights, kv);
+/// Null: no device here, said on stdout. Anything else that is wrong fails the test.
+inline std::unique_ptr<kernels::cuda::cuda_lane> cuda_lane_or_skip(const kernels::cuda::cuda_wish& wish = {}) {
+  auto made = kernels::cuda::make_cuda_lane(wish);
   if (made) return *std::move(made);
   INFO(made.why().text);
   REQUIRE((made.why().code == errc::not_found || made.why().code == errc::unsupported));

@@ -55,7 +55,7 @@ std::vector<std::vector<step_rows>> some_steps(std::mt19937& random) {
 }
 
 void compare(const test::tiny_model_options& options, const std::string& weights = {}, double bound = 5e-2, const std::string& kv = {}) {
-  auto device = test::cuda_lane_or_skip(weights, kv);
+  auto device = test::cuda_lane_or_skip({weights, kv});
   if (!device) return;
   const test::scratch_path path(".gguf");
   REQUIRE(test::write_tiny_model(path.string(), options));
@@ -128,8 +128,52 @@ TEST_CASE("K and V of a byte a number give nearly the same logits, in prompts, c
   }
 }
 
+TEST_CASE("a deterministic lane computes the same bits token by token, in one step, in chunks and beside others") {
+  struct kept {
+    dtype weights;
+    std::string as, kv;
+  };
+  for (const kept& how : {kept{dtype::bf16, "", ""}, {dtype::q4_0, "", ""}, {dtype::q8_0, "fp8", ""}, {dtype::f16, "", ""}, {dtype::q4_0, "", "fp8"}}) {
+    const auto device = test::cuda_lane_or_skip({how.as, how.kv, true});
+    if (!device) return;
+    CAPTURE(info(how.weights).name, how.as, how.kv);
+    auto options = shape(how.weights, dtype::q8_0);
+    options.feed_forward = 512;
+    options.seed = std::random_device{}();
+    const test::scratch_path path(".gguf");
+    REQUIRE(test::write_tiny_model(path.string(), options));
+    const auto model = load(path.string(), *device);
+    std::mt19937 random(std::random_device{}());
+    const std::vector<std::vector<std::int32_t>> texts{some_ids(150, random), some_ids(41, random), some_ids(97, random)};
+    const auto run = [&](const auto& next_rows) {  // how many rows each sequence has in the next step, of how many left
+      test::step_driver driver(*model, *device, 3, 160, 300);
+      std::vector<rows_of_logits> out(texts.size());
+      for (;;) {
+        std::vector<step_rows> step;
+        for (std::size_t s = 0; s < texts.size(); ++s) {
+          const std::size_t done = out[s].size(), rows = std::min(next_rows(s), texts[s].size() - done);
+          const auto from = texts[s].begin() + static_cast<std::ptrdiff_t>(done);
+          if (rows > 0) step.push_back({static_cast<int>(s), {from, from + static_cast<std::ptrdiff_t>(rows)}});
+        }
+        if (step.empty()) return out;
+        const rows_of_logits logits = driver.run(step);
+        auto row = logits.begin();
+        for (const step_rows& part : step)
+          for (std::size_t i = 0; i < part.ids.size(); ++i) out[static_cast<std::size_t>(part.sequence)].push_back(*row++);
+      }
+    };
+    std::vector<rows_of_logits> alone(texts.size());
+    for (std::size_t only = 0; only < texts.size(); ++only)
+      alone[only] = run([&](std::size_t s) { return std::size_t{s == only}; })[only];
+    CHECK(run([](std::size_t) { return std::size_t{1000}; }) == alone);
+    CHECK(run([](std::size_t) { return std::size_t{1}; }) == alone);
+    CHECK(run([](std::size_t s) { return std::size_t{s == 0 ? 66u : 1u}; }) == alone);
+    CHECK(run([&](std::size_t) { return 1 + random() % 40; }) == alone);
+  }
+}
+
 TEST_CASE("a KV type that the device has not is refused before anything is made") {
-  const auto made = kernels::cuda::make_cuda_lane({}, "i16");
+  const auto made = kernels::cuda::make_cuda_lane({{}, "i16"});
   REQUIRE_FALSE(made);
   CHECK((made.why().code == errc::invalid_argument || !kernels::cuda::built_with_cuda()));
 }

@@ -62,6 +62,14 @@ class Figures(unittest.TestCase):
         self.assertGreater(row["tokens_per_s"], 0)
         self.assertAlmostEqual(row["ratio"], row["tokens_per_s"] / row["bench_tokens_per_s"], places=6)
 
+    def test_shared_prompts_are_timed_with_the_cache_and_without(self):
+        on, off = (json.loads(line) for line in script("shared_prompt.py", "--troupe", BINARY, "--tokens", "60", "--streams", "3",
+                                                       "--answer", "4", "--pairs", "1").splitlines())
+        self.assertEqual((on["prefix_cache"], off["prefix_cache"], off["cached_tokens"]), ("on", "off", 0))
+        self.assertTrue(on["prompt_tokens"] - 17 < on["cached_tokens"] < on["prompt_tokens"], on)
+        for row in (on, off):
+            self.assertGreater(min(row["first_token_ms"], row["tokens_per_s"]), 0)
+
     def test_rows_become_a_table(self):
         ours = {"test": "tg64", "batch": 1, "threads": 2, "program": "troupe", "tokens_per_s": 3000, "tokens_per_s_min": 2900,
                 "tokens_per_s_max": 3100, "share_of_limit": 0.7}

@@ -5,6 +5,7 @@
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/read.hpp>
 
+#include <algorithm>
 #include <utility>
 
 namespace troupe::server {
@@ -37,11 +38,41 @@ void request_reader::read() {
   parser_.emplace();
   parser_->header_limit(head_limit);
   parser_->body_limit(boost::none);  // the guard judges Content-Length; the limit is set before the body is read
+  last_ = {};
   owner_.waits_for_client(state_.options.timeouts.header);
-  http::async_read_header(socket_, buffer_, *parser_, [this, held = owner_.hold()](error_code failed, std::size_t size) {
+  parse_head();
+}
+
+/// As Beast's async_read_header does it, but that folded fields are seen: its parser unfolds them without a word.
+void request_reader::parse_head() {
+  error_code failed;
+  if (buffer_.size() > 0) {
+    const std::size_t size = parser_->put(buffer_.data(), failed);
+    const bool folded = holds_fold({static_cast<const char*>(buffer_.data().data()), size});
+    buffer_.consume(size);
+    if (failed == http::error::need_more) failed = {};
+    if (folded && !failed) failed = http::error::bad_value;
+    if (failed || parser_->is_header_done()) return on_head(failed);
+  }
+  const std::size_t room = std::min<std::size_t>(4096, buffer_limit - buffer_.size());
+  if (room == 0) return on_head(http::error::buffer_overflow);
+  socket_.async_read_some(buffer_.prepare(room), [this, held = owner_.hold()](error_code ended, std::size_t size) {
+    buffer_.commit(size);
     state_.metrics.bytes_received += size;
-    if (!stopped_) on_head(failed);
+    if (stopped_) return;
+    if (ended) return on_head(ended);
+    parse_head();
   });
+}
+
+/// RFC 9112, 5.2: a line end followed by a blank continues a field. `bytes` follow those of the last call.
+bool request_reader::holds_fold(std::string_view bytes) noexcept {
+  bool found = false;
+  for (const char c : bytes) {
+    found = found || (last_[0] == '\r' && last_[1] == '\n' && (c == ' ' || c == '\t'));
+    last_ = {last_[1], c};
+  }
+  return found;
 }
 
 void request_reader::on_head(error_code failed) {

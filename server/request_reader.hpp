@@ -7,6 +7,7 @@
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 
+#include <array>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -61,6 +62,8 @@ public:
 
 private:
   using error_code = boost::system::error_code;
+  void parse_head();
+  bool holds_fold(std::string_view bytes) noexcept;
   void on_head(error_code failed);
   void tell_failure(error_code failed);
   void copy_head();
@@ -74,6 +77,7 @@ private:
   boost::beast::flat_buffer buffer_;
   std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
   request_head head_;
+  std::array<char, 2> last_{};  ///< bytes of the head that is being read
   bool reading_ = false, has_head_ = false, late_ = false, stopped_ = false;
 };
 

@@ -110,6 +110,28 @@ TEST_CASE("a pool too small for all preempts, and the tokens stay the same") {
   REQUIRE(b.made->metrics().preemptions > 0);
 }
 
+TEST_CASE("the same memory holds as many KV blocks as the type of K and V allows, and each gets them all back") {
+  constexpr std::int64_t memory = 1 << 20, layers = 2, tokens = 16, dim = 32;  // the tiny model has one KV head
+  struct row {
+    const char* type;
+    std::int64_t bits;  // of a number
+  };
+  for (const auto& [type, bits] : {row{"", 16}, row{"i16", 16}, row{"f16", 16}, row{"bf16", 16}, row{"q8_0", 8}, row{"q4_0", 4}}) {
+    CAPTURE(type);
+    engine_options options;
+    options.kv_type = type;
+    options.kv_bytes = memory;
+    options.max_sequences = 64;  // with contexts for more blocks than these
+    bench b(options);
+    const std::int64_t scales = 2 * tokens * 2, numbers = 2 * tokens * dim * bits / 8;  // of K and of V
+    CHECK(b.made->metrics().kv_blocks_total == memory / (layers * (scales + numbers)));
+    const auto end = b.ask(1, some_prompt(1), 40)->wait();
+    REQUIRE(end);
+    CHECK(end->what == event::kind::done);
+    CHECK(b.gives_everything_back());
+  }
+}
+
 TEST_CASE("stop while generations run fails them with shutting_down and ends every actor") {
   bench b;
   const auto sink = b.ask(1, {5, 6, 7}, 500);

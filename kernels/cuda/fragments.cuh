@@ -241,18 +241,21 @@ struct q4_0_format : nibbles_format {
     const float2 sl[2] = {halves(d_lo.x), halves(d_lo.y)}, sh[2] = {halves(d_hi.x), halves(d_hi.y)};
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      // A signed nibble in the upper half of a byte is 16 times its value; x's scale takes that back.
+      // A signed nibble in the upper half of a byte is 16 times its value; x's scale takes that back. The sums start at the
+      // bits of 1.5 * 2^23, where a float's step is 1: so they are floats without a conversion, which has a quarter of the rate.
       constexpr unsigned upper = 0xf0f0f0f0u;
+      constexpr float origin = 12582912.0f;
+      static_assert(32 * 127 * 128 < 1 << 22);
       int c[4];
       asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%10,%10,%10};"
           : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
-          : "r"(l[j] << 4 & upper), "r"(h[j] << 4 & upper), "r"(l[j] & upper), "r"(h[j] & upper), "r"(x[2 * j]), "r"(x[2 * j + 1]), "r"(0));
+          : "r"(l[j] << 4 & upper), "r"(h[j] << 4 & upper), "r"(l[j] & upper), "r"(h[j] & upper), "r"(x[2 * j]), "r"(x[2 * j + 1]), "r"(__float_as_int(origin)));
       const float2 s = of_x[4 * j];
       const float a = j & 1 ? sl[j / 2].y : sl[j / 2].x, b = j & 1 ? sh[j / 2].y : sh[j / 2].x;
-      acc[0] += a * s.x * static_cast<float>(c[0]);
-      acc[1] += a * s.y * static_cast<float>(c[1]);
-      acc[2] += b * s.x * static_cast<float>(c[2]);
-      acc[3] += b * s.y * static_cast<float>(c[3]);
+      acc[0] += a * s.x * (__int_as_float(c[0]) - origin);
+      acc[1] += a * s.y * (__int_as_float(c[1]) - origin);
+      acc[2] += b * s.x * (__int_as_float(c[2]) - origin);
+      acc[3] += b * s.y * (__int_as_float(c[3]) - origin);
     }
   }
 };

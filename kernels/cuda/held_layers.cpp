@@ -53,8 +53,9 @@ std::optional<std::int64_t> held_layers::resident_bytes_needed() {
   return resident_bytes(layers_[0], attention.tables->rows, attention.heads, attention.kv.head_dim);
 }
 
-void held_layers::run(std::byte* workspace, cudaStream_t on) {
-  call_.workspace = workspace;
+void held_layers::run(const device_buffer& workspace, cudaStream_t on) {
+  call_.workspace = workspace.as<std::byte>();
+  call_.workspace_bytes = workspace.bytes();
   run_resident(call_, on);
   ops_.clear();
 }

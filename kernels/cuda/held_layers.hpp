@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "kernels/cuda/device.hpp"
 #include "kernels/cuda/products.hpp"
 #include "kernels/cuda/resident_layers.hpp"
 
@@ -25,7 +26,7 @@ public:
   /// Bytes that `run` needs where these are layers for the resident kernel; nothing where they are not.
   std::optional<std::int64_t> resident_bytes_needed();
   /// Launches the resident kernel for what is held. After resident_bytes_needed() said that it can.
-  void run(std::byte* workspace, cudaStream_t on);
+  void run(const device_buffer& workspace, cudaStream_t on);
   /// Calls `launch` with each op in order, and holds nothing then.
   template <class Launch>
   void release(Launch launch) {

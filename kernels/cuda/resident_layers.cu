@@ -9,18 +9,6 @@ namespace {
 using resident::op_count;
 using resident::op_index;
 
-/// Calls use with the format of a weight type and how many groups are in flight; false: no such kernel.
-template <class Use>
-bool with_format(weight_type type, Use use) {
-  switch (type) {
-    case weight_type::bf16: return use.template operator()<bf16_format, 3>();
-    case weight_type::fp8: return use.template operator()<fp8_format, 3>();
-    case weight_type::q8_0: return use.template operator()<q8_0_format, 2>();
-    case weight_type::q4_0: return use.template operator()<q4_0_format, 4>();
-    default: return false;
-  }
-}
-
 const device_matrix* matrix_of(const resident_layer& layer, int op) {
   switch (op) {
     case op_index::qkv_op: return layer.qkv;
@@ -39,14 +27,14 @@ int log_parts(const device_matrix& w) {
   return log;
 }
 
-/// Columns of one warp, in the op where they are most.
+/// Columns of one warp, in one op and in the op where they are most.
+int columns_a_warp(const device_matrix& w) {
+  const int parts = 1 << log_parts(w), groups = static_cast<int>(w.k_padded) / columns_of(w);
+  return (groups + parts - 1) / parts * columns_of(w);
+}
 int most_columns(const resident_layer& layer) {
   int most = 0;
-  for (int op = 0; op < op_count; ++op) {
-    const device_matrix& w = *matrix_of(layer, op);
-    const int parts = 1 << log_parts(w), groups = static_cast<int>(w.k_padded) / columns_of(w);
-    most = std::max(most, (groups + parts - 1) / parts * columns_of(w));
-  }
+  for (int op = 0; op < op_count; ++op) most = std::max(most, columns_a_warp(*matrix_of(layer, op)));
   return most;
 }
 
@@ -66,6 +54,23 @@ struct device_limits_of {
 template <class F, int Depth>
 int bytes_of(const resident_call& call) {
   return resident::shared_bytes<F, Depth, 128>(call.attention.tables->rows, most_columns(call.layers[0]), static_cast<int>(call.layers.size()));
+}
+
+/// Calls use with the format of the weights and how many groups are in flight, the more of two where they fit; false: no
+/// such kernel.
+template <class Use>
+bool with_format(const resident_call& call, int room, Use use) {
+  const auto deepest = [&]<class F, int Most, int Less>() {
+    if (bytes_of<F, Most>(call) <= room) return use.template operator()<F, Most>();
+    return bytes_of<F, Less>(call) <= room && use.template operator()<F, Less>();
+  };
+  switch (call.layers[0].qkv->type) {
+    case weight_type::bf16: return deepest.template operator()<bf16_format, 3, 3>();
+    case weight_type::fp8: return deepest.template operator()<fp8_format, 3, 3>();
+    case weight_type::q8_0: return deepest.template operator()<q8_0_format, 3, 2>();
+    case weight_type::q4_0: return deepest.template operator()<q4_0_format, 6, 4>();
+    default: return false;
+  }
 }
 
 constexpr std::int64_t header_bytes = 256;  // resident::arguments::turns
@@ -90,11 +95,10 @@ bool resident_serves(const resident_call& call) {
       const device_matrix& w = *matrix_of(layer, op);
       if (!alike(w, *matrix_of(call.layers[0], op)) || w.type != call.layers[0].qkv->type || w.rows % 16 || w.cols % 8 || log_parts(w) < 2) return false;
     }
-  // Bytes of x and dequantising take longer than the borders of ops where matrices are large.
-  if (call.layers[0].qkv->type == weight_type::q4_0 && call.layers[0].qkv->cols > 2048) return false;
   static const device_limits_of device;
   if (device.major < 9 || most_columns(call.layers[0]) > resident::most_columns) return false;
-  return with_format(call.layers[0].qkv->type, [&]<class F, int Depth>() { return bytes_of<F, Depth>(call) <= device.shared; });
+  if (columns_a_warp(*call.layers[0].qkv) > resident::most_normed_columns) return false;
+  return with_format(call, device.shared, [&]<class F, int Depth>() { return true; });
 }
 
 void run_resident(const resident_call& call, cudaStream_t on) {
@@ -145,7 +149,8 @@ void run_resident(const resident_call& call, cudaStream_t on) {
   a.attended = take(like.output->cols / 2);
   a.gated = take(like.down->cols / 2);
   a.records = take(std::int64_t{attention.heads} * resident::most_splits_a_row * (attention.kv.head_dim + 2));
-  with_format(like.qkv->type, [&]<class F, int Depth>() {
+  a.words = (call.workspace_bytes - header_bytes) / static_cast<long>(sizeof(tagged_word));
+  with_format(call, device.shared, [&]<class F, int Depth>() {
     const auto kernel = resident::resident_kernel<F, Depth, 128>;
     const int bytes = bytes_of<F, Depth>(call);
     static_cast<void>(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));

@@ -26,12 +26,16 @@ struct resident_call {
   float* hidden = nullptr;  ///< f32 [T, width]: x before and after
   std::int64_t hidden_stride = 0;
   attention_call attention;  ///< of the first layer, with rope; qkv, out and workspace unused
-  std::byte* workspace = nullptr;  ///< resident_bytes; zeros before the first call
+  std::byte* workspace = nullptr;  ///< resident_bytes or more; zeros before the first call
+  std::int64_t workspace_bytes = 0;  ///< all of it, whatever this call needs
 };
 
 constexpr std::int32_t most_resident_layers = 80;
 constexpr std::int32_t most_resident_rows = 4;
 constexpr std::int32_t most_resident_tokens = 2048;  ///< of a sequence
+/// Steps after which the tags of words begin anew, and the last of them clears the workspace. The workspace's first four
+/// bytes count the steps done since.
+constexpr std::uint32_t resident_turns = 0xffffffffu / most_resident_layers;
 
 /// For up to `rows` rows.
 std::int64_t resident_bytes(const resident_layer& like, std::int32_t rows, std::int32_t heads, std::int32_t head_dim);

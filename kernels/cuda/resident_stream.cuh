@@ -16,6 +16,7 @@ static_assert(1 << log2_warps == warps);
 __host__ __device__ constexpr int log2_together(int rows) { return rows <= 2 ? 2 : 1; }
 constexpr int attention_warps = 8; ///< a split of 128 tokens, 16 each
 constexpr int most_columns = 1024; ///< a warp and op
+constexpr int most_normed_columns = 512;  ///< of x that is normed
 constexpr int most_splits_a_row = most_resident_tokens / 128;
 
 enum op_index { qkv_op, output_op, gate_op, down_op, op_count };
@@ -50,6 +51,7 @@ struct arguments {
   decode::head_groups heads;
   // Between ops; [T][n] words of one f32, or [T][n / 2] of two bf16.
   tagged_word *qkv, *attended, *middle, *gated, *hidden_words, *records;
+  long words;  ///< from qkv to the workspace's end
   unsigned* turns;  ///< steps done, blocks done
   layer_pointers pointers[most_resident_layers];
 };
@@ -60,7 +62,7 @@ constexpr int output_pitch = warps + 4;  ///< floats between the warps' sums of 
 template <class F, int Depth>
 struct room_shape {
   static constexpr int group_bytes = 2 * F::quads * threads * 16;
-  static constexpr int group_scale_bytes = 2 * threads * F::scale_bytes;
+  static constexpr int group_scale_bytes = warps * 16 * F::scale_bytes;
   static constexpr int block_words = F::byte_x ? 2 : 4;
   static constexpr int ring_bytes = Depth * (group_bytes + group_scale_bytes);
   __host__ __device__ static constexpr int x_stride(int columns) { return columns / 32 * 16 * block_words + 64; }
@@ -106,9 +108,15 @@ public:
     for (int i = 0; i < Depth; ++i) copy_next();
   }
 
-  /// Waits for the oldest group, or for all that are on their way.
-  __device__ void await_one() { wait_copies<Depth - 1>(); }
-  __device__ void await_all() { wait_copies<0>(); }
+  /// Waits for the oldest group, or for all that are on their way. A whole warp together: lanes copy scales for each other.
+  __device__ void await_one() {
+    wait_copies<Depth - 1>();
+    if constexpr (F::scale_bytes > 0) __syncwarp();
+  }
+  __device__ void await_all() {
+    wait_copies<0>();
+    if constexpr (F::scale_bytes > 0) __syncwarp();
+  }
   /// The oldest group. Its room is given to the next after what was read is used.
   __device__ void read(uint4 (&lo)[F::quads], uint4 (&hi)[F::quads], uint4& d_lo, uint4& d_hi) {
     const char* const at = ring_ + used_ * shape::group_bytes + threadIdx.x * 16;
@@ -117,15 +125,17 @@ public:
       lo[q] = *reinterpret_cast<const uint4*>(at + q * threads * 16);
       hi[q] = *reinterpret_cast<const uint4*>(at + (F::quads + q) * threads * 16);
     }
-    const char* const scales = ring_ + Depth * shape::group_bytes + used_ * shape::group_scale_bytes + threadIdx.x * F::scale_bytes;
-    if constexpr (F::scale_bytes == 8) {
-      const uint2 l = *reinterpret_cast<const uint2*>(scales), h = *reinterpret_cast<const uint2*>(scales + threads * 8);
+    if constexpr (F::scale_bytes > 0) {
+      const char* const scales = scales_at(used_) + (lane_ >> 2) * 8;
+      const uint2 l = *reinterpret_cast<const uint2*>(scales), h = *reinterpret_cast<const uint2*>(scales + 64);
       d_lo.x = l.x, d_lo.y = l.y, d_hi.x = h.x, d_hi.y = h.y;
-    } else if constexpr (F::scale_bytes == 16) {
-      d_lo = *reinterpret_cast<const uint4*>(scales);
-      d_hi = *reinterpret_cast<const uint4*>(scales + threads * 16);
     }
     used_ = used_ + 1 == Depth ? 0 : used_ + 1;
+  }
+  /// Asks for the next group, into the room of one that the whole warp has read.
+  __device__ void refill() {
+    if constexpr (F::scale_bytes > 0) __syncwarp();
+    copy_next();
   }
   /// What is owed is asked for while the warp waits for the op before anyway.
   __device__ void owe(int groups) { owed_ += groups; }
@@ -152,7 +162,8 @@ private:
     for (int h = 0; h < 2; ++h) {
       const int r8 = op.half8 ? tile + h * op.half8 : tile * 2 + h;
       from_[h] = F::at(w, r8, run.first, lane_);
-      if constexpr (F::scale_bytes > 0) scale_from_[h] = w.scales + (unit_at(w, r8, run.first) * 8 + (lane_ >> 2)) * F::scale_bytes;
+      if constexpr (F::scale_bytes > 0)
+        if ((lane_ >> 2 & 1) == h) scale_from_ = w.scales + unit_at(w, r8, run.first) * 64 + (lane_ & 3) * 16;
     }
     left_ = run.count;
   }
@@ -168,12 +179,11 @@ public:
         for (int q = 0; q < F::quads; ++q)
           copy_16_async(ring_ + to_ * shape::group_bytes + ((h * F::quads + q) * threads + threadIdx.x) * 16, from_[h] + q * F::quad_step);
         from_[h] += F::group_step;
-        if constexpr (F::scale_bytes > 0) {
-          char* const to = ring_ + Depth * shape::group_bytes + to_ * shape::group_scale_bytes + (h * threads + threadIdx.x) * F::scale_bytes;
-          if constexpr (F::scale_bytes == 8) copy_8_async(to, scale_from_[h]);
-          else copy_16_async(to, scale_from_[h]);
-          scale_from_[h] += 64 * F::scale_bytes;
-        }
+      }
+      if constexpr (F::scale_bytes > 0) {
+        static_assert(F::scale_bytes == 8);  // of eight rows, 16 bytes each to four lanes
+        if (lane_ < 8) copy_16_async(scales_at(to_) + lane_ * 16, scale_from_);
+        scale_from_ += 64 * F::scale_bytes;
       }
     }
     to_ = to_ + 1 == Depth ? 0 : to_ + 1;
@@ -181,6 +191,9 @@ public:
   }
 
 private:
+  /// Of this warp's group in a place of the ring: of rows 0 to 7 of the tile, then of 8 to 15.
+  __device__ char* scales_at(int place) const { return ring_ + Depth * shape::group_bytes + place * shape::group_scale_bytes + warp_ * 16 * F::scale_bytes; }
+
   const arguments& a_;
   const layer_pointers* const pointers_;
   char* const ring_;
@@ -188,7 +201,7 @@ private:
   dealt_sets sets_;
   int layer_ = 0, op_ = 0, left_ = 0, owed_ = 0;
   int to_ = 0, used_ = 0;
-  const std::uint8_t *from_[2], *scale_from_[2];
+  const std::uint8_t *from_[2], *scale_from_;
 };
 
 }  // namespace troupe::kernels::cuda::resident

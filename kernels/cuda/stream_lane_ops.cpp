@@ -87,7 +87,7 @@ void stream_lane::settle_layers() {
     note(check(cudaMemsetAsync(resident_room_.data(), 0, static_cast<std::size_t>(*needed), stream_.get()), "clearing a workspace"));
     ++epoch_;
   }
-  held_.run(resident_room_.as<std::byte>(), stream_.get());
+  held_.run(resident_room_, stream_.get());
 }
 
 void stream_lane::embed(const packed_matrix& table, std::span<const std::int32_t>, tensor_view out) {

@@ -146,6 +146,8 @@ public:
     std::memcpy(counters.data(), all.data(), counters.size() * 4);
     return counters;
   }
+  /// Radians a position of a rotated pair.
+  double frequency(int pair) const { return host_frequencies_[static_cast<std::size_t>(pair)]; }
   int first_row(int s) const { return first_row_[static_cast<std::size_t>(s)]; }
   const std::vector<sequence_shape>& sequences() const { return sequences_; }
 

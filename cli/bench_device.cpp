@@ -49,6 +49,7 @@ struct printed_row {
   double floor = 0;  // seconds
   double bytes = 0;  // a step
   double gap_us = -1;
+  double host_us = -1;  // of the thread that begins and ends steps, a step
 };
 
 class printer {
@@ -63,14 +64,14 @@ public:
           .field("type", o_.model.empty() ? o_.type : "file").field("kv_type", o_.kv_type).field("batch", r.batch).field("tokens_per_s", r.tokens / median)
           .field("tokens_per_s_min", r.tokens / r.seconds.back()).field("tokens_per_s_max", r.tokens / r.seconds.front())
           .field("limit_tokens_per_s", r.tokens / r.floor).field("share_of_limit", r.floor / median).field("bytes_a_step", r.bytes)
-          .field("gap_us", r.gap_us).end_object();
+          .field("gap_us", r.gap_us).field("host_us", r.host_us).end_object();
       std::cout << line << std::endl;
       return;
     }
-    if (!headed_) std::printf("%-14s %6s %12s %19s %12s %6s %9s %8s\n", "test", "batch", "tokens/s", "min - max", "limit", "share", "GB/step", "gap us");
+    if (!headed_) std::printf("%-14s %6s %12s %19s %12s %6s %9s %8s %8s\n", "test", "batch", "tokens/s", "min - max", "limit", "share", "GB/step", "gap us", "host us");
     headed_ = true;
-    std::printf("%-14s %6d %12.1f %9.1f -%8.1f %12.1f %6.3f %9.3f %8.1f\n", r.test.c_str(), r.batch, r.tokens / median,
-                r.tokens / r.seconds.back(), r.tokens / r.seconds.front(), r.tokens / r.floor, r.floor / median, r.bytes / 1e9, r.gap_us);
+    std::printf("%-14s %6d %12.1f %9.1f -%8.1f %12.1f %6.3f %9.3f %8.1f %8.1f\n", r.test.c_str(), r.batch, r.tokens / median,
+                r.tokens / r.seconds.back(), r.tokens / r.seconds.front(), r.tokens / r.floor, r.floor / median, r.bytes / 1e9, r.gap_us, r.host_us);
     std::fflush(stdout);
   }
 
@@ -110,13 +111,15 @@ result<void> prefill_row(device_rig& rig, const device_bench_options& o, std::in
   constexpr std::int32_t chunk = 2048;
   const std::int32_t length = depth + tokens;
   if (auto r = rig.reserve({&length, 1}, std::min(chunk, tokens)); !r) return r;
-  printed_row row{at_depth("pp" + std::to_string(tokens), depth), 1, {}, double(tokens), 0, 0, -1};
+  printed_row row{at_depth("pp" + std::to_string(tokens), depth), 1, {}, double(tokens), 0, 0, -1, -1};
   for (std::int32_t i = -1; i < o.repeat; ++i) {
+    rig.host_us = 0;
     const auto start = clock::now();
     for (std::int32_t done = 0; done < tokens; done += chunk)
       if (auto r = rig.prefill(depth + done, std::min(chunk, tokens - done)); !r) return r;
     if (i >= 0) row.seconds.push_back(since(start));
   }
+  row.host_us = rig.host_us / ((tokens + chunk - 1) / chunk);
   if (o.profile)
     if (auto r = print_profile(rig, 1, [&] { return rig.prefill(depth, std::min(chunk, tokens)); }); !r) return r;
   const cost least = prefill_cost(rig, tokens, depth);
@@ -131,13 +134,15 @@ result<void> decode_row(device_rig& rig, const device_bench_options& o, std::int
   const std::vector<std::int32_t> past(static_cast<std::size_t>(batch), depth);
   const std::vector<std::int32_t> length(past.size(), depth + tokens + 1);
   if (auto r = rig.reserve(length, batch); !r) return r;
-  printed_row row{at_depth("tg" + std::to_string(tokens), depth), batch, {}, double(tokens) * batch, 0, 0, -1};
+  printed_row row{at_depth("tg" + std::to_string(tokens), depth), batch, {}, double(tokens) * batch, 0, 0, -1, -1};
   for (std::int32_t i = -1; i < o.repeat; ++i) {
     rig.gaps.clear();
+    rig.host_us = 0;
     const auto start = clock::now();
     if (auto r = rig.decode(past, tokens); !r) return r;
     if (i >= 0) row.seconds.push_back(since(start));
   }
+  row.host_us = rig.host_us / tokens;
   const cost least = decode_cost(rig, batch, depth + tokens / 2.0);
   row.floor = least.seconds(limits) * tokens;
   row.bytes = least.bytes;

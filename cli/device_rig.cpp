@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "cli/thread_time.hpp"
 #include "models/llama/llama_random.hpp"
 
 namespace troupe::cli {
@@ -42,6 +43,7 @@ result<std::unique_ptr<device_rig>> device_rig::create(const device_bench_option
 }
 
 void device_rig::clear() {
+  tickets_.clear();
   steps_.reset();
   scratch_.reset();
   kv_.reset();
@@ -78,6 +80,7 @@ result<void> device_rig::reserve(std::span<const std::int32_t> tokens, std::int3
 
 result<void> device_rig::begin(std::span<const kernels::sequence_rows> sequences, std::span<const std::int32_t> ids,
                                std::span<const std::int32_t> wanted) {
+  const double from = thread_microseconds();
   const auto samples = wanted.size();
   const models::step_batch batch{ids, sequences, wanted, std::span(greedy_).first(samples), std::span(numbers_).first(samples),
                                  std::span(picks_).first(samples)};
@@ -86,11 +89,17 @@ result<void> device_rig::begin(std::span<const kernels::sequence_rows> sequences
     if (!b.sampling.empty()) lane_->sample(logits, b.sampling, b.picks);
   });
   if (!begun) return begun.why();
+  host_us += thread_microseconds() - from;
+  tickets_.push_back(*begun);
   return {};
 }
 
 result<void> device_rig::end() {
+  lane_->wait_step(tickets_.front());  // another thread's work in the engine
+  tickets_.pop_front();
+  const double from = thread_microseconds();
   if (auto ended = lane_->end_step(); !ended) return ended;
+  host_us += thread_microseconds() - from;
   const auto times = lane_->last_times();
   if (last_ended_ != 0) gaps.push_back((static_cast<double>(times.began) - static_cast<double>(last_ended_)) / 1e3);
   last_ended_ = times.ended;

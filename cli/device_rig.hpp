@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <span>
 #include <vector>
@@ -31,6 +32,8 @@ public:
   bool one_at_a_time = false;
   /// Between the end of a step and the beginning of the next, by the device's clock: microseconds, one a step.
   std::vector<double> gaps;
+  /// What beginning and ending the steps took of this thread since it was set: microseconds on a processor.
+  double host_us = 0;
 
 private:
   device_rig() = default;
@@ -47,6 +50,7 @@ private:
   std::vector<std::int32_t> ids_;
   std::vector<kernels::sampling_row> greedy_;
   std::vector<kernels::sampled> picks_;
+  std::deque<kernels::step_ticket> tickets_;  // of steps that run
   std::uint64_t last_ended_ = 0;
 };
 

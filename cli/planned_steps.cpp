@@ -1,18 +1,9 @@
 // Outputs of the planner become calls; ends of steps come from a thread that waits for them.
 #include "cli/planned_steps.hpp"
 
-#include <ctime>
+#include "cli/thread_time.hpp"
 
 namespace troupe::cli {
-namespace {
-
-double thread_microseconds() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) * 1e6 + static_cast<double>(now.tv_nsec) / 1e3;
-}
-
-}  // namespace
 
 result<std::unique_ptr<planned_steps>> planned_steps::create(std::shared_ptr<const models::loaded_model> model, kernels::lane& lane,
                                                              const options& o, listener on_token) {

@@ -246,6 +246,8 @@ private:
       for (; sets_.set < sets_.sets; sets_.set += gridDim.x << log_together_) {
         weights.pay();
         tagged_word before = 0;
+        float row_scale = 1.0f;
+        if constexpr (F::row_scale) row_scale = tid_ < (rows_ * 16) << (log_together_ + log_slots) ? scale_of<Op>(op, tid_, log_slots, layer) : 1.0f;
         if constexpr (!normed) before = tid_ < (rows_ * 16) << (log_together_ + log_slots) ? residual<Op>(op, tid_, log_slots, layer) : 0;
         float* const mine = partial_ + (turn_ << log_together_) * rows_ * 16 * output_pitch + warp_;
         int count = 0;  // of this warp's tiles
@@ -284,7 +286,7 @@ private:
           }
         }
         __syncthreads();
-        finish<Op>(op, log_slots, layer, tag, before);
+        finish<Op>(op, log_slots, layer, tag, before, row_scale);
         if (at_hand) weights.owe(count * run.count);
         turn_ ^= 1;
       }
@@ -312,6 +314,14 @@ private:
     return look((Op == output_op ? a_.hidden_words : a_.middle) + static_cast<long>(at.row) * op.n + n);
   }
 
+  /// The weights' scale for output i; asked for ahead of its use.
+  template <op_index Op>
+  __device__ float scale_of(const op_shape& op, int i, int log_slots, int layer) {
+    const output_place at(i, log_slots, log_together_, sets_.set);
+    const int r = Op == gate_op ? at.tile * 8 + (at.r16 & 7) + (at.r16 >> 3) * op.half8 * 8 : at.tile * 16 + at.r16;
+    return at.tile < op.tiles && r < op.n ? reinterpret_cast<const float*>(pointers_[layer].scales[Op])[r] : 0.0f;
+  }
+
   /// The sum over the warps of one slot.
   __device__ static float sum_of(const float* from, int slot, int log_parts) {
     float4 four[warps / 4];
@@ -326,7 +336,7 @@ private:
 
   /// Adds the warps' sums of a pass and hands them on. A whole warp together.
   template <op_index Op>
-  __device__ void finish(const op_shape& op, int log_slots, int layer, std::uint32_t tag, tagged_word before) {
+  __device__ void finish(const op_shape& op, int log_slots, int layer, std::uint32_t tag, tagged_word before, float row_scale) {
     constexpr bool normed = Op == qkv_op || Op == gate_op;
     for (int i = tid_; i < (rows_ * 16) << (log_together_ + log_slots); i += threads) {
       const output_place at(i, log_slots, log_together_, sets_.set);
@@ -340,8 +350,7 @@ private:
       if (Op == gate_op) n = at.tile * 8 + (at.r16 & 7);
       const int limit = Op == gate_op ? op.half8 * 8 : op.n;
       const bool real = at.tile < op.tiles && n < limit;
-      if (F::row_scale && real)
-        sum *= reinterpret_cast<const float*>(pointers_[layer].scales[Op])[Op == gate_op && at.r16 >= 8 ? n + limit : n];
+      if constexpr (F::row_scale) sum *= i == tid_ ? row_scale : scale_of<Op>(op, i, log_slots, layer);
       if constexpr (Op == gate_op) {
         const float up = __shfl_down_sync(~0u, sum, 8);
         sum = sum / (1.0f + __expf(-sum)) * up;

@@ -65,8 +65,8 @@ bool with_format(const resident_call& call, int room, Use use) {
     return bytes_of<F, Less>(call) <= room && use.template operator()<F, Less>();
   };
   switch (call.layers[0].qkv->type) {
-    case weight_type::bf16: return deepest.template operator()<bf16_format, 3, 3>();
-    case weight_type::fp8: return deepest.template operator()<fp8_format, 3, 3>();
+    case weight_type::bf16: return deepest.template operator()<bf16_format, 4, 3>();
+    case weight_type::fp8: return deepest.template operator()<fp8_format, 4, 3>();
     case weight_type::q8_0: return deepest.template operator()<q8_0_format, 3, 2>();
     case weight_type::q4_0: return deepest.template operator()<q4_0_format, 6, 4>();
     default: return false;

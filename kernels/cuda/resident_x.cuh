@@ -26,12 +26,12 @@ __device__ void place_pairs(const float2 (&v)[Count], float scale, int c, int ro
       for (int j = 0; j < Count; ++j) largest[j] = max(largest[j], __shfl_xor_sync(~0u, largest[j], o));
 #pragma unroll
     for (int j = 0; j < Count; ++j) {
-      const float most = __uint_as_float(largest[j]), inverse = most > 0.0f ? 127.0f / most : 0.0f;
+      const float most = __uint_as_float(largest[j]), inverse = most > 0.0f ? __fdividef(127.0f, most) : 0.0f;
       const int at = c + j * 64;
       std::uint8_t* const to = x + (at & ~31) + (at >> 4 & 1) * 4 + (at >> 3 & 1) + (at >> 1 & 3) * 8;
       to[0] = static_cast<std::uint8_t>(__float2int_rn(v[j].x * inverse));
       to[2] = static_cast<std::uint8_t>(__float2int_rn(v[j].y * inverse));
-      if ((c & 31) == 0) sums[at / 32 * 8 + row] = largest[j] < 0x7f800000u ? most / (127.0f * 16.0f) : __uint_as_float(0x7fffffffu);
+      if ((c & 31) == 0) sums[at / 32 * 8 + row] = largest[j] < 0x7f800000u ? most * (1.0f / (127.0f * 16.0f)) : __uint_as_float(0x7fffffffu);
     }
   } else {
     const bool upper = F::fragment_order && (c & 16);

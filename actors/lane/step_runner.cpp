@@ -39,6 +39,11 @@ step_runner::step_runner(std::shared_ptr<const models::loaded_model> model, std:
   sampling_.reserve(slots_.size());
 }
 
+step_runner::~step_runner() {
+  for (queue& on : queues_)
+    for (std::size_t left = on.pending.size(); left > 0; --left) static_cast<void>(on.lane->end_step());
+}
+
 step_runner::slot* step_runner::slot_at(std::int32_t index) {
   return index >= 0 && static_cast<std::size_t>(index) < slots_.size() ? &slots_[static_cast<std::size_t>(index)]
                                                                        : nullptr;

@@ -31,6 +31,9 @@ public:
   static result<std::unique_ptr<step_runner>> create(std::shared_ptr<const models::loaded_model> model,
                                                      kernels::lane& lane, runner_options options);
 
+  /// Waits for the steps in flight, which the lane would else write to memory that is gone.
+  ~step_runner() override;
+
   /// A decode row whose token is still on the device is fed there. Rows that need what the host has not read yet
   /// (penalties count every token) wait for it.
   begun_step begin(const step_plan& plan) override;

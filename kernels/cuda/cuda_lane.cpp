@@ -217,15 +217,13 @@ result<std::unique_ptr<stream_lane>> stream_lane::create(stream on, std::optiona
   return result<std::unique_ptr<stream_lane>>(std::move(made));
 }
 
-/// Parts that are used no more are kept to the end of the lane: its events were recorded on their streams, and the driver
-/// looks at where an event was recorded last when it is used again. That crashed once the part was gone.
+/// A part's streams go before the part itself.
 result<void> stream_lane::divide(std::int32_t multiprocessors) {
   if (auto r = check(cudaDeviceSynchronize(), "waiting for the device"); !r) return r;
   if (pair_ && pair_.use_count() > 1) return error{errc::invalid_argument, "the second queue must go before its device is divided anew", {}};
   if (narrow_) std::swap(stream_, unused_);
   narrow_ = false;
   unused_ = stream();
-  if (pair_ && pair_->parts) former_parts_.push_back(std::move(pair_->parts));
   pair_ = std::make_shared<queue_pair>();
   ++epoch_;  // graphs belong to the multiprocessors that they were recorded for
   if (multiprocessors == 0) return {};

@@ -147,7 +147,6 @@ private:
   result<void> take_part();
   result<void> share_device();
 
-  std::vector<std::unique_ptr<device_parts>> former_parts_;
   std::shared_ptr<queue_pair> pair_;  // null: there is no other queue
   std::size_t which_ = 0;             // of the two this is
   stream stream_;                     // in use

@@ -317,3 +317,23 @@ TEST_CASE("with two queues a prompt's step may end before or after decode steps 
   CHECK(result.tokens.at(0).id == successor(token));
   CHECK(result.tokens.at(1).id == successor(successor(8)));
 }
+
+TEST_CASE("a runner that goes with steps in flight leaves none of them to the next on its lane") {
+  bench b(true);
+  step_plan first;
+  first.step = 1;
+  first.joins = {join(0, 1, {3}, 9)};
+  first.work = {{0, 0, 1, true, {0}}};
+  step_plan second;
+  second.step = 2;
+  second.work = {{0, 1, 1, true, {}}};
+  REQUIRE_FALSE(b.runner->begin(first).result);
+  REQUIRE_FALSE(b.runner->begin(second).result);
+  auto model = std::make_shared<models::loaded_model>();
+  model->network = std::make_unique<scripted_network>();
+  b.runner = *step_runner::create(model, *b.late, {4, 64, 16});
+  first.joins = {join(0, 7, {11}, 9)};
+  const auto result = b.runner->run(first);
+  REQUIRE(result.tokens.size() == 1);
+  CHECK(result.tokens[0].id == successor(11));
+}

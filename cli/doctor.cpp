@@ -132,7 +132,7 @@ void show_models(std::vector<std::string>& advice) {
   double bytes = 0;
   for (const auto& one : kept) bytes += static_cast<double>(one.bytes);
   if (!kept.empty())
-    line("repacked", text("%zu copies of weights, %.0f MB in %s: they make starts faster, and may be deleted", kept.size(), bytes / 1e6, copies.path.c_str()));
+    line("kept", text("%zu copies of weights and tokenizers, %.0f MB in %s: they make starts faster, and may be deleted", kept.size(), bytes / 1e6, copies.path.c_str()));
   if (cached.empty()) {
     line("model", "none in " + models::model_cache().directory().string());
     advice.emplace_back("No model is cached. Fetch the default one with: troupe pull smollm2-135m-instruct");

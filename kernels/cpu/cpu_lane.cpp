@@ -114,9 +114,7 @@ private:
   const float* as_f32(const tensor_view& weight);
   void product(const product_call& call);
   /// bf16 numbers of a row of `cols` columns.
-  std::int64_t halves_of(std::int64_t cols) const noexcept {
-    return (cols + kernels_.bf16_together - 1) / kernels_.bf16_together * kernels_.bf16_together;
-  }
+  std::int64_t halves_of(std::int64_t cols) const noexcept { return kernels::halves_of(cols, kernels_.bf16_together); }
   bool bf16_products(const cpu_matrix& w) const noexcept { return w.any_bf16 && kernels_.to_bf16 != nullptr; }
   bool reads_floats(const cpu_matrix& w) const noexcept {
     return w.any_float || (w.any_bf16 && kernels_.to_bf16 == nullptr);

@@ -17,7 +17,8 @@
 namespace troupe::kernels {
 namespace {
 
-constexpr std::array all_isas{isa::scalar, isa::avx2, isa::avx_vnni, isa::avx512vnni, isa::avx512bf16, isa::amx, isa::neon};
+constexpr std::array all_isas{isa::scalar, isa::avx2, isa::avx_vnni, isa::avx512vnni, isa::avx512bf16, isa::amx, isa::neon,
+                               isa::neon_i8mm};
 
 bool masked(isa which) noexcept {
   const char* best = std::getenv("TROUPE_ISA");
@@ -90,6 +91,14 @@ bool has_neon_dots() noexcept {
 #endif
 }
 
+bool has_neon_matrices() noexcept {
+#if defined(__aarch64__)
+  return has_neon_dots() && (::getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0;
+#else
+  return false;
+#endif
+}
+
 }  // namespace
 
 std::string_view to_string(isa which) noexcept {
@@ -108,6 +117,8 @@ std::string_view to_string(isa which) noexcept {
       return "amx";
     case isa::neon:
       return "neon";
+    case isa::neon_i8mm:
+      return "neon_i8mm";
   }
   return "?";
 }
@@ -137,6 +148,8 @@ bool machine_has(isa which) noexcept {
       return bits.amx && kernel_grants_tiles();
     case isa::neon:
       return has_neon_dots();
+    case isa::neon_i8mm:
+      return has_neon_matrices();
   }
   return false;
 }

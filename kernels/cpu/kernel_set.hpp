@@ -71,6 +71,13 @@ private:
   std::int64_t full_;  ///< groups of the usual size
 };
 
+namespace {  // each instruction set's own
+/// bf16 numbers of a token of `cols` columns, `together` of which lie together.
+constexpr std::int64_t halves_of(std::int64_t cols, std::int64_t together) noexcept {
+  return (cols + together - 1) / together * together;
+}
+}  // namespace
+
 /// out[token][rows] (+)= x[token] . tile rows, for tiles [first, last) of one part and the tokens of some groups.
 /// Each output is one chain of float operations over the k-blocks, in order, whatever the range and the tokens; it begins
 /// at 0, or at what is there if the product adds. With the
@@ -133,6 +140,7 @@ const kernel_set& avx512bf16_kernels() noexcept;
 const kernel_set& amx_kernels() noexcept;
 #elif defined(__aarch64__)
 const kernel_set& neon_kernels() noexcept;
+const kernel_set& neon_i8mm_kernels() noexcept;
 #endif
 
 }  // namespace troupe::kernels

@@ -194,10 +194,12 @@ const kernel_set& kernels_for(isa which) noexcept {
     case isa::amx:
       return amx_kernels();
     case isa::neon:
+    case isa::neon_i8mm:
       break;
   }
 #elif defined(__aarch64__)
   if (which == isa::neon) return neon_kernels();
+  if (which == isa::neon_i8mm) return neon_i8mm_kernels();
 #endif
   return scalar_kernels();
 }

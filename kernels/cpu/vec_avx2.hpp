@@ -23,6 +23,7 @@ struct vec {
   static constexpr int units_at_once = 1;
   static constexpr token_grouping grouping{};
   static constexpr bool has_tiles = false;
+  static constexpr bool has_token_pairs = false;
   static constexpr int tokens_at_once = 4;  // 16 registers: 4 integer and 4 float sums, weights, masks
 
   // 16 floats

@@ -302,6 +302,7 @@ struct vec {
   // Sums of products u * q
   using row_sums = __m512i;
   static constexpr bool signed_above_63 = false;
+  static constexpr bool has_token_pairs = false;
   static row_sums sums_from(row_ints start) { return start; }
   template <int Largest, int Steps>
   static void add_products(row_sums& to, row_bytes u, row_bytes q, int) {

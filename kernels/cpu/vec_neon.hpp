@@ -1,5 +1,6 @@
 // The operations that vector_kernels.hpp asks for, in NEON with the 8-bit dot product (ARMv8.2): 4 rows to a register,
-// a quarter of a tile. Included by one source file. Knows no kernel.
+// a quarter of a tile. Included by one source file for each instruction set, which says whether it has the products of
+// matrices of bytes too (TROUPE_NEON_I8MM). Knows no kernel.
 #pragma once
 
 #include <arm_neon.h>
@@ -13,7 +14,11 @@ namespace troupe::kernels {
 namespace {
 
 struct vec {
+#if defined(TROUPE_NEON_I8MM)
+  static constexpr isa which = isa::neon_i8mm;
+#else
   static constexpr isa which = isa::neon;
+#endif
   static constexpr int rows = 4;
   static constexpr int units_at_once = 2;
   static constexpr token_grouping grouping{};
@@ -273,16 +278,52 @@ struct vec {
     return vdupq_n_s32(first * sums[0] + second * sums[1]);
   }
 
-  // Sums of products u * q. The dot product is of signed bytes: where u may reach 128, it takes u - 128 for u; the offset
-  // is gone, and with it the start value.
+  // Sums of products u * q.
   using row_sums = int32x4_t;
-  static constexpr bool signed_above_63 = true;
   static row_sums sums_from(row_ints start) { return start; }
+#if defined(TROUPE_NEON_I8MM)
+  static constexpr bool signed_above_63 = false;
+  template <int Largest, int Steps>
+  static void add_products(row_sums& to, row_bytes u, row_bytes q, int) {
+    to = vusdotq_s32(to, u, vreinterpretq_s8_u8(q));
+  }
+
+  // Two tokens at once: their sums over 4 rows are kept as two matrices, each of 2 rows by 2 tokens.
+  static constexpr bool has_token_pairs = true;
+  static void pair_sums(row_sums& a, row_sums& b) {
+    const row_sums upper = vzip1q_s32(a, b);
+    b = vzip2q_s32(a, b);
+    a = upper;
+  }
+  static void part_sums(row_sums& a, row_sums& b) {
+    const row_sums first = vuzp1q_s32(a, b);
+    b = vuzp2q_s32(a, b);
+    a = first;
+  }
+  /// From 4 columns of 4 rows, and the next 4: 8 columns of the upper two rows, and of the lower two.
+  static void pair_columns(row_bytes& a, row_bytes& b) {
+    const uint32x4_t left = vreinterpretq_u32_u8(a), right = vreinterpretq_u32_u8(b);
+    a = vreinterpretq_u8_u32(vzip1q_u32(left, right));
+    b = vreinterpretq_u8_u32(vzip2q_u32(left, right));
+  }
+  /// 8 columns of two tokens.
+  static row_bytes eight_columns(const std::int8_t* first, const std::int8_t* second) {
+    return vreinterpretq_u8_s8(vcombine_s8(vld1_s8(first), vld1_s8(second)));
+  }
+  static row_sums add_pair_products(row_sums to, row_bytes u, row_bytes q) {
+    return vusmmlaq_s32(to, u, vreinterpretq_s8_u8(q));
+  }
+#else
+  static constexpr bool has_token_pairs = false;
+  // The dot product is of signed bytes: where u may reach 128, it takes u - 128 for u; the offset is gone, and with it the
+  // start value.
+  static constexpr bool signed_above_63 = true;
   template <int Largest, int Steps>
   static void add_products(row_sums& to, row_bytes u, row_bytes q, int) {
     const row_bytes weights = Largest > 63 ? veorq_u8(u, vdupq_n_u8(0x80)) : u;
     to = vdotq_s32(to, vreinterpretq_s8_u8(weights), vreinterpretq_s8_u8(q));
   }
+#endif
 
   /// As the scalar kernel's, bit for bit.
   static void quantise_block(const float* x, std::int8_t* quants, activation_block& out) {

@@ -19,10 +19,7 @@ struct float_tile {
   static constexpr std::int64_t step_bytes = tile_rows * together * bytes;
 };
 
-/// bf16 numbers of a token of `cols` columns.
-constexpr std::int64_t halves_of(std::int64_t cols) {
-  return (cols + vec::bf16_together - 1) / vec::bf16_together * vec::bf16_together;
-}
+constexpr std::int64_t halves_of(std::int64_t cols) { return halves_of(cols, vec::bf16_together); }
 
 constexpr int lone_float_units = vec::units_at_once * 2;  // chains enough to hide the latency of a sum
 

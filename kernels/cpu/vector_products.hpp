@@ -14,12 +14,6 @@
 namespace troupe::kernels {
 namespace {
 
-template <std::int64_t Bytes>
-inline void prefetch(const std::byte* data, const prefetching& ahead) {
-  if (data + ahead.distance >= ahead.end) return;
-  TROUPE_UNROLL for (std::int64_t at = 0; at < Bytes; at += 64) __builtin_prefetch(data + ahead.distance + at);
-}
-
 /// The one place where quantised outputs are summed: Units x Tokens of them at once, tokens [first, first + Tokens) of
 /// a group.
 template <class Tile, int Units, int Tokens>

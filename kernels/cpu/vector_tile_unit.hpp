@@ -32,8 +32,7 @@ inline void decode_columns(const std::byte* group, std::int64_t blocks, const pr
   for (std::int64_t b = 0; b < blocks; b += Tile::layout.blocks) {
     group += Tile::header_bytes;
     for (int in_group = 0; in_group < Tile::layout.blocks; ++in_group, group += Tile::block_bytes, panel += 512) {
-      if (group + ahead.distance < ahead.end)
-        TROUPE_UNROLL for (std::int64_t at = 0; at < Tile::block_bytes; at += 64) __builtin_prefetch(group + ahead.distance + at);
+      prefetch<Tile::block_bytes>(group, ahead);
       TROUPE_UNROLL for (int v = 0; v < 4; ++v) {
         vec::row_bytes low, high;
         load_pair<Tile>(group, v, low, high);

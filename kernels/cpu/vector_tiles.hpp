@@ -115,10 +115,47 @@ inline vec::row_ints start_of(const activation_block& a) {
     return vec::weighted_sum(a.sums, Half == 1 ? 0 : -offset, Tile::halves == 1 || Half == 1 ? -offset : 0);
 }
 
+/// add_dots where the processor multiplies matrices of 2 rows by 2 tokens.
+template <class Tile, int Units, int Tokens, class Vec>
+inline void add_paired_dots(const std::byte* const (&weights)[Units], const std::int8_t* quants,
+                            vec::row_sums (&sums)[Units][Tokens][2]) {
+  constexpr int second = Tile::halves - 1;  // where the last 16 columns are summed
+  const auto each_pair = [&](auto work) {
+    TROUPE_UNROLL for (int u = 0; u < Units; ++u)
+      TROUPE_UNROLL for (int half = 0; half < Tile::halves; ++half)
+        TROUPE_UNROLL for (int t = 0; t + 1 < Tokens; t += 2) work(sums[u][t][half], sums[u][t + 1][half]);
+  };
+  each_pair([](vec::row_sums& a, vec::row_sums& b) { Vec::pair_sums(a, b); });
+  TROUPE_UNROLL for (int v = 0; v < 4; v += 2)
+    TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
+      vec::row_bytes low[2], high[2];
+      TROUPE_UNROLL for (int i = 0; i < 2; ++i) load_pair<Tile>(weights[u], v + i, low[i], high[i]);
+      if constexpr (Tokens % 2 != 0) {
+        const std::int8_t* last = quants + (Tokens - 1) * 32 + v * 4;
+        TROUPE_UNROLL for (int i = 0; i < 2; ++i) {
+          vec::add_products<Tile::layout.largest, 8>(sums[u][Tokens - 1][0], low[i], vec::four_columns(last + i * 4), 0);
+          vec::add_products<Tile::layout.largest, 8>(sums[u][Tokens - 1][second], high[i], vec::four_columns(last + 16 + i * 4), 0);
+        }
+      }
+      Vec::pair_columns(low[0], low[1]);
+      Vec::pair_columns(high[0], high[1]);
+      TROUPE_UNROLL for (int t = 0; t + 1 < Tokens; t += 2) {
+        const std::int8_t* one = quants + t * 32 + v * 4;
+        const vec::row_bytes a = Vec::eight_columns(one, one + 32), b = Vec::eight_columns(one + 16, one + 48);
+        TROUPE_UNROLL for (int i = 0; i < 2; ++i) {
+          sums[u][t + i][0] = Vec::add_pair_products(sums[u][t + i][0], low[i], a);
+          sums[u][t + i][second] = Vec::add_pair_products(sums[u][t + i][second], high[i], b);
+        }
+      }
+    }
+  each_pair([](vec::row_sums& a, vec::row_sums& b) { Vec::part_sums(a, b); });
+}
+
 /// sums[unit][token] += u . q over one block, by halves where they have scales of their own; tokens are 32 quants apart.
 template <class Tile, int Units, int Tokens>
 inline void add_dots(const std::byte* const (&weights)[Units], const std::int8_t* quants,
                      vec::row_sums (&sums)[Units][Tokens][2]) {
+  if constexpr (vec::has_token_pairs && Tokens > 1) return add_paired_dots<Tile, Units, Tokens, vec>(weights, quants, sums);
   constexpr int steps = 8 / Tile::halves;  // products that one sum takes
   TROUPE_UNROLL for (int v = 0; v < 4; ++v) {
     vec::row_bytes low[Units], high[Units];

@@ -85,7 +85,14 @@ struct prefetching {
   std::int64_t step = 0;            ///< bytes a block, whole lines
 };
 
-/// At most Bytes.
+/// Bytes of what lies ahead of `data`.
+template <std::int64_t Bytes>
+inline void prefetch(const std::byte* data, const prefetching& ahead) {
+  if (data + ahead.distance >= ahead.end) return;
+  TROUPE_UNROLL for (std::int64_t at = 0; at < Bytes; at += 64) __builtin_prefetch(data + ahead.distance + at);
+}
+
+/// At most Bytes of what groups fetch.
 template <std::int64_t Bytes>
 inline void prefetch_next(prefetching& ahead) {
   if (ahead.next >= ahead.end) return;

@@ -22,6 +22,7 @@ tests=(attention kv_types linear rows sampling shared_prefixes)
   for file in "${sources[@]}"; do
     object=$out/${file//\//_}.o flags=$common
     [[ $file == */kernels_neon.cpp ]] && flags+=" -march=armv8.2-a+dotprod+fp16"
+    [[ $file == */kernels_neon_i8mm.cpp ]] && flags+=" -march=armv8.2-a+dotprod+fp16+i8mm"
     printf 'objects += %s\n%s: %s\n\taarch64-linux-gnu-g++ %s -MMD -c $< -o $@\n' "$object" "$object" "$file" "$flags"
   done
   for test in "${tests[@]}"; do

@@ -186,7 +186,17 @@ void engine_rows(const model_shape& m, const char* type, const weights& w, produ
       const double n = static_cast<double>(w.layer[op][0]->rows), k = static_cast<double>(w.layer[op][0]->cols);
       std::printf("  %8.1f us %5.0f TF %.2f TB", us, 2.0 * n * k * rows / us / 1e6, w.layer[op][0]->bytes / us / 1e6);
     }
-    std::printf("  | layers %.0f us, %.0f rows/s\n", layer_us * m.layers, rows / (layer_us * m.layers) * 1e6);
+    std::printf("  | layers %.0f us, %.0f rows/s", layer_us * m.layers, rows / (layer_us * m.layers) * 1e6);
+    if (rows <= 64) {  // the products as a decode step has them, one after the other
+      const double whole = time_graph(on, 9, [&] {
+        for (int i = 0; i < m.layers * 4; ++i) {
+          must(engine.chain(layer_product(m, w, a, rows, i / 4, i % 4), on));
+        }
+        must(engine.settle(on));
+      });
+      std::printf("; as a chain %.0f us, %.2f TB", whole, (w.bytes - w.head->bytes) / whole / 1e6);
+    }
+    std::printf("\n");
     std::fflush(stdout);
   }
 }
@@ -194,10 +204,10 @@ void engine_rows(const model_shape& m, const char* type, const weights& w, produ
 // The wgmma kernel alone, x ready: a layer's four products, rows at a time.
 void wide_rows(const model_shape& m, const char* type, const weights& w, std::initializer_list<int> rows_list, cudaStream_t on) {
   auto x = must(allocate_device(64 * 2L * std::max({m.feed, m.attended, m.width})));
-  auto scales = must(allocate_device(64 * 4L));
+  auto scales = must(allocate_device(m.feed * 4L));  // a scale for 64 columns of 64 tokens
   std::vector<bf16> host(x.bytes() / 2);
   for (auto& v : host) v = __float2bfloat16(static_cast<float>(rand() % 2001 - 1000) / 1000.0f);
-  const std::vector<float> ones(64, 1.0f);
+  const std::vector<float> ones(static_cast<std::size_t>(m.feed), 1.0f);
   must(check(cudaMemcpy(x.data(), host.data(), x.bytes(), cudaMemcpyHostToDevice), "copy"));
   must(check(cudaMemcpy(scales.data(), ones.data(), scales.bytes(), cudaMemcpyHostToDevice), "copy"));
   for (int rows : rows_list)
@@ -209,7 +219,7 @@ void wide_rows(const model_shape& m, const char* type, const weights& w, std::in
         const double us = time_graph(on, 7, [&] {
           for (int l = 0; l < m.layers; ++l) {
             const product p = layer_product(m, w, a, rows, l, op);
-            if (!wide_product(p, {x.data(), p.w->cols, scales.as<const float>()}, on, split)) std::exit(1);
+            wide_product(p, {x.data(), p.w->cols, scales.as<const float>(), nullptr}, on, {}, split);
           }
         }) / m.layers;
         layer_us += us;

@@ -61,6 +61,9 @@ __device__ inline void store_cluster(unsigned address, float v) {
   asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(address), "f"(v) : "memory");
 }
 
+/// One warp has written something that the 128 threads of the first group read: barrier 2.
+__device__ inline void factors_there() { asm volatile("bar.arrive 2, 160;" ::: "memory"); }
+__device__ inline void factors_awaited() { asm volatile("bar.sync 2, 160;" ::: "memory"); }
 __device__ inline void group_sync(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
 
 /// K-major operand in shared memory, rows of 128 bytes, 128-byte swizzle; the address is of a panel (1024-byte aligned)

@@ -180,7 +180,10 @@ result<std::unique_ptr<products>> products::make(bool one_order) {
 
 result<void> products::reserve(std::int32_t rows, const device_matrix& w) {
   if (rows <= few_rows(w) && !one_order_) return {};
-  if (auto done = grow(prepared_, rows * w.k_padded * 2); !done) return done;
+  // Where they are fused, scales and squares lie behind x.
+  const std::int64_t x_bytes = rows * w.k_padded * 2 + 2 * fused_rows * (w.k_padded / 64) * 4;
+  for (device_buffer& prepared : prepared_)
+    if (auto done = grow(prepared, x_bytes); !done) return done;
   if (!dense_type(w.type)) return {};
   if (auto done = grow(scales_, rows * 4L); !done) return done;
   return grow(wide_, rows * w.rows * (w.type == weight_type::f16 ? 4 : 2));
@@ -190,20 +193,94 @@ bool products::takes_gated(const device_matrix& w, std::int32_t rows) const {
   return library_ && !one_order_ && w.type == weight_type::fp8 && rows > wide_rows;
 }
 
+/// Among a few rows sums are taken in another order than among more.
+bool products::may_fuse(const product& p) const {
+  return !one_order_ && p.rows <= fused_rows && (p.w->type == weight_type::bf16 || p.w->type == weight_type::fp8);
+}
+
+/// By wide_product; else by the library, or a few rows at a time.
+bool products::takes_wide(const product& p) const {
+  if (p.w->type == weight_type::f16 || !wide_serves(p)) return false;
+  if (one_order_) return true;
+  if (p.rows <= few_rows(*p.w)) return false;
+  if (p.w->type == weight_type::bf16 && library_ && (p.rows > fused_rows || wide_shares_much(p))) return false;
+  return p.rows <= wide_rows || !library_ || !dense_type(p.w->type);
+}
+
 result<void> products::linear(const product& p, cudaStream_t on) {
+  if (auto done = settle(on); !done) return done;
+  return run({p, {}}, {}, on);
+}
+
+result<void> products::chain(const product& p, cudaStream_t on) {
+  held now{p, {}};
+  if (held_) {
+    const held before = *std::exchange(held_, {});
+    const wide_next next = written_for(p, before);
+    if (auto done = run(before, next, on); !done) return done;
+    if (next.data) now.x = {next.data, next.stride, next.scales, next.squares};
+  }
+  const bool read_next = p.output == product_output::add_f32 || p.output == product_output::silu_bf16;
+  if (!read_next || !may_fuse(p) || !takes_wide(p)) return run(now, {}, on);
+  held_ = now;
+  return {};
+}
+
+result<void> products::settle(cudaStream_t on) {
+  if (!held_) return {};
+  return run(*std::exchange(held_, {}), {}, on);
+}
+
+/// Where the reader's x goes: not where `taken` is.
+wide_next products::room_for(const product& reader, const void* taken) {
+  const device_matrix& w = *reader.w;
+  wide_next next;
+  next.bytes = w.type == weight_type::fp8;
+  next.stride = next.bytes ? w.k_padded : w.cols;
+  std::byte* const at = prepared_[prepared_[0].data() == taken].as<std::byte>();
+  next.data = at;
+  next.scales = reinterpret_cast<float*>(at + reader.rows * w.k_padded * 2);
+  next.squares = next.scales + fused_rows * (w.k_padded / 64);
+  next.squares_count = static_cast<int>((w.cols + 63) / 64);
+  next.gain = reader.gain;
+  return next;
+}
+
+/// The reader's x where `writer` can write it, else nothing.
+wide_next products::written_for(const product& reader, const held& by) {
+  const product& writer = by.what;
+  if (reader.rows != writer.rows || !may_fuse(reader) || !takes_wide(reader)) return {};
+  const bool normed = !reader.x && writer.output == product_output::add_f32 && reader.hidden == writer.out &&
+                      reader.w->cols == writer.w->rows && reader.x_stride == writer.out_stride;
+  const bool gated = reader.x && writer.output == product_output::silu_bf16 && reader.x == writer.out &&
+                     reader.w->cols * 2 == writer.w->rows && reader.w->type == weight_type::fp8;
+  // Columns that pad a row are nobody's to write.
+  if (!(normed || gated) || (reader.w->type == weight_type::fp8 && reader.w->k_padded != reader.w->cols)) return {};
+  return room_for(reader, by.x.data);
+}
+
+result<void> products::run(const held& one, const wide_next& next, cudaStream_t on) {
+  const product& p = one.what;
   const std::int32_t most = one_order_ ? small_product_rows(*p.w) : few_rows(*p.w);
-  if (!one_order_ && p.rows > (p.w->type == weight_type::bf16 ? most : wide_rows) && library_ && dense_type(p.w->type)) return dense(p, on);
-  if ((one_order_ || p.rows > most) && p.w->type != weight_type::f16) {
+  if (takes_wide(p)) {
+    wide_input x = one.x;
+    const bool bytes = p.w->type == weight_type::fp8;
     const int k = static_cast<int>(p.w->cols), k_padded = static_cast<int>(p.w->k_padded);
-    wide_input x{p.x, p.x_stride, nullptr};
-    if (p.w->type == weight_type::fp8) {
-      x = {prepared_.data(), k_padded, scales_.as<const float>()};
-      launch_prepare(p, k, k_padded, prepared_.data(), scales_.as<float>(), form::fp8, on);
-    } else if (!p.x) {
-      x = {prepared_.data(), k, nullptr};
-      launch_prepare(p, k, k, prepared_.data(), nullptr, form::bf16, on);
+    if (!x.data && may_fuse(p) && (!p.x || bytes)) {
+      const wide_next to = room_for(p, next.data);
+      prepare_blocks(p, to, on);
+      x = {to.data, to.stride, to.scales, p.x ? nullptr : to.squares};
+    } else if (!x.data && bytes) {
+      x = {prepared_[0].data(), k_padded, scales_.as<const float>(), nullptr};
+      launch_prepare(p, k, k_padded, prepared_[0].data(), scales_.as<float>(), form::fp8, on);
+    } else if (!x.data && !p.x) {
+      x = {prepared_[0].data(), k, nullptr, nullptr};
+      launch_prepare(p, k, k, prepared_[0].data(), nullptr, form::bf16, on);
+    } else if (!x.data) {
+      x = {p.x, p.x_stride, nullptr, nullptr};
     }
-    if (wide_product(p, x, on, 0, one_order_)) return {};
+    wide_product(p, x, on, next, 0, one_order_);
+    return {};
   }
   if (!one_order_ && p.rows > most && library_ && dense_type(p.w->type)) return dense(p, on);
   product some = p;
@@ -236,12 +313,12 @@ result<void> products::dense(const product& p, cudaStream_t on) {
     d.x = p.x;
     d.x_stride = p.x_stride;
   } else {
-    launch_prepare(p, k, k_padded, prepared_.data(), scales_.as<float>(),
+    launch_prepare(p, k, k_padded, prepared_[0].data(), scales_.as<float>(),
                    w.type == weight_type::fp8   ? form::fp8
                    : w.type == weight_type::f16 ? form::f16
                                                 : form::bf16,
                    on);
-    d.x = prepared_.data();
+    d.x = prepared_[0].data();
     d.x_stride = k_padded;
     d.x_scale = scales_.as<const float>();
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "kernels/cuda/cublas_lt.hpp"
 #include "kernels/cuda/weights.hpp"
@@ -37,19 +38,44 @@ std::int32_t small_product_rows(const device_matrix& w);
 /// sum depends on the matrix alone.
 void small_product(const product& p, cudaStream_t on);
 
-/// x as the wgmma kernel takes it: bf16 [T, cols], or for fp8 weights e4m3 [T, k_padded] in their column order, with a
-/// scale a row.
+/// Up to so many rows bf16 and fp8 have their norm inside of the product, and a product can write its reader's x.
+constexpr std::int32_t fused_rows = 16;
+
+/// x as the wgmma kernel takes it: bf16 [T, cols]; or for fp8 weights e4m3 [T, k_padded] in their column order, with a
+/// scale for every 64 columns, of more than fused_rows rows one a row.
 struct wide_input {
   const void* data = nullptr;
-  std::int64_t stride = 0;  ///< elements, a multiple of 16
-  const float* scales = nullptr;
+  std::int64_t stride = 0;         ///< elements, a multiple of 16
+  const float* scales = nullptr;   ///< fp8: [k_padded / 64][fused_rows], or [T]
+  const float* squares = nullptr;  ///< fused_rows: f32 [T, (cols + 63) / 64], x is to be divided by its length, of which these are parts
 };
 
-/// More rows by wgmma, on Hopper: bf16 and fp8 up to 64 rows, packed types any number. Ignores p.x, p.hidden. False: not
-/// this product or not this device; nothing was launched. The order of each sum depends on the matrix, and on whether
-/// rows are more than 64; from there on to 512 on how many.
+/// What a product also writes: the x of the one that reads it, in that one's form. Of add_f32 out * gain and its squares;
+/// of silu_bf16 the x alone, and then nothing to `out`.
+struct wide_next {
+  void* data = nullptr;  ///< null: nothing
+  std::int64_t stride = 0;
+  float* scales = nullptr;
+  float* squares = nullptr;
+  int squares_count = 0;
+  const float* gain = nullptr;
+  bool bytes = false;  ///< e4m3, else bf16
+};
+
+/// Does wide_product take it?
+bool wide_serves(const product& p);
+
+/// More rows by wgmma, on Hopper: bf16 and fp8 up to 64 rows, packed types any number. Ignores p.x, p.hidden. The order
+/// of each sum depends on the matrix, and on whether rows are more than 64; from there on to 512 on how many.
 /// `split`: blocks that share a tile's columns, 1, 2, 4 or 8; 0: by rule. `one_order`: for any number of rows as for 64.
-bool wide_product(const product& p, const wide_input& x, cudaStream_t on, int split = 0, bool one_order = false);
+void wide_product(const product& p, const wide_input& x, cudaStream_t on, const wide_next& next = {}, int split = 0,
+                  bool one_order = false);
+
+/// Do more than four blocks share a tile's columns? Then the library is the faster one for bf16.
+bool wide_shares_much(const product& p);
+
+/// x of a bf16 or fp8 product of up to fused_rows rows as wide_product takes it, from p.x or p.hidden; the same bits as from wide_next.
+void prepare_blocks(const product& p, const wide_next& to, cudaStream_t on);
 
 /// Chooses the kernel for each product. One thread at a time; products of one object share its workspace, so all go to
 /// one stream.
@@ -62,15 +88,32 @@ public:
   /// Makes the workspace large enough for `rows` rows times w, before the first such product (and before a capture).
   result<void> reserve(std::int32_t rows, const device_matrix& w);
   result<void> linear(const product& p, cudaStream_t on);
+  /// The same, but `p` may be held back until the next call shows who reads it: then it writes that one's x as well, in
+  /// place of a kernel that does nothing else. The bits are those of linear. `settle` before anything else is queued, or p.out
+  /// read.
+  result<void> chain(const product& p, cudaStream_t on);
+  result<void> settle(cudaStream_t on);
   /// Does `linear` take a gated x for this matrix and so many rows?
   bool takes_gated(const device_matrix& w, std::int32_t rows) const;
 
 private:
+  /// A product that is held back, and its x where it has been written already.
+  struct held {
+    product what;
+    wide_input x;
+  };
+
+  bool may_fuse(const product& p) const;
+  bool takes_wide(const product& p) const;
+  wide_next room_for(const product& reader, const void* taken);
+  wide_next written_for(const product& reader, const held& by);
+  result<void> run(const held& p, const wide_next& next, cudaStream_t on);
   result<void> dense(const product& p, cudaStream_t on);
 
   bool one_order_ = false;
   std::unique_ptr<cublas_lt> library_;  // null: not on this machine
-  device_buffer prepared_;              // x normed or quantised
+  std::optional<held> held_;
+  device_buffer prepared_[2];           // x normed or quantised: of a product, and of its reader
   device_buffer scales_;                // of fp8 rows
   device_buffer wide_;                  // gate|up before silu
 };

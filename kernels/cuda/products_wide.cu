@@ -67,8 +67,23 @@ void launch_clusters(Kernel kernel, int cluster, int blocks, int threads, int sh
   static_cast<void>(cudaLaunchKernelEx(&config, kernel, a, x_map, w_map));
 }
 
+/// Blocks that share a tile's columns: enough to keep most of the processors reading, and two an SM where columns are many;
+/// from the matrix alone. Not two for fp8: clusters of 8 are a little more than fit at once, and 64 rows take 29.8 us for 25.7.
+int split_of(const product& p, int columns, int processors) {
+  const device_matrix& w = *p.w;
+  const std::int64_t n64 = w.n_padded / 64, groups = w.k_padded / columns;
+  const std::int64_t tiles = p.output == product_output::silu_bf16 ? w.rows / 128 : (n64 + 1) / 2;
+  int split = 1;
+  const auto may_double = [&] { return split < 8 && groups >= 4 * split; };
+  while (may_double() && tiles * split < processors * 3 / 4) split *= 2;
+  if (w.type != weight_type::fp8 && may_double() && tiles * split <= processors && w.k_padded >= 3072 * split) split *= 2;
+  return split;
+}
+
+int columns_of(weight_type type) { return type == weight_type::bf16 ? wide::bf16_rows::columns : wide::fp8_rows::columns; }
+
 template <class F, int N, int Groups>
-void launch_wide(const product& p, const wide_input& x, const hopper_device& device, int split, cudaStream_t on) {
+void launch_wide(const product& p, const wide_input& x, const hopper_device& device, const wide_next& next, int split, cudaStream_t on) {
   using shape = wide_shape<F, N, Groups>;
   const device_matrix& w = *p.w;
   const CUtensorMap x_map = map_of(device.encode, x.data, F::bytes, p.rows, F::bytes ? w.k_padded : w.cols, x.stride, N);
@@ -80,6 +95,11 @@ void launch_wide(const product& p, const wide_input& x, const hopper_device& dev
   a.scales = w.scales.as<const std::uint8_t>();
   if (F::bytes) a.row_scale = w.scales.as<const float>();
   a.x_scale = x.scales;
+  a.squares = x.squares;
+  a.squares_count = static_cast<int>((w.cols + 63) / 64);
+  a.norm_width = static_cast<float>(w.cols);
+  a.eps = p.eps;
+  a.next = next;
   a.n = static_cast<int>(w.rows);
   a.half64 = silu ? a.n / 128 : 0;
   a.n64 = static_cast<int>(w.n_padded / 64);
@@ -90,11 +110,7 @@ void launch_wide(const product& p, const wide_input& x, const hopper_device& dev
   a.split = 1;
   int blocks = std::min(device.processors, a.weight_tiles * a.token_tiles);
   if (Groups == 1) {
-    // Enough blocks to keep most of the processors reading, and two an SM where columns are many; from the matrix alone.
-    // Not so for fp8: clusters of 8 are a little more than fit at once, and 64 rows take 29.8 us for 25.7.
-    const auto may_double = [&] { return a.split < 8 && a.groups >= 4 * a.split; };
-    while (may_double() && a.weight_tiles * a.split < device.processors * 3 / 4) a.split *= 2;
-    if (!F::bytes && may_double() && a.weight_tiles * a.split <= device.processors && w.k_padded >= 3072 * a.split) a.split *= 2;
+    a.split = split_of(p, F::columns, device.processors);
     if (split > 0) a.split = split;
     blocks = a.weight_tiles * a.token_tiles * a.split;
   }
@@ -119,30 +135,64 @@ bool prefers_narrow(const product& p, const hopper_device& device) {
 }
 
 template <class F>
-void launch_width(const product& p, const wide_input& x, const hopper_device& device, int split, bool one_order, cudaStream_t on) {
-  if (p.rows <= 16) launch_wide<F, 16, 1>(p, x, device, split, on);
-  else if (p.rows <= 32) launch_wide<F, 32, 1>(p, x, device, split, on);
-  else if (F::in_place || p.rows <= 64 || one_order || prefers_narrow(p, device)) launch_wide<F, 64, 1>(p, x, device, split, on);
-  else if constexpr (!F::in_place) launch_wide<F, 128, 2>(p, x, device, split, on);
+void launch_width(const product& p, const wide_input& x, const hopper_device& device, const wide_next& next, int split, bool one_order, cudaStream_t on) {
+  if (p.rows <= fused_rows && !(F::in_place && one_order)) launch_wide<F, fused_rows, 1>(p, x, device, next, split, on);
+  else if (p.rows <= 32) launch_wide<F, 32, 1>(p, x, device, next, split, on);
+  else if (F::in_place || p.rows <= 64 || one_order || prefers_narrow(p, device)) launch_wide<F, 64, 1>(p, x, device, next, split, on);
+  else if constexpr (!F::in_place) launch_wide<F, 128, 2>(p, x, device, next, split, on);
+}
+
+const hopper_device& this_device() {
+  static const hopper_device device = find_hopper();
+  return device;
+}
+
+/// 16 threads have 64 columns of a row, four each, as in store_tile.
+__global__ void __launch_bounds__(256) prepare_x_blocks(product p, int k, int k_out, wide_next to) {
+  let_successor_start();
+  wait_for_predecessor();
+  const int row = blockIdx.y, c = static_cast<int>(blockIdx.x * 256 + threadIdx.x) * 4;
+  if (c / 64 * 64 >= k_out) return;
+  float4 v = {}, gain = {};
+  if (c < k && p.x) {
+    const uint2 raw = *reinterpret_cast<const uint2*>(p.x + row * p.x_stride + c);
+    v = {__uint_as_float(raw.x << 16), __uint_as_float(raw.x & 0xffff0000u), __uint_as_float(raw.y << 16), __uint_as_float(raw.y & 0xffff0000u)};
+  } else if (c < k) {
+    v = *reinterpret_cast<const float4*>(p.hidden + row * p.x_stride + c);
+    gain = *reinterpret_cast<const float4*>(p.gain + c);
+  }
+  if (p.x) store_next(to, row, c, v, c < k_out);
+  else store_next_normed(to, row, c, v, gain, c < k_out);
 }
 
 }  // namespace
 
-bool wide_product(const product& p, const wide_input& x, cudaStream_t on, int split, bool one_order) {
-  static const hopper_device device = find_hopper();
+void prepare_blocks(const product& p, const wide_next& to, cudaStream_t on) {
+  const int k = static_cast<int>(p.w->cols), k_out = to.bytes ? static_cast<int>(p.w->k_padded) : k;
+  launch(prepare_x_blocks, dim3((k_out + 1023) / 1024, p.rows), dim3(256), 0, on, p, k, k_out, to);
+}
+
+bool wide_serves(const product& p) {
   const device_matrix& w = *p.w;
-  const bool fits = w.rows % 4 == 0 && p.out_stride % 4 == 0 && x.stride % 16 == 0 &&
-                    (p.output != product_output::silu_bf16 || w.rows % 128 == 0);
-  if (!device.encode || !fits) return false;
+  const std::int64_t x_stride = w.type == weight_type::fp8 ? w.k_padded : p.x ? p.x_stride : w.cols;
+  return this_device().encode && w.type != weight_type::f16 && w.rows % 4 == 0 && p.out_stride % 4 == 0 && x_stride % 16 == 0 &&
+         (p.output != product_output::silu_bf16 || w.rows % 128 == 0);
+}
+
+bool wide_shares_much(const product& p) { return split_of(p, columns_of(p.w->type), this_device().processors) > 4; }
+
+void wide_product(const product& p, const wide_input& x, cudaStream_t on, const wide_next& next, int split, bool one_order) {
+  const hopper_device& device = this_device();
+  const device_matrix& w = *p.w;
   switch (w.type) {
-    case weight_type::bf16: launch_width<wide::bf16_rows>(p, x, device, split, one_order, on); return true;
-    case weight_type::fp8: launch_width<wide::fp8_rows>(p, x, device, split, one_order, on); return true;
-    case weight_type::q4_0: launch_width<wide::q4_0>(p, x, device, split, one_order, on); return true;
-    case weight_type::q4_1: launch_width<wide::q4_1>(p, x, device, split, one_order, on); return true;
-    case weight_type::q8_0: launch_width<wide::q8_0>(p, x, device, split, one_order, on); return true;
-    case weight_type::q8_16: launch_width<wide::q8_16>(p, x, device, split, one_order, on); return true;
-    case weight_type::q8_1: launch_width<wide::q8_1>(p, x, device, split, one_order, on); return true;
-    default: return false;
+    case weight_type::bf16: launch_width<wide::bf16_rows>(p, x, device, next, split, one_order, on); break;
+    case weight_type::fp8: launch_width<wide::fp8_rows>(p, x, device, next, split, one_order, on); break;
+    case weight_type::q4_0: launch_width<wide::q4_0>(p, x, device, next, split, one_order, on); break;
+    case weight_type::q4_1: launch_width<wide::q4_1>(p, x, device, next, split, one_order, on); break;
+    case weight_type::q8_0: launch_width<wide::q8_0>(p, x, device, next, split, one_order, on); break;
+    case weight_type::q8_16: launch_width<wide::q8_16>(p, x, device, next, split, one_order, on); break;
+    case weight_type::q8_1: launch_width<wide::q8_1>(p, x, device, next, split, one_order, on); break;
+    case weight_type::f16: break;  // see wide_serves
   }
 }
 

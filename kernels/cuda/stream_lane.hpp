@@ -131,6 +131,8 @@ private:
   result<matrix> pack_as(std::span<const tensor_view> parts, std::optional<weight_type> wanted);
   result<matrix> keep(std::vector<std::shared_ptr<device_matrix>> pieces);
   void multiply(const packed_matrix& w, product what);
+  void release_layers();
+  void settle_products();
   void settle_layers();
   bool room_for(const rope_shape& rope, std::int32_t heads, const kv_arena& kv);
   void note(result<void> outcome);

@@ -60,23 +60,28 @@ void stream_lane::multiply(const packed_matrix& w, product what) {
   for (const auto& piece : static_cast<const cuda_matrix&>(w).pieces) {
     what.w = piece.get();
     if (!held_.take(what)) {
-      settle_layers();
-      note(products_->linear(what, stream_.get()));
+      release_layers();
+      note(profiling_ ? products_->linear(what, stream_.get()) : products_->chain(what, stream_.get()));
     }
     what.out = static_cast<std::byte*>(what.out) + piece->rows * (wide ? 4 : 2);
   }
 }
 
-/// What is held back goes to the stream: as one kernel, or op by op.
-void stream_lane::settle_layers() {
+/// Layers that are held back go to the stream: as one kernel, or op by op.
+void stream_lane::release_layers() {
   if (held_.empty()) return;
   const auto needed = held_.resident_bytes_needed();
   if (!needed) {
     return held_.release([&](const auto& op) {
-      if constexpr (std::is_same_v<std::decay_t<decltype(op)>, product>) note(products_->linear(op, stream_.get()));
-      else attend_decode(op, stream_.get());
+      if constexpr (std::is_same_v<std::decay_t<decltype(op)>, product>) {
+        note(products_->chain(op, stream_.get()));
+      } else {
+        settle_products();
+        attend_decode(op, stream_.get());
+      }
     });
   }
+  settle_products();
   if (resident_room_.bytes() < *needed) {
     unprepared_ = capturing_;
     if (capturing_) return;
@@ -90,7 +95,16 @@ void stream_lane::settle_layers() {
   held_.run(resident_room_, stream_.get());
 }
 
+/// The product that waits for its reader goes to the stream.
+void stream_lane::settle_products() { note(products_->settle(stream_.get())); }
+
+void stream_lane::settle_layers() {
+  release_layers();
+  settle_products();
+}
+
 void stream_lane::embed(const packed_matrix& table, std::span<const std::int32_t>, tensor_view out) {
+  settle_products();
   cuda::embed(rows_of(static_cast<const cuda_matrix&>(table)), tables_, elements<float>(out), stride_of(out), stream_.get());
   mark("embed");
 }
@@ -161,6 +175,7 @@ bool stream_lane::room_for(const rope_shape& rope, std::int32_t heads, const kv_
 
 void stream_lane::rope_store(tensor_view qkv, std::int32_t heads, const rope_shape& rope, std::int32_t layer, kv_arena& kv,
                              std::span<const sequence_rows>) {
+  settle_products();
   if (!planned_) {
     if (!room_for(rope, heads, kv)) return;
     room_.plan_on(tables_, deterministic_ ? 1 : 2, stream_.get());
@@ -192,6 +207,7 @@ void stream_lane::attention(tensor_view qkv, std::int32_t heads, float scale, st
     attend_decode(call, stream_.get());
     return mark("attention");
   }
+  settle_products();
   const auto prefill = [&] {
     attention_call wide = call;
     if (call.kv.format != kv_format::bf16) {
@@ -219,6 +235,7 @@ void stream_lane::attention(tensor_view qkv, std::int32_t heads, float scale, st
 
 void stream_lane::sample(tensor_view logits, std::span<const sampling_row>, std::span<sampled>) {
   sampled_logits_ = logits;
+  settle_products();
   if (host_sampling_) return;
   sample_call call = space_->buffers.sampling(tables_);
   call.logits = elements<const float>(logits);

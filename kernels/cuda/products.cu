@@ -218,7 +218,7 @@ result<void> products::chain(const product& p, cudaStream_t on) {
     const held before = *std::exchange(held_, {});
     const wide_next next = written_for(p, before);
     if (auto done = run(before, next, on); !done) return done;
-    if (next.data) now.x = {next.data, next.stride, next.scales, next.squares};
+    if (next.data) now.x = {next.data, next.stride, next.scales, p.x ? nullptr : next.squares};
   }
   const bool read_next = p.output == product_output::add_f32 || p.output == product_output::silu_bf16;
   if (!read_next || !may_fuse(p) || !takes_wide(p)) return run(now, {}, on);

@@ -169,21 +169,3 @@ TEST_CASE("engines come and go without leaving an actor behind") {
     b.system->await_all_actors_done();
   }
 }
-
-TEST_CASE("the same bytes hold as many KV blocks as their type leaves room for") {
-  // 16 tokens of K and V of one head of 32 numbers in 2 layers, and 64 bytes of scales in each.
-  const std::map<std::string, std::int32_t> bits = {{"", 16}, {"i16", 16}, {"f16", 16}, {"bf16", 16}, {"q8_0", 8}, {"q4_0", 4}};
-  for (const auto& [type, each] : bits) {
-    engine_options options;
-    options.kv_type = type;
-    options.kv_bytes = 1 << 20;
-    bench b(options);
-    CAPTURE(type);
-    const std::int32_t block = 2 * (64 + 2 * 16 * 32 * each / 8);
-    CHECK(b.made->figures().kv_blocks == options.kv_bytes / block);
-    CHECK(b.made->figures().kv_bytes == std::int64_t{b.made->figures().kv_blocks} * block);
-    CHECK(b.made->metrics().kv_blocks_total == b.made->figures().kv_blocks);
-    const auto end = b.ask(1, {5, 6, 7}, 40)->wait();  // and they can be used
-    CHECK((end && end->what == event::kind::done));
-  }
-}

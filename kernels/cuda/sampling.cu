@@ -47,14 +47,10 @@ public:
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
   __device__ static int rank() { return 0; }
   __device__ static void sync() { __syncthreads(); }
-  __device__ static void arrive() {}
-  __device__ static void await() {}
   __device__ static sample_room* room_of(sample_room& room, int) { return &room; }
 #else
   __device__ static int rank() { return static_cast<int>(cooperative_groups::this_cluster().block_rank()); }
   __device__ static void sync() { cooperative_groups::this_cluster().sync(); }
-  __device__ static void arrive() { cooperative_groups::this_cluster().barrier_arrive(); }
-  __device__ static void await() { cooperative_groups::this_cluster().barrier_wait(); }
   __device__ static sample_room* room_of(sample_room& room, int rank) { return cooperative_groups::this_cluster().map_shared_rank(&room, rank); }
 #endif
 };
@@ -131,9 +127,7 @@ public:
   }
 
   __device__ void run() {
-    row_blocks::arrive();
     load();
-    row_blocks::await();  // the others run by now: before that their memory is not theirs to be written to
     const u64 best = find_best();
     sample_pick& pick = call_.picks[row_];
     if (best == no_rank) {

@@ -90,6 +90,12 @@ constexpr const char* gpu_prefill_queue = "divided";
 /// Before a step of a GPU counts as hung. On a CPU no step hangs, and one may well take minutes.
 constexpr std::chrono::seconds gpu_patience{20};
 
+engine_options with_bounds(engine_options options, const step_bounds& bounds) {
+  if (options.max_sequences <= 0) options.max_sequences = bounds.sequences;
+  if (options.max_batch_tokens <= 0) options.max_batch_tokens = bounds.batch_tokens;
+  return options;
+}
+
 /// Null: the lane's own queue takes prompts as well.
 result<std::unique_ptr<kernels::lane>> second_queue(kernels::lane& lane, const kernels::any_lane& made, const engine_options& options) {
   const std::string wanted = !options.prefill_queue.empty() ? options.prefill_queue : made.second_queue ? gpu_prefill_queue : "mixed";
@@ -157,7 +163,8 @@ result<std::unique_ptr<engine>> engine::create(caf::actor_system& system, const 
 }
 
 result<std::unique_ptr<engine>> engine::create_on(kernels::any_lane lane, caf::actor_system& system, const std::string& path,
-                                                  const engine_options& options, const load_progress& progress) {
+                                                  const engine_options& wanted, const load_progress& progress) {
+  const engine_options options = with_bounds(wanted, lane.device == "cuda" ? gpu_steps : cpu_steps);
   auto p = std::make_unique<parts>();
   p->lane = std::move(lane.lane);
   p->figures.device = std::move(lane.device);

@@ -31,6 +31,15 @@ struct engine_links;
 struct engine_metrics;
 class stream_counters;
 
+/// How large steps may become where the options leave it open. A GPU reads the weights once for all rows of a step and
+/// needs some hundreds of them to be busy; a CPU is at 64, and a step must not keep others waiting for long.
+struct step_bounds {
+  std::int32_t sequences = 64;
+  std::int32_t batch_tokens = 512;
+};
+inline constexpr step_bounds cpu_steps{};
+inline constexpr step_bounds gpu_steps{256, 2048};
+
 struct engine_options {
   std::string device = "cpu";       ///< cpu, cuda, or auto: the GPU where one answers
   std::int32_t threads = 0;         ///< of the lane's team; 0: the usable cores
@@ -44,8 +53,8 @@ struct engine_options {
   double gpu_memory = 0.9;          ///< share of a GPU's memory that weights, KV and steps may take
   bool prefix_cache = true;         ///< prompts that begin alike are computed once (block_grant.hpp)
   std::int32_t context_length = 0;  ///< upper bound; 0: the model's
-  std::int32_t max_sequences = 64;
-  std::int32_t max_batch_tokens = 512;
+  std::int32_t max_sequences = 0;     ///< 0, and the next: what suits the device (step_bounds)
+  std::int32_t max_batch_tokens = 0;
   std::size_t queue_sequences = 1024;
   std::int64_t queue_tokens = 1 << 20;
   double most_growth = 0;           ///< of planner_options; 0: what suits the device

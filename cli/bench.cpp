@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "actors/engine.hpp"
 #include "cli/bench_device.hpp"
 #include "cli/bench_engine.hpp"
 #include "cli/bench_peer.hpp"
@@ -63,15 +64,20 @@ void measure(const setting& s, const bench_test& test, const workload& w) {
   if (s.options.profile) profile(s, test, w);
 }
 
+std::int32_t chunk_of(const setting& s) {
+  const std::int32_t chosen = s.options.engine.max_batch_tokens;
+  return chosen > 0 ? chosen : actors::cpu_steps.batch_tokens;
+}
+
 /// Tokens [past, past + count) of one sequence, in chunks as the engine takes them.
 void prefill(const setting& s, std::int32_t sequence, std::int32_t past, std::int32_t count) {
-  const std::int32_t chunk = s.options.engine.max_batch_tokens;
+  const std::int32_t chunk = chunk_of(s);
   for (std::int32_t done = 0; done < count; done += chunk)
     s.rig.prefill(sequence, past + done, std::min(chunk, count - done), done + chunk >= count);
 }
 
 result<void> measure(const setting& s, const bench_test& test) {
-  const std::int32_t chunk = std::min(std::max(test.prompt, test.depth_of(0)), s.options.engine.max_batch_tokens);
+  const std::int32_t chunk = std::min(std::max(test.prompt, test.depth_of(0)), chunk_of(s));
   const std::int32_t tokens = test.prompt + test.generate;
   std::vector<std::int32_t> depths, lengths;
   for (std::int32_t i = 0; i < test.batch; ++i) {

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "actors/engine.hpp"
 #include "base/json_writer.hpp"
 #include "cli/engine.hpp"
 #include "cli/report.hpp"
@@ -104,7 +105,7 @@ void print(const bench_options& o, std::int32_t batch, std::int32_t tokens, std:
 
 int bench_engine(const bench_options& o) {
   engine_options options = o.engine;
-  options.max_sequences = std::max(options.max_sequences, *std::max_element(o.batch.begin(), o.batch.end()));
+  options.max_sequences = std::max({options.max_sequences, actors::cpu_steps.sequences, *std::max_element(o.batch.begin(), o.batch.end())});
   if (!o.threads.empty()) options.threads = o.threads.front();
   auto e = start_engine(options);
   if (!e) return report(e.why());

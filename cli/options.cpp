@@ -60,8 +60,8 @@ void add_engine(CLI::App& app, engine_options& e) {
   add_no_repack(app, e);
   option(app, "--copies-gib", e.copies_gib, "Disk space in the cache folder for repacked weights and tokenizers' tables, with which the next start is faster; 0 = none")
       ->check(CLI::Range(0.0, 65536.0));
-  option(app, "--max-sequences", e.max_sequences, "Sequences decoding at once")->check(CLI::Range(1, 1024));
-  option(app, "--max-batch-tokens", e.max_batch_tokens, "Rows of one step, prefill and decode together")->check(CLI::Range(16, 65536));
+  option(app, "--max-sequences", e.max_sequences, "Sequences decoding at once; 0 = 64, on a GPU 256")->check(CLI::Range(0, 1024));
+  option(app, "--max-batch-tokens", e.max_batch_tokens, "Rows of one step, prefill and decode together; 0 = 512, on a GPU 2,048")->check(CLI::Range(0, 65536));
   option(app, "--queue", e.queue, "Requests that may wait; more are refused with 429")->check(CLI::Range(1, 1000000));
   add_kv_type(app, e);
   option(app, "--weight-type", e.weight_type, "What a GPU makes of the layers' weights while loading: bf16, f16 or fp8 (default: nearest to the file's type)")

@@ -22,8 +22,8 @@ struct engine_options {
   std::string weight_type;                      ///< of layers, on a GPU: bf16, f16 or fp8; "": as the file has them
   std::string prefill_queue;                    ///< mixed, beside or divided; "": what suits the device
   double copies_gib = 16;                       ///< of disk, for repacked weights that the next start maps; 0: none
-  std::int32_t max_sequences = 64;
-  std::int32_t max_batch_tokens = 512;
+  std::int32_t max_sequences = 0;     ///< 0, and the next: what suits the device
+  std::int32_t max_batch_tokens = 0;
   std::int32_t queue = 1024;
   double kv_gib = 0;  ///< 0: a share of free memory
   bool no_prefix_cache = false;  ///< every prompt is computed whole

@@ -63,8 +63,8 @@ result<void> check_options(const runtime_options& o) {
   if (o.copies_bytes < 0) return wrong("copies_bytes");
   if (o.kv_bytes < 0) return wrong("kv_bytes");
   if (o.context_length < 0) return wrong("context_length");
-  if (o.max_sequences < 1 || o.max_sequences > 4096) return wrong("max_sequences");
-  if (o.max_batch_tokens < 1 || o.max_batch_tokens > 65'536) return wrong("max_batch_tokens");
+  if (o.max_sequences < 0 || o.max_sequences > 4096) return wrong("max_sequences");
+  if (o.max_batch_tokens < 0 || o.max_batch_tokens > 65'536) return wrong("max_batch_tokens");
   if (o.max_queued < 1) return wrong("max_queued");
   if (o.keep_ended.count() < 0) return wrong("keep_ended");
   return {};

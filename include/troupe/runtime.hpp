@@ -37,8 +37,8 @@ struct runtime_options {
   std::int64_t kv_bytes = 0;            ///< for each model's KV blocks; 0: a share of the free memory
   bool prefix_cache = true;             ///< prompts that begin alike are computed once; false: times tell nobody what others asked
   std::int32_t context_length = 0;      ///< upper bound; 0: what the model has
-  std::int32_t max_sequences = 64;      ///< running at once
-  std::int32_t max_batch_tokens = 512;  ///< rows of one step
+  std::int32_t max_sequences = 0;       ///< running at once; 0: 64, on a GPU 256
+  std::int32_t max_batch_tokens = 0;    ///< rows of one step; 0: 512, on a GPU 2,048
   std::int32_t max_queued = 512;        ///< waiting; more are refused as overloaded
   /// Called once, on a thread of the runtime, when a model's engine is broken for good: its device is lost or hangs, or a
   /// part of it has failed. Its requests have failed by then; ending the process may be all that helps. Must not block.

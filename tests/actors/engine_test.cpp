@@ -132,6 +132,20 @@ TEST_CASE("the same memory holds as many KV blocks as the type of K and V allows
   }
 }
 
+TEST_CASE("steps are as large as suits the device, or as they were asked for") {
+  const auto blocks = [](std::string device, std::int32_t wanted) {
+    engine_options options;
+    options.max_sequences = wanted;
+    options.kv_bytes = std::int64_t{1} << 30;  // more than all sequences together can use: their number is the bound
+    bench b(options, {kernels::make_cpu_lane({1}).value_or_throw(), std::move(device), 1, "", {}});
+    return b.made->metrics().kv_blocks_total.load();
+  };
+  const auto of_one = blocks("cpu", 1);
+  CHECK(blocks("cpu", 0) == 64 * of_one);
+  CHECK(blocks("cuda", 0) == 256 * of_one);
+  CHECK(blocks("cuda", 5) == 5 * of_one);
+}
+
 TEST_CASE("stop while generations run fails them with shutting_down and ends every actor") {
   bench b;
   const auto sink = b.ask(1, {5, 6, 7}, 500);

@@ -5,8 +5,7 @@
 // while earlier ones compute, so a decode row may be planned before the token it feeds is known; ends by length are
 // foreseen, ends by token come a step late. Blocks are asked for ahead of need. When the pool is dry the youngest
 // gives up its blocks and waits at the front with its tokens so far. Where prefixes are shared, rows of finished steps are
-// offered to the store, a sequence starts behind what others have computed, and who begins like one that is being computed
-// waits for that.
+// offered to the store, a sequence starts behind what others have computed, and waits for what another computes.
 #pragma once
 
 #include <array>
@@ -21,6 +20,7 @@
 
 #include "actors/kv_store/block_grant.hpp"
 #include "actors/scheduler/planned_sequence.hpp"
+#include "actors/scheduler/planner_outputs.hpp"
 #include "actors/scheduler/step_cost.hpp"
 #include "actors/step_plan.hpp"
 
@@ -47,35 +47,6 @@ struct planner_options {
   std::int32_t most_mixed_steps = 4;  ///< choose: a prompt that takes more of them goes to a queue of its own
   bool share_prefixes = false;    ///< sequences that begin alike read the same blocks
   std::int32_t least_awaited = 64;  ///< tokens of a common beginning for which a sequence waits while another computes them
-};
-
-/// Effects of one call. What was computed is to be sent before releases, and these before needs; each list in order.
-struct planner_outputs {
-  struct routed_plan {
-    lane_kind lane = lane_kind::decode;
-    std::shared_ptr<const step_plan> plan;
-  };
-  struct refusal {
-    generation_id id = 0;
-    std::uint32_t shard = 0;
-    error why;
-  };
-  struct notice {
-    generation_id id = 0;
-    std::uint32_t shard = 0;
-    std::int32_t prompt_tokens = 0;
-    std::int32_t max_tokens = 0;
-    std::int32_t cached = 0;  ///< started: tokens that need no prefill
-  };
-  std::vector<notice> admitted;
-  std::vector<notice> started;
-  std::vector<refusal> failures;
-  std::vector<computed_rows> computed;
-  std::vector<block_release> releases;
-  std::vector<block_need> needs;
-  std::vector<routed_plan> plans;
-  std::int32_t preemptions = 0;
-  std::int64_t cached_rows = 0;  ///< that sequences which enter need not compute, also after a preemption
 };
 
 /// One owner, one thread. Each call costs at most a pass over the running set.

@@ -46,7 +46,7 @@ public:
       mix(word);
     }
     uint64_t last = 0;
-    std::memcpy(&last, text.data(), text.size());
+    if (!text.empty()) std::memcpy(&last, text.data(), text.size());  // an empty view may point nowhere
     mix(last);
     return hash * 0x9E3779B97F4A7C15u;
   }

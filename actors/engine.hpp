@@ -43,7 +43,7 @@ inline constexpr step_bounds gpu_steps{256, 2048};
 struct engine_options {
   std::string device = "cpu";       ///< cpu, cuda, or auto: the GPU where one answers
   std::int32_t threads = 0;         ///< of the lane's team; 0: the usable cores
-  std::string isa;                  ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon
+  std::string isa;                  ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon, neon_i8mm
   bool repack = true;
   std::string kv_type;              ///< of K and V; "": i16, on a GPU bf16
   std::string weight_type;          ///< of layers, on a GPU: bf16, f16 or fp8; "": as the file has them

@@ -34,6 +34,11 @@ void add_model(CLI::App& app, std::string& model) {
   option(app, "-m,--model", model, "Catalogue name (see `troupe models`) or path of a GGUF file");
 }
 
+void add_isa(CLI::App& app, engine_options& e) {
+  option(app, "--isa", e.isa, "Instruction set: scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon or neon_i8mm (default: the best this machine has)")
+      ->check(CLI::IsMember({"scalar", "avx2", "avx_vnni", "avx512vnni", "avx512bf16", "amx", "neon", "neon_i8mm"}));
+}
+
 void add_no_repack(CLI::App& app, engine_options& e) {
   app.add_flag("--no-repack", e.no_repack, "Compute from the file's own pages: no memory for weights, but several times slower")
       ->envname("TROUPE_NO_REPACK");
@@ -55,8 +60,7 @@ void add_engine(CLI::App& app, engine_options& e) {
       ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
   option(app, "--gpu-memory", e.gpu_memory, "Share of a GPU's memory that weights, KV and steps may take")->check(CLI::Range(0.05, 1.0));
   option(app, "-t,--threads", e.threads, "Compute threads; 0 = every core this process may use")->check(CLI::Range(0, 512));
-  option(app, "--isa", e.isa, "Instruction set: scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx or neon (default: the best this machine has)")
-      ->check(CLI::IsMember({"scalar", "avx2", "avx_vnni", "avx512vnni", "avx512bf16", "amx", "neon", "neon_i8mm"}));
+  add_isa(app, e);
   add_no_repack(app, e);
   option(app, "--copies-gib", e.copies_gib, "Disk space in the cache folder for repacked weights and tokenizers' tables, with which the next start is faster; 0 = none")
       ->check(CLI::Range(0.0, 65536.0));
@@ -188,7 +192,7 @@ void add_looking(commands& c, all_options& o) {
   option(bench_app, "--shared-prefix", b.shared_prefix, "Of the tokens in the context, how many a batch's sequences share the KV of")->check(CLI::Range(0, 1 << 20));
   option(bench_app, "--longest", b.longest, "Tokens in the context of a batch's first sequence, where it has more than the others")->check(CLI::Range(0, 1 << 20));
   bench_app.add_option("-r,--repeat", b.repeat, "Repetitions; the median is shown")->check(CLI::Range(1, 1000))->capture_default_str();
-  option(bench_app, "--isa", b.engine.isa, "scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon or neon_i8mm")->check(CLI::IsMember({"scalar", "avx2", "avx_vnni", "avx512vnni", "avx512bf16", "amx", "neon", "neon_i8mm"}));
+  add_isa(bench_app, b.engine);
   add_no_repack(bench_app, b.engine);
   add_kv_type(bench_app, b.engine);
   add_deterministic(bench_app, b.engine);

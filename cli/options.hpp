@@ -15,7 +15,7 @@ struct engine_options {
   std::string device = "auto";                  ///< cpu, cuda, or auto: the GPU where one answers
   double gpu_memory = 0.9;                      ///< share of a GPU's memory that may be taken
   std::int32_t threads = 0;                     ///< 0: every core this process may use
-  std::string isa;                              ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon
+  std::string isa;                              ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon, neon_i8mm
   bool no_repack = false;                       ///< weights stay in the file's pages: no memory for them, slower
   std::string kv_type;                          ///< of K and V; "": i16, on a GPU bf16
   bool deterministic = false;                   ///< on a GPU

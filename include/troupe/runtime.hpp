@@ -24,7 +24,7 @@ struct runtime_options {
   std::string device = "auto";          ///< cpu, cuda, or auto: the GPU where one answers and the build can use it
   double gpu_memory = 0.9;              ///< share of a GPU's memory that weights, KV and steps may take
   std::int32_t threads = 0;             ///< of the lane; 0: from the machine
-  std::string isa;                      ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon
+  std::string isa;                      ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon, neon_i8mm
   bool repack = true;                   ///< false: weights stay in the file's pages; no memory for them, but several times slower
   std::string kv_type;                  ///< of K and V: "" (i16; a GPU: bf16), on a CPU i16, f16, bf16, q8_0, q4_0; on a GPU bf16, fp8, q8_0
   std::string weight_type;              ///< of layers, on a GPU: "" (as the file has them), bf16, f16 or fp8

@@ -1,7 +1,12 @@
 // The engine's prefix cache: what is computed once, and that nobody sees it in the text.
+#include <algorithm>
+#include <atomic>
 #include <map>
+#include <set>
+#include <utility>
 
 #include "engine_bench.hpp"
+#include "support/forwarding_lane.hpp"
 
 using namespace troupe;
 using namespace troupe::actors;
@@ -24,6 +29,44 @@ sampling drawn_with_penalties(std::uint64_t seed) {
   how.seed = seed;
   return how;
 }
+
+/// A CPU lane that waits at its first attention until it is let go, and then compares what each step of decodes reads of
+/// K and V with what the sequences' block tables say it must.
+class watched_lane final : public test::forwarding_lane {
+public:
+  explicit watched_lane(kernels::cpu_lane& cpu) : forwarding_lane(cpu), cpu_(cpu) {}
+  void attention(memory::tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kernels::kv_arena& kv,
+                 std::span<const kernels::sequence_rows> batch, memory::tensor_view out) override {
+    go.wait(false);
+    const std::int64_t before = cpu_.kv_bytes_read();
+    forwarding_lane::attention(qkv, heads, scale, layer, kv, batch, out);
+    if (std::any_of(batch.begin(), batch.end(), [](const auto& one) { return one.rows != 1; })) return;
+    const std::int64_t read = (cpu_.kv_bytes_read() - before) / cpu_.kv_block_bytes({1, kv.shape.kv_heads, kv.shape.head_dim});
+    wrong += read == blocks_to_read(batch) ? 0 : 1;
+    together = std::max(together, batch.size());
+    for (const auto& one : batch) apart += (one.past + 1 + 15) / 16;
+    shared += read;
+  }
+
+  std::atomic<bool> go{false};
+  std::int64_t wrong = 0;             ///< steps that read something else than once what is shared and each one's own
+  std::int64_t shared = 0, apart = 0; ///< blocks that were read, and that would be if each sequence read all of its own
+  std::size_t together = 0;           ///< sequences in the largest of those steps
+
+private:
+  static std::int64_t blocks_to_read(std::span<const kernels::sequence_rows> batch) {
+    constexpr std::int32_t piece = 128 / 16;  // what attention shares: whole ones behind which no step writes
+    std::set<std::vector<std::int32_t>> prefixes;
+    std::int64_t own = 0;
+    for (const auto& one : batch) {
+      const std::int32_t whole = one.past / 128;
+      for (std::int32_t p = 1; p <= whole; ++p) prefixes.emplace(one.blocks.begin(), one.blocks.begin() + p * piece);
+      own += (one.past + 1 + 15) / 16 - whole * piece;
+    }
+    return static_cast<std::int64_t>(prefixes.size()) * piece + own;
+  }
+  kernels::cpu_lane& cpu_;
+};
 
 }  // namespace
 
@@ -73,6 +116,30 @@ TEST_CASE("requests that come together compute their common beginning once") {
     CHECK(sinks[id - 1]->ids == expected(b.path.string(), long_prompt(id, 210, 200), 20));
   }
   CHECK(b.made->metrics().prefill_rows == 210 + 7 * (210 - 192));
+}
+
+TEST_CASE("a step of decodes reads the K and V of a beginning that requests have in common once for all of them") {
+  for (const int threads : {1, 2}) {
+    const auto cpu = kernels::make_cpu_lane({threads}).value_or_throw();
+    auto watched = std::make_unique<watched_lane>(*cpu);
+    const watched_lane& seen = *watched;
+    std::atomic<bool>& go = watched->go;
+    engine_bench b(with_cache(true), kernels::any_lane{std::move(watched), "cpu", threads, "", {}});
+    const auto prompt = [](generation_id id) { return long_prompt(id, 280 + static_cast<std::int32_t>(id), id < 7 ? 270 : 150); };
+    std::vector<std::shared_ptr<collector>> sinks;
+    for (generation_id id = 1; id <= 8; ++id) sinks.push_back(b.ask(id, prompt(id), 60));
+    while (b.made->metrics().running + b.made->metrics().queued < 8) std::this_thread::yield();
+    go = true;
+    go.notify_all();
+    for (generation_id id = 1; id <= 8; ++id) {
+      REQUIRE(sinks[id - 1]->wait());
+      CHECK(sinks[id - 1]->ids == expected(b.path.string(), prompt(id), 60));
+    }
+    REQUIRE(b.gives_everything_back());
+    CHECK(seen.together == 8);
+    CHECK(seen.wrong == 0);
+    CHECK(seen.shared * 2 < seen.apart);
+  }
 }
 
 TEST_CASE("random text with penalties is the same with the cache and without, whoever came before") {

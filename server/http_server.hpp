@@ -18,6 +18,7 @@ struct server_timeouts {
   std::chrono::milliseconds body{30'000};    ///< without a further byte of a body, then 408
   std::chrono::milliseconds idle{60'000};    ///< between two requests; a WebSocket's silence before a ping must answer
   std::chrono::milliseconds stall{30'000};   ///< without a byte leaving for a slow reader, then closed and cancelled
+  std::chrono::milliseconds close{5'000};    ///< for a WebSocket's client to take a close frame and answer it
   std::chrono::milliseconds health{1'000};   ///< for the engine to answer /health
 };
 

@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "base/clock.hpp"
+#include "server/counted_socket.hpp"
 #include "server/deadline.hpp"
 #include "server/live_generations.hpp"
 #include "server/server_state.hpp"
@@ -25,10 +26,12 @@ namespace websocket = beast::websocket;
 using boost::system::error_code;
 
 constexpr std::size_t max_message = 1 << 20;
+constexpr std::size_t frame_head = 6;     ///< bytes of a small frame beside its payload
 constexpr std::size_t most_parts = 1024;  ///< of a message; a large one has more, but not of so few bytes
 constexpr std::size_t least_part = 64;
 constexpr int most_controls = 50;  ///< pings and pongs a second
-constexpr std::size_t max_waiting = 256;  ///< frames; beyond it nothing more is read from a client that does not read
+constexpr std::size_t max_waiting = 256;         ///< frames; beyond it nothing more is read from a client that does not read
+constexpr std::size_t max_waiting_bytes = 1 << 16;  ///< likewise
 
 class websocket_session final : public frame_writer, public connection, public std::enable_shared_from_this<websocket_session> {
 public:
@@ -52,7 +55,8 @@ public:
     }));
     link_.read_message_max(max_message);
     link_.text(true);
-    link_.control_callback([this](websocket::frame_type kind, beast::string_view) { count_control(kind); });
+    link_.control_callback([this](websocket::frame_type kind, beast::string_view text) { count_control(kind, text.size()); });
+    link_.next_layer().on_bytes([this](std::size_t size) { count_bytes(size); });
     upgrade_ = std::move(upgrade);
     link_.async_accept(upgrade_, [self = shared_from_this()](error_code failed) {
       self->upgrade_ = {};
@@ -68,6 +72,7 @@ public:
 
   void send(std::string frame, std::function<void()> written) override {
     if (!open_) return;
+    waiting_bytes_ += frame.size();
     waiting_.push_back({std::move(frame), std::move(written)});
     if (waiting_.size() == 1) write();
   }
@@ -108,9 +113,10 @@ private:
     reading_ = false;
     state_->metrics.bytes_received += size;
     if (failed) return end();  // Beast has answered a broken frame with its close code
+    overhead_ -= std::min(overhead_, size);
     if (!link_.is_message_done()) return read_on();
-    unfinished_.disarm();
-    parts_ = 0;
+    parts_ = overhead_ = 0;
+    nothing_begun();
     if (!link_.got_text()) return close(websocket::close_code::unknown_data);
     if (!open_) return;
     const auto bytes = buffer_.cdata();
@@ -122,13 +128,34 @@ private:
   /// Of a message that has begun.
   void read_on() {
     if (++parts_ > most_parts && buffer_.size() < parts_ * least_part) return close(websocket::close_code::policy_error);
-    if (parts_ == 1)
-      unfinished_.arm(state_->options.timeouts.body, [self = shared_from_this()] { self->close(websocket::close_code::policy_error); });
+    time_message();
     if (!closing_) read();
   }
 
-  /// Called within a read: what it decides happens after it.
-  void count_control(websocket::frame_type kind) {
+  void time_message() {
+    if (!std::exchange(unfinished_armed_, true))
+      unfinished_.arm(state_->options.timeouts.body, [self = shared_from_this()] { self->close(websocket::close_code::policy_error); });
+  }
+
+  void nothing_begun() {
+    unfinished_.disarm();
+    unfinished_armed_ = false;
+  }
+
+  /// Called within a read: what it decides happens after it. Beast reads empty fragments without a word, as many as come;
+  /// what has been read and given out neither as text nor as a ping is theirs.
+  void count_bytes(std::size_t size) {
+    if (closing_) return;
+    time_message();
+    if (overhead_ > frame_head * std::max(most_parts, buffer_.size() / least_part))
+      return post([self = shared_from_this()] { self->close(websocket::close_code::policy_error); });
+    overhead_ += size;
+  }
+
+  /// Likewise.
+  void count_control(websocket::frame_type kind, std::size_t size) {
+    overhead_ -= std::min(overhead_, frame_head + size);
+    if (overhead_ == 0 && parts_ == 0) nothing_begun();
     if (kind == websocket::frame_type::close) return;
     const auto now = base::clock::now();
     if (now - second_ >= std::chrono::seconds(1)) {
@@ -139,11 +166,11 @@ private:
   }
 
   void resume_reading() {
-    if (open_ && !reading_ && waiting_.size() < max_waiting) read();
+    if (open_ && !reading_ && waiting_.size() < max_waiting && waiting_bytes_ < max_waiting_bytes) read();
   }
 
   void write() {
-    stall_.arm(state_->options.timeouts.stall, [self = shared_from_this()] { self->end(); });
+    stall_.arm(state_->options.timeouts.stall, [self = shared_from_this()] { self->give_up(); });
     link_.async_write(asio::buffer(waiting_.front().frame),
                       [self = shared_from_this()](error_code failed, std::size_t size) { self->on_written(failed, size); });
   }
@@ -153,6 +180,7 @@ private:
     state_->metrics.bytes_sent += size;
     if (failed) return end();
     auto written = std::move(waiting_.front().written);
+    waiting_bytes_ -= waiting_.front().frame.size();
     waiting_.pop_front();
     if (written) written();
     if (!waiting_.empty()) return write();
@@ -169,8 +197,22 @@ private:
     if (waiting_.empty()) send_close();
   }
 
+  /// The client reads nothing. It hears of it if it takes the frame that is under way after all.
+  void give_up() {
+    if (closing_) return end();
+    closing_ = websocket::close_code::try_again_later;
+    open_ = false;
+    live_.drop_all();
+    waiting_.erase(waiting_.begin() + 1, waiting_.end());
+    end_after_a_while();
+  }
+
+  void end_after_a_while() {
+    stall_.arm(state_->options.timeouts.close, [self = shared_from_this()] { self->end(); });
+  }
+
   void send_close() {
-    stall_.arm(std::min(state_->options.timeouts.stall, std::chrono::milliseconds(5000)), [self = shared_from_this()] { self->end(); });
+    end_after_a_while();
     link_.async_close(*closing_, [self = shared_from_this()](error_code) { self->end(); });
   }
 
@@ -180,20 +222,23 @@ private:
     unfinished_.disarm();
     live_.drop_all();
     error_code ignored;
-    link_.next_layer().close(ignored);
+    beast::get_lowest_layer(link_).close(ignored);
     membership_.reset();
   }
 
   std::shared_ptr<server_state> state_;
   std::optional<membership> membership_;
-  websocket::stream<asio::ip::tcp::socket> link_;
+  websocket::stream<counted_socket> link_;
   deadline stall_;
-  deadline unfinished_;  ///< of the message that is being read
+  deadline unfinished_;  ///< of the message that is being read, from its first byte on
   beast::flat_buffer buffer_;
   beast::http::request<beast::http::string_body> upgrade_;
   std::deque<outgoing> waiting_;  ///< the front one is being written
+  std::size_t waiting_bytes_ = 0;
   bool open_ = false, reading_ = false, draining_ = false;
-  std::size_t parts_ = 0;  ///< of the message that is being read, so far
+  std::size_t parts_ = 0;     ///< of the message that is being read, so far
+  std::size_t overhead_ = 0;  ///< its bytes that are neither text nor a ping's, so far
+  bool unfinished_armed_ = false;
   base::time_point second_ = {};
   int controls_ = 0;  ///< pings and pongs of this second
   std::optional<websocket::close_code> closing_;

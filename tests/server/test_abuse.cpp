@@ -102,24 +102,66 @@ TEST_CASE("fragments without end close the socket with 1008 (row 29)") {
   CHECK(c.next_frame() == "close 1008");
   c.frame("\x03\xf0", 8);
   CHECK(c.closed());
-  client fine(s.port());  // as many as are allowed, and empty ones, which cost nothing
+  client fine(s.port());  // as many as are allowed, of which some are empty
   fine.handshake();
   many = frame_of(0x01, "{");
-  for (int i = 0; i < 3000; ++i) many += frame_of(0x00, i % 3 == 0 ? " " : "");
+  for (int i = 0; i < 1000; ++i) many += frame_of(0x00, i % 3 == 0 ? " " : "");
   fine.send(many + frame_of(0x80, "}"));
   CHECK(has(fine.next_frame(), R"("type":"error")"));
+}
+
+TEST_CASE("empty fragments without end close the socket with 1008, also behind an empty first one (row 29)") {
+  running_server s;
+  for (const char* first : {"{", ""}) {
+    client c(s.port());
+    c.handshake();
+    std::string many = frame_of(0x01, first);
+    for (int i = 0; i < 3000; ++i) many += frame_of(0x00, "");
+    c.send(many);
+    CHECK(c.next_frame() == "close 1008");
+    c.frame("\x03\xf0", 8);
+    CHECK(c.closed());
+  }
+}
+
+TEST_CASE("pings are no part of the message that they come within (rows 29, 30)") {
+  running_server s;
+  client c(s.port());
+  c.handshake();
+  const std::string ping = frame_of(0x89, std::string(125, 'x'));
+  std::string many = frame_of(0x01, "{");
+  for (int i = 0; i < 49; ++i) many += ping + frame_of(0x00, "");  // more bytes than empty fragments may have
+  c.send(many + frame_of(0x80, "}"));
+  CHECK(has(c.next_frame(), R"("type":"error")"));
 }
 
 TEST_CASE("a message that is never finished closes the socket with 1008 (row 29)") {
   server_options options;
   options.timeouts.body = std::chrono::milliseconds(50);
   running_server s(options);
-  client c(s.port());
+  for (const std::string& begun : {frame_of(0x01, "{"), frame_of(0x01, "") + frame_of(0x89, "x")}) {
+    client c(s.port());
+    c.handshake();
+    c.send(begun);
+    CHECK(c.next_frame() == "close 1008");
+    c.frame("\x03\xf0", 8);
+    CHECK(c.closed());
+  }
+}
+
+TEST_CASE("a socket of pings alone has no message to finish (row 30)") {
+  server_options options;
+  options.timeouts.body = std::chrono::milliseconds(30);
+  running_server s(options);
+  client c(s.port()), later(s.port());
   c.handshake();
-  c.send(frame_of(0x01, "{"));
-  CHECK(c.next_frame() == "close 1008");
-  c.frame("\x03\xf0", 8);
-  CHECK(c.closed());
+  c.send(frame_of(0x89, "x"));
+  CHECK(c.exactly(3) == "\x8a\x01x");
+  later.handshake();
+  later.send(frame_of(0x01, "{"));
+  CHECK(later.next_frame() == "close 1008");  // so the time that began with the ping is over too
+  c.frame("{}");
+  CHECK(has(c.next_frame(), R"("type":"error")"));
 }
 
 TEST_CASE("a flood of pings closes the socket with 1008, some are answered (row 30)") {
@@ -149,4 +191,39 @@ TEST_CASE("a WebSocket that is not read pauses its generation and is given up (r
   for (int i = 0; i < 400; ++i) s.engine.token(id, std::string(64 * 1024, 'x'));
   s.engine.wait_until_over(id);
   CHECK(s.engine.reason(id) == finish_reason::cancelled);
+}
+
+TEST_CASE("a WebSocket that is read again after it was given up hears why: 1013 (row 35)") {
+  server_options options;
+  options.timeouts.stall = std::chrono::milliseconds(50);
+  options.timeouts.close = std::chrono::milliseconds(20'000);
+  running_server s(options);
+  client c(s.port());
+  c.handshake();
+  c.frame(ask_a);
+  const auto id = s.engine.wait_for(1);
+  for (int i = 0; i < 400; ++i) s.engine.token(id, std::string(64 * 1024, 'x'));
+  s.engine.start(id);
+  s.engine.wait_until_over(id);
+  CHECK(s.engine.reason(id) == finish_reason::cancelled);
+  std::string last;
+  while (!has(last, "close")) last = c.next_frame();
+  CHECK(last == "close 1013");
+  c.frame("\x03\xf5", 8);
+  CHECK(c.closed());
+}
+
+TEST_CASE("a WebSocket that is never read is closed all the same (row 35)") {
+  server_options options;
+  options.timeouts.stall = options.timeouts.close = std::chrono::milliseconds(50);
+  running_server s(options);
+  client c(s.port()), observer(s.port());
+  c.handshake();
+  c.frame(ask_a);
+  const auto id = s.engine.wait_for(1);
+  s.engine.start(id);
+  for (int i = 0; i < 400; ++i) s.engine.token(id, std::string(64 * 1024, 'x'));
+  s.engine.wait_until_over(id);
+  while (!has(observer.call("GET", "/metrics").body, "troupe_websockets 0\n")) {
+  }
 }

@@ -119,14 +119,15 @@ event generation::started_event(std::uint64_t id, std::uint64_t offset) const {
   return e;
 }
 
-event generation::delta_event(std::uint64_t id, std::uint64_t offset) const {
+event generation::delta_event(std::uint64_t id, std::uint64_t offset, std::size_t bytes) const {
+  const std::size_t end = log_.piece_end(offset, bytes);
   event e;
   e.what = event::kind::delta;
   e.generation = id;
   e.offset = offset;
-  e.next_offset = log_.size();
-  e.text = log_.text_from(offset);
-  e.logprobs = log_.logprobs_from(offset);
+  e.next_offset = end;
+  e.text = log_.text_between(offset, end);
+  e.logprobs = log_.logprobs_between(offset, end);
   return e;
 }
 

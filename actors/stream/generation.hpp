@@ -48,8 +48,8 @@ public:
   clock::time_point ended_at() const noexcept { return ended_at_; }
 
   event started_event(std::uint64_t id, std::uint64_t offset) const;
-  /// All entries from `offset` on in one delta.
-  event delta_event(std::uint64_t id, std::uint64_t offset) const;
+  /// The entries from `offset` on in one delta of about `bytes` at most, of one entry at least.
+  event delta_event(std::uint64_t id, std::uint64_t offset, std::size_t bytes) const;
   /// done or failed; only when ended().
   event last_event(std::uint64_t id) const;
 

@@ -130,7 +130,7 @@ void stream_shard::stop(clock::time_point now, stream_outputs& out) {
     auto& [id, one] = *here;
     one.state.fail(why, now);
     for (subscription& s : one.subscribers) {
-      s.deliver(id, one.state, out.events);
+      s.deliver(id, one.state, limits_.delta_bytes, out.events);
       s.deliver_end(id, one.state, why, out.events);
     }
     settle(here, now, out);
@@ -145,7 +145,7 @@ const generation* stream_shard::find(generation_id id) const {
 void stream_shard::settle(table::iterator at, clock::time_point now, stream_outputs& out) {
   auto& [id, one] = *at;
   const std::size_t events_before = out.events.size();
-  for (subscription& s : one.subscribers) s.deliver(id, one.state, out.events);
+  for (subscription& s : one.subscribers) s.deliver(id, one.state, limits_.delta_bytes, out.events);
   counters_->events += out.events.size() - events_before;
   counters_->subscribers -= static_cast<std::int64_t>(
       std::erase_if(one.subscribers, [](const subscription& s) { return s.complete(); }));

@@ -3,7 +3,7 @@
 
 namespace troupe::actors {
 
-void subscription::deliver(std::uint64_t generation_id, const generation& from, std::vector<delivery>& out) {
+void subscription::deliver(std::uint64_t generation_id, const generation& from, std::size_t delta_bytes, std::vector<delivery>& out) {
   const auto send = [&](event e) { out.push_back({generation_id, id_, sink_, std::move(e)}); };
   const bool begun = from.where() != generation::state::accepted && (!from.failure() || from.used().prompt_tokens > 0);
   if (!started_ && begun && spend()) {
@@ -12,14 +12,15 @@ void subscription::deliver(std::uint64_t generation_id, const generation& from, 
   }
   if (begun && !started_) return;
   // Entries without text (a control token) are no news by themselves: they wait for the next one that has some.
-  const bool news = cursor_ < from.log().size() && (from.log().text_bytes_from(cursor_) > 0 || from.what().top_logprobs >= 0);
-  if (news && spend()) {
-    event e = from.delta_event(generation_id, cursor_);
+  const auto news = [&] {
+    return cursor_ < from.log().size() && (from.log().text_bytes_from(cursor_) > 0 || from.what().top_logprobs >= 0);
+  };
+  while (news() && spend()) {
+    event e = from.delta_event(generation_id, cursor_, delta_bytes);
     cursor_ = e.next_offset;
     send(std::move(e));
-  } else if (!news && from.ended()) {
-    cursor_ = from.log().size();
   }
+  if (from.ended() && !news()) cursor_ = from.log().size();
   if (from.ended() && !complete_ && cursor_ == from.log().size() && spend()) {
     complete_ = true;
     send(from.last_event(generation_id));

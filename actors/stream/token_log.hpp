@@ -21,9 +21,16 @@ public:
   /// Bytes of text behind an offset; `offset` up to size().
   std::size_t text_bytes_from(std::size_t offset) const noexcept { return text_.size() - text_begin(offset); }
 
-  /// Of all entries from an offset up to size() on.
-  std::string_view text_from(std::size_t offset) const noexcept { return std::string_view(text_).substr(text_begin(offset)); }
-  std::vector<token_logprob> logprobs_from(std::size_t offset) const;
+  /// Where a piece that begins at `offset` ends, whose text and log-probabilities make about `bytes` at most: behind one
+  /// entry at least, where there is one. Costs its entries.
+  std::size_t piece_end(std::size_t offset, std::size_t bytes) const;
+
+  /// Of all entries from an offset on, up to another's.
+  std::string_view text_from(std::size_t offset) const noexcept { return text_between(offset, size()); }
+  std::string_view text_between(std::size_t offset, std::size_t end) const noexcept {
+    return std::string_view(text_).substr(text_begin(offset), text_begin(end) - text_begin(offset));
+  }
+  std::vector<token_logprob> logprobs_between(std::size_t offset, std::size_t end) const;
   const std::vector<std::int32_t>& ids() const noexcept { return ids_; }
 
 private:
@@ -32,6 +39,7 @@ private:
     std::uint32_t logprobs_end = 0;
   };
   std::size_t text_begin(std::size_t offset) const noexcept { return offset == 0 ? 0 : entries_[offset - 1].text_end; }
+  std::size_t logprobs_begin(std::size_t offset) const noexcept { return offset == 0 ? 0 : entries_[offset - 1].logprobs_end; }
 
   std::string text_;
   std::vector<std::int32_t> ids_;

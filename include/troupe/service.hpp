@@ -47,8 +47,8 @@ public:
                                     std::uint32_t credit) = 0;
   virtual void unsubscribe(generation_id id, subscription_id who) = 0;
   /// Each event spends one credit; at zero a subscriber gets nothing, its cursor stays, and later text is joined into
-  /// one delta. When every subscriber lags far behind, decoding of that generation pauses. At the runtime's end each
-  /// subscriber gets its last event even without credit.
+  /// deltas of about 4 KiB. When every subscriber lags far behind, decoding of that generation pauses. At the runtime's
+  /// end each subscriber gets its last event even without credit.
   virtual void add_credit(generation_id id, subscription_id who, std::uint32_t events) = 0;
   /// Ends it with `done` (cancelled). `found(false)` where no such generation lives. Called on a runtime thread.
   virtual void cancel(generation_id id, std::function<void(bool found)> found = {}) = 0;

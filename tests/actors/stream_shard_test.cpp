@@ -75,7 +75,9 @@ TEST_CASE("every watcher reads the same text and one end, whatever the credits, 
   std::mt19937 random(6);
   const auto tokens = tests::byte_tokenizer();
   for (int round = 0; round < 400; ++round) {
-    bench b;
+    stream_limits limits;
+    limits.delta_bytes = random() % 8;
+    bench b(limits);
     request what;
     if (random() % 2) what.stop = {"ab", "STOP"};
     const auto first = b.open(7, random() % 4, true, what);
@@ -128,6 +130,30 @@ TEST_CASE("without credit nothing comes, and later text is joined into one delta
   b.credit(1, 1, 1);
   CHECK(sink->ends() == 1);
   CHECK(b.shard.size() == 0);
+}
+
+TEST_CASE("what waits for a watcher is bounded by its credit and by bytes, log-probabilities included") {
+  stream_limits limits;
+  limits.delta_bytes = 100;
+  for (const bool with_logprobs : {false, true}) {
+    bench b(limits);
+    request what;
+    if (with_logprobs) what.top_logprobs = 0;
+    const auto sink = b.open(1, 1, true, what);
+    b.admit(1);
+    for (int i = 0; i < 1000; ++i) b.token(1, 'a' + i % 26);
+    b.token(1, -1, sequence_end::eos);
+    b.credit(1, 1, 3);
+    REQUIRE(sink->events.size() == 4);
+    for (std::size_t i = 1; i < 4; ++i) {
+      CHECK(sink->events[i].text.size() == (with_logprobs ? 1 : 100));  // each log-probability is written in 69 bytes or so
+      CHECK(sink->events[i].logprobs.size() == (with_logprobs ? 1 : 0));
+      CHECK(sink->events[i].offset == (i == 1 ? 0 : sink->events[i - 1].next_offset));
+    }
+    b.credit(1, 1, 2000);
+    CHECK(sink->text() == b.shard.find(1)->log().text_from(0));
+    CHECK(sink->ends() == 1);
+  }
 }
 
 TEST_CASE("done carries usage, reason and times") {

@@ -173,7 +173,7 @@ TEST_CASE("log-probabilities stay with their tokens while text is held back") {
     end.end = sequence_end::eos;
     one.append(end, {});
     REQUIRE(one.used().completion_tokens == static_cast<std::int32_t>(fed.size()));
-    const auto logprobs = one.log().logprobs_from(0);
+    const auto logprobs = one.log().logprobs_between(0, one.log().size());
     REQUIRE(logprobs.size() == one.log().size());
     if (!by_stop) REQUIRE(logprobs.size() == fed.size());
     for (std::size_t i = 0; i < logprobs.size(); ++i) {

@@ -98,6 +98,17 @@ class Streams(unittest.IsolatedAsyncioTestCase):
                 rest = "".join(d["text"] for k, _, d in again if k == "delta")
                 self.assertEqual(seen + rest, text)
 
+    async def test_what_a_late_watcher_is_sent_comes_in_pieces(self):
+        async with httpx.AsyncClient(timeout=60, base_url=self.server.url) as http:
+            made = await http.post("/v1/generations", json={"messages": HELLO, "max_tokens": 100, "ignore_eos": True, "temperature": 0,
+                                                            "logprobs": True, "top_logprobs": 20})
+            where = f"/v1/generations/{made.json()['id']}/events"
+            first, late = [(await http.get(where)).text for _ in range(2)]
+            self.assertGreater(len(late), 100_000)
+            self.assertLess(max(len(part) for part in late.split("\n\n")), 10_000)
+            texts = ["".join(d["text"] for k, _, d in parse_sse(text) if k == "delta") for text in (first, late)]
+            self.assertEqual(texts[0], texts[1])
+
     async def test_two_watchers_see_the_same_and_delete_ends_both(self):
         async with httpx.AsyncClient(timeout=60, base_url=self.server.url) as http:
             made = await http.post("/v1/generations", json={"messages": HELLO, "max_tokens": 2000, "ignore_eos": True, "temperature": 0})

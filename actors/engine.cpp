@@ -79,6 +79,7 @@ result<void> size_kv(const models::loaded_model& model, kernels::lane& lane, con
   if (!blocks) return blocks.why();
   figures.kv_blocks = *blocks;
   figures.kv_bytes = *blocks * budget.block_bytes;
+  figures.kept_blocks = kept_blocks(budget, *blocks);
   return {};
 }
 
@@ -193,7 +194,7 @@ result<std::unique_ptr<engine>> engine::create_on(kernels::any_lane lane, caf::a
     for (int i = 0; i < (p->prompts ? 2 : 1); ++i) p->waiting.push_back(std::make_shared<lane_thread>());
   lane_setup setup{p->thread, p->runner, now, p->metrics, p->waiting.empty() ? nullptr : p->waiting.back()};
   auto links = std::make_shared<engine_links>();
-  links->kv_store = spawn_kv_store(system, planner.total_blocks, p->metrics);
+  links->kv_store = spawn_kv_store(system, planner.total_blocks, p->figures.kept_blocks, p->metrics);
   links->prefill = spawn_prefill(system, setup);
   if (!p->waiting.empty()) setup.waiting = p->waiting.front();
   links->decode = spawn_decode(system, setup);

@@ -49,7 +49,8 @@ struct engine_options {
   std::string weight_type;          ///< of layers, on a GPU: bf16, f16 or fp8; "": as the file has them
   bool deterministic = false;       ///< a GPU too computes rows alike whatever lies beside them
   memory::copy_folder copies;       ///< where repacked weights and the tokenizer's tables are kept; default: nowhere
-  std::int64_t kv_bytes = 0;        ///< 0: a share of the free memory (kv_store.hpp); on a GPU what is left of gpu_memory
+  /// 0: a share of the free memory, of which little is kept for prompts to come (kv_store.hpp); on a GPU what gpu_memory leaves
+  std::int64_t kv_bytes = 0;
   double gpu_memory = 0.9;          ///< share of a GPU's memory that weights, KV and steps may take
   bool prefix_cache = true;         ///< prompts that begin alike are computed once (block_grant.hpp)
   std::int32_t context_length = 0;  ///< upper bound; 0: the model's
@@ -72,6 +73,7 @@ struct engine_figures {
   std::string isa;
   std::int32_t context_length = 0;
   std::int32_t kv_blocks = 0;
+  std::int32_t kept_blocks = 0;     ///< of them, for prompts to come
   std::int64_t kv_bytes = 0;
 };
 

@@ -74,7 +74,7 @@ void add_engine(CLI::App& app, engine_options& e) {
   option(app, "--prefill-queue", e.prefill_queue, "Prompts while others decode: mixed into their steps, or on a GPU, where they are long, beside "
          "them, or divided: on a part of the device (default: what suits the device)")
       ->check(CLI::IsMember({"mixed", "beside", "divided"}));
-  option(app, "--kv-gib", e.kv_gib, "Memory for the KV cache in GiB; 0 = a share of what is free")->check(CLI::Range(0.0, 4096.0));
+  option(app, "--kv-gib", e.kv_gib, "Memory for the KV cache in GiB; 0 = what runs may take 0.4 of what is free, and of it 2 GiB is kept for prompts to come; on a GPU what --gpu-memory leaves")->check(CLI::Range(0.0, 4096.0));
   app.add_flag("--no-prefix-cache", e.no_prefix_cache, "Compute every prompt whole. By default what requests have in common is computed once, and how soon an answer starts can tell one client what another has asked")
       ->envname("TROUPE_NO_PREFIX_CACHE");
 }

@@ -25,7 +25,7 @@ struct engine_options {
   std::int32_t max_sequences = 0;     ///< 0, and the next: what suits the device
   std::int32_t max_batch_tokens = 0;
   std::int32_t queue = 1024;
-  double kv_gib = 0;  ///< 0: a share of free memory
+  double kv_gib = 0;  ///< 0: as the runtime does
   bool no_prefix_cache = false;  ///< every prompt is computed whole
 };
 

@@ -108,6 +108,8 @@ std::int32_t kv_store::release(const block_release& what) {
   // The whole path was used now, whoever computed it; from its end, so that leaves go first.
   for (auto block = path.rbegin(); block != path.rend(); ++block)
     if (tree_.rests(*block)) tree_.rest(*block);
+  longest_ = std::max(longest_, static_cast<std::int32_t>(of.blocks.size()));
+  while (tree_.resting() > std::max(kept_, longest_)) pool_.release(tree_.evict());
   return free() - before;
 }
 
@@ -160,6 +162,11 @@ result<std::int32_t> kv_blocks(const kv_budget& budget) {
                      std::to_string(budget.block_bytes) + " bytes); give more with --kv-bytes.",
                  "kv_bytes"};
   return static_cast<std::int32_t>(blocks);
+}
+
+std::int32_t kept_blocks(const kv_budget& budget, std::int32_t blocks) {
+  if (budget.wanted_bytes > 0) return blocks;
+  return static_cast<std::int32_t>(std::min<std::int64_t>(blocks, kept_kv_bytes / std::max<std::int64_t>(1, budget.block_bytes)));
 }
 
 }  // namespace troupe::actors

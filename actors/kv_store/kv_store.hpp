@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -17,10 +18,12 @@ namespace troupe::actors {
 /// computed are in the prefix tree, which is a user of them like a sequence. A sequence that begins with the same tokens
 /// gets them as its first blocks, and never writes there: its own rows begin behind them. What is in the tree and no
 /// sequence holds is evicted when blocks are needed and none is free, and counts as free before.
+/// No more than `kept` blocks rest there, or as many as the longest sequence had: what is freed is used again before what
+/// was never touched, so that memory grows no further than what ran at once and that.
 class kv_store {
 public:
-  explicit kv_store(std::int32_t blocks, std::int32_t block_tokens = 16)
-      : block_tokens_(block_tokens), pool_(blocks), tree_(blocks, block_tokens) {}
+  explicit kv_store(std::int32_t blocks, std::int32_t block_tokens = 16, std::int32_t kept = std::numeric_limits<std::int32_t>::max())
+      : block_tokens_(block_tokens), kept_(kept), pool_(blocks), tree_(blocks, block_tokens) {}
 
   /// In order; each sequence gets all it asks for, or nothing. A need below one block is refused. At least the last of
   /// the tokens is left to be computed.
@@ -57,6 +60,8 @@ private:
   void spoil(const holding& of);
 
   std::int32_t block_tokens_;
+  std::int32_t kept_;
+  std::int32_t longest_ = 0;
   memory::block_pool pool_;
   memory::prefix_tree tree_;
   std::unordered_map<generation_id, holding> held_;
@@ -72,8 +77,12 @@ struct kv_budget {
   std::int32_t max_sequences = 1;
 };
 inline constexpr double kv_share = 0.4;
+/// What a CPU keeps for prompts to come unless it is told how much memory K and V may take: a laptop has other uses for it.
+inline constexpr std::int64_t kept_kv_bytes = std::int64_t{2} << 30;
 
 /// Never above what max_sequences full contexts can use; out_of_memory when not even one block fits.
 result<std::int32_t> kv_blocks(const kv_budget& budget);
+/// How many of them may rest: all where the bytes were asked for, else kept_kv_bytes of them.
+std::int32_t kept_blocks(const kv_budget& budget, std::int32_t blocks);
 
 }  // namespace troupe::actors

@@ -3,14 +3,15 @@
 
 #include "actors/actor_base.hpp"
 #include "actors/kv_store/kv_store.hpp"
+#include "kernels/lane.hpp"
 
 namespace troupe::actors {
 namespace {
 
 class kv_store_actor : public actor_base<kv_store_handle> {
 public:
-  kv_store_actor(caf::actor_config& config, std::int32_t blocks, std::shared_ptr<engine_metrics> metrics)
-      : actor_base(config, std::move(metrics)), store_(blocks) {
+  kv_store_actor(caf::actor_config& config, std::int32_t blocks, std::int32_t kept, std::shared_ptr<engine_metrics> metrics)
+      : actor_base(config, std::move(metrics)), store_(blocks, kernels::kv_shape::block_tokens, kept) {
     count();
   }
 
@@ -47,8 +48,8 @@ private:
 
 }  // namespace
 
-kv_store_handle spawn_kv_store(caf::actor_system& system, std::int32_t blocks, std::shared_ptr<engine_metrics> metrics) {
-  return system.spawn<kv_store_actor>(blocks, std::move(metrics));
+kv_store_handle spawn_kv_store(caf::actor_system& system, std::int32_t blocks, std::int32_t kept, std::shared_ptr<engine_metrics> metrics) {
+  return system.spawn<kv_store_actor>(blocks, kept, std::move(metrics));
 }
 
 }  // namespace troupe::actors

@@ -12,7 +12,7 @@ namespace troupe::actors {
 
 struct engine_metrics;
 
-/// Waits for wire_engine; ends at stop_actor.
-kv_store_handle spawn_kv_store(caf::actor_system& system, std::int32_t blocks, std::shared_ptr<engine_metrics> metrics);
+/// Waits for wire_engine; ends at stop_actor. `kept`: how many blocks may rest (kv_store.hpp).
+kv_store_handle spawn_kv_store(caf::actor_system& system, std::int32_t blocks, std::int32_t kept, std::shared_ptr<engine_metrics> metrics);
 
 }  // namespace troupe::actors

@@ -86,7 +86,7 @@ struct bench {
     const lane_setup setup{queue, machine, time, metrics};
     auto made = std::make_shared<engine_links>();
     made->streams = {system->spawn<noting_stream>(seen)};
-    made->kv_store = spawn_kv_store(*system, planner.total_blocks, metrics);
+    made->kv_store = spawn_kv_store(*system, planner.total_blocks, planner.total_blocks, metrics);
     made->prefill = spawn_prefill(*system, setup);
     made->decode = spawn_decode(*system, setup);
     made->scheduler = spawn_scheduler(*system, {planner, time, metrics, patience, [this](const error& why) { lost.push_back(why); }});

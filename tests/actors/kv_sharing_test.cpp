@@ -1,6 +1,7 @@
 // Shared KV blocks against a naive model: a map from whole prefixes to the time they were used last and who reads them.
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <random>
 #include <set>
 
@@ -34,6 +35,7 @@ struct naive_store {
   };
 
   std::int32_t total = 0;
+  std::int32_t kept = 0;  // at rest, or as many blocks as the longest had
   std::map<tokens, entry> tree;
   std::map<generation_id, holder> held;
   std::uint64_t now = 0;
@@ -65,6 +67,10 @@ struct naive_store {
     for (auto at = tree.begin(); at != tree.end(); ++at)
       if (at->second.readers.empty() && (oldest == tree.end() || at->second.used < oldest->second.used)) oldest = at;
     tree.erase(oldest);
+  }
+  void trim(std::size_t ended) {
+    kept = std::max(kept, static_cast<std::int32_t>(ended));
+    while (resting() > kept) evict();
   }
   bool can_serve(const tokens& all, std::int32_t blocks) const {
     std::int32_t taken = blocks;
@@ -98,6 +104,7 @@ struct naive_store {
       if (node.readers.empty()) node.used = now + 1000 - n;
     }
     now += 1000;
+    trim(one.blocks.size());
   }
   void spoil(generation_id id) {
     const std::vector<std::int32_t> blocks = held.at(id).blocks;
@@ -113,6 +120,7 @@ struct naive_store {
         return one.first.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), one.first.begin());
       });
     });
+    trim(blocks.size());
   }
 };
 
@@ -125,7 +133,8 @@ TEST_CASE("admits, ends, failures and evictions at random find what a map from w
     const auto up_to = [&random](std::uint32_t n) { return static_cast<std::int32_t>(random() % n); };
     naive_store naive;
     naive.total = 3 + up_to(20);
-    kv_store store(naive.total, width);
+    naive.kept = seed % 2 == 0 ? naive.total : up_to(6);
+    kv_store store(naive.total, width, naive.kept);
     generation_id next = 1;
     for (int step = 0; step < 300; ++step) {
       const std::string before = store.draw();
@@ -211,6 +220,29 @@ TEST_CASE("what nobody reads counts as free and is evicted only when blocks run 
   REQUIRE(store.reserve({{4, 3, 0, shared({7, 8, 9})}}).at(0).cached == 2);
   REQUIRE(store.free() == 0);
   REQUIRE(store.reserve({{5, 1, 0, one}}).at(0).blocks.empty());
+  REQUIRE(store.check().ok());
+}
+
+TEST_CASE("no more rests than was allowed, or than the longest sequence had, and what is freed is used before what was never touched") {
+  kv_store store(1000, 1, 4);
+  std::int32_t highest = 0;
+  for (std::int32_t round = 0; round < 50; ++round) {
+    const auto prompt = shared({round, 1, 2});
+    const auto id = static_cast<generation_id>(round) + 1;
+    const auto grant = store.reserve({{id, 3, 0, prompt}}).at(0);
+    highest = std::max(highest, *std::max_element(grant.blocks.begin(), grant.blocks.end()));
+    store.release({{id, prompt, 3}, false});
+    REQUIRE(store.cached() <= 4);
+    REQUIRE(store.free() == 1000);
+  }
+  REQUIRE(highest < 4 + 3);
+  tokens all(20);
+  std::iota(all.begin(), all.end(), 100);
+  const auto conversation = shared(std::move(all));
+  store.reserve({{99, 20, 0, conversation}});
+  store.release({{99, conversation, 20}, false});
+  REQUIRE(store.cached() == 20);
+  REQUIRE(store.reserve({{100, 20, 0, conversation}}).at(0).cached == 19);  // it goes on where it was
   REQUIRE(store.check().ok());
 }
 

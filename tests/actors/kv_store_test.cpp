@@ -62,6 +62,12 @@ TEST_CASE("the default budget is a share of the free memory, and no more than th
   budget.context_length = 2048;
   budget.max_sequences = 64;
   REQUIRE(*kv_blocks(budget) == 400);
+  REQUIRE(kept_blocks(budget, 400) == 400);
+  budget.block_bytes = std::int64_t{16} << 20;
+  REQUIRE(kept_blocks(budget, 400) == 128);  // 2 GiB of a large machine's free memory
+  budget.wanted_bytes = 1;
+  REQUIRE(kept_blocks(budget, 400) == 400);
+  budget.block_bytes = 1'000;
   budget.wanted_bytes = 123'456;
   REQUIRE(*kv_blocks(budget) == 123);
   budget.context_length = 33;

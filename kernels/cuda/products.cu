@@ -33,8 +33,8 @@ __device__ inline void eight_of(const bf16* from, float (&v)[8]) {
   for (int i = 0; i < 8; ++i) v[i] = __uint_as_float(i & 1 ? words[i / 2] & 0xffff0000u : words[i / 2] << 16);
 }
 
-/// A block a row: norm or silu if asked for, then the element type that the product wants; fp8 with a scale a row. Each
-/// thread has Each times 8 columns in registers, so that all of a row is on its way at once.
+/// A block a row: norm if asked for, then the element type that the product wants; fp8 with a scale a row. Each thread
+/// has Each times 8 columns in registers, so that all of a row is on its way at once.
 template <int Each>
 __global__ void __launch_bounds__(1024) prepare_x(product p, int k, int k_out, void* out, float* scales, form into) {
   __shared__ float2 scratch[32];
@@ -48,12 +48,6 @@ __global__ void __launch_bounds__(1024) prepare_x(product p, int k, int k_out, v
     if (c >= k) continue;
     if (p.x) {
       eight_of(p.x + row * p.x_stride + c, v[e]);
-      if (p.gated) {
-        float up[8];
-        eight_of(p.x + row * p.x_stride + k + c, up);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) v[e][i] = v[e][i] / (1.0f + __expf(-v[e][i])) * up[i];
-      }
     } else {
 #pragma unroll
       for (int i = 0; i < 8; i += 4) {
@@ -103,6 +97,54 @@ __global__ void __launch_bounds__(1024) prepare_x(product p, int k, int k_out, v
     }
     if (into != form::fp8) *reinterpret_cast<uint4*>(static_cast<std::uint16_t*>(out) + at + c) = {words[0], words[1], words[2], words[3]};
   }
+}
+
+__device__ inline unsigned word_of(__nv_bfloat162 v) { return *reinterpret_cast<const unsigned*>(&v); }
+
+/// silu(gate) * up of a row in fp8 with one scale, 256 threads a row. While the row's largest is looked for it waits in
+/// bf16: so few registers let four rows share a multiprocessor, one reading while others compute and write.
+template <int Each>
+__global__ void __launch_bounds__(256, Each > 8 ? 1 : 4) prepare_gated(product p, int k, int k_out, std::uint8_t* out, float* scales) {
+  __shared__ float2 scratch[8];
+  let_successor_start();
+  wait_for_predecessor();
+  const long row = blockIdx.x;
+  const bf16* const from = p.x + row * p.x_stride;
+  unsigned kept[Each][4] = {};
+  float largest = 0.0f;
+#pragma unroll
+  for (int e = 0; e < Each; ++e) {
+    const int c = static_cast<int>(e * 256 + threadIdx.x) * 8;
+    if (c >= k) continue;
+    float gate[8], up[8];
+    eight_of(from + c, gate);
+    eight_of(from + k + c, up);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      gate[i] = __fdividef(gate[i], 1.0f + __expf(-gate[i])) * up[i];
+      largest = fmaxf(largest, fabsf(gate[i]));
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) kept[e][i] = word_of(__floats2bfloat162_rn(gate[2 * i], gate[2 * i + 1]));
+  }
+  largest = block_sum_and_largest(0.0f, largest, scratch).y;
+  const float scale = largest > 0.0f ? 448.0f / largest : 1.0f;
+  if (threadIdx.x == 0) scales[row] = 1.0f / scale;
+#pragma unroll
+  for (int e = 0; e < Each; ++e) {
+    const int c = static_cast<int>(e * 256 + threadIdx.x) * 8;
+    if (c >= k_out) continue;
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      *reinterpret_cast<std::uint16_t*>(out + row * k_out + fp8_place(c + 2 * i)) = __nv_cvt_float2_to_fp8x2(
+          {__uint_as_float(kept[e][i] << 16) * scale, __uint_as_float(kept[e][i] & 0xffff0000u) * scale}, __NV_SATFINITE, __NV_E4M3);
+  }
+}
+
+constexpr int most_gated = 32 * 2048;  // columns that prepare_gated takes
+
+void launch_gated(const product& p, int k, int k_out, void* out, float* scales, cudaStream_t on) {
+  launch(k_out <= 8 * 2048 ? prepare_gated<8> : prepare_gated<32>, dim3(p.rows), dim3(256), 0, on, p, k, k_out, static_cast<std::uint8_t*>(out), scales);
 }
 
 void launch_prepare(const product& p, int k, int k_out, void* out, float* scales, form into, cudaStream_t on) {
@@ -190,7 +232,7 @@ result<void> products::reserve(std::int32_t rows, const device_matrix& w) {
 }
 
 bool products::takes_gated(const device_matrix& w, std::int32_t rows) const {
-  return library_ && !one_order_ && w.type == weight_type::fp8 && rows > wide_rows;
+  return library_ && !one_order_ && w.type == weight_type::fp8 && rows > wide_rows && w.k_padded <= most_gated;
 }
 
 /// Among a few rows sums are taken in another order than among more.
@@ -313,11 +355,9 @@ result<void> products::dense(const product& p, cudaStream_t on) {
     d.x = p.x;
     d.x_stride = p.x_stride;
   } else {
-    launch_prepare(p, k, k_padded, prepared_[0].data(), scales_.as<float>(),
-                   w.type == weight_type::fp8   ? form::fp8
-                   : w.type == weight_type::f16 ? form::f16
-                                                : form::bf16,
-                   on);
+    const form into = w.type == weight_type::fp8 ? form::fp8 : w.type == weight_type::f16 ? form::f16 : form::bf16;
+    if (p.gated) launch_gated(p, k, k_padded, prepared_[0].data(), scales_.as<float>(), on);
+    else launch_prepare(p, k, k_padded, prepared_[0].data(), scales_.as<float>(), into, on);
     d.x = prepared_[0].data();
     d.x_stride = k_padded;
     d.x_scale = scales_.as<const float>();

@@ -28,18 +28,11 @@ void attention_runner::store_rows(const attention_call& call, const item& work, 
 }
 
 // All before any is read: a load that meets words still on their way to the cache waits for them.
-void attention_runner::store_share(const attention_call& call, const kernel_set& kernels, thread_team& team, int shares,
-                                   int thread, int threads) const {
-  if (!plan_.rows_apart()) {
-    call.rope->store_share({call.qkv, call.heads, call.layer, call.kv}, kernels, team, thread, threads);
-    return team.barrier();
-  }
-  for (int i = thread; i < shares; i += threads) {
-    const std::span<const part> parts = plan_.parts_of(i);
-    for (std::size_t p = 0; p < parts.size(); ++p) {
-      if (p + 1 < parts.size()) fetch_last_unit(call, parts[p + 1]);
-      if (stores_rows(parts[p])) store_rows(call, plan_.item_of(parts[p]), kernels);
-    }
+void attention_runner::store_parts(const attention_call& call, std::span<const part> parts,
+                                   const kernel_set& kernels) const {
+  for (std::size_t p = 0; p < parts.size(); ++p) {
+    if (p + 1 < parts.size()) fetch_last_unit(call, parts[p + 1]);
+    if (stores_rows(parts[p])) store_rows(call, plan_.item_of(parts[p]), kernels);
   }
 }
 
@@ -175,10 +168,17 @@ void attention_runner::run(const attention_call& call, std::span<const sequence_
   if (plan_.items().empty()) return;
   reserve(team);
   bytes_read_ += plan_.units_read() * layout.bytes();
+  if (!parts_left_) parts_left_.emplace(team);
+  for (int member = 0; member < team.size(); ++member)
+    parts_left_->deal(member, member < shares ? plan_.share_of(member) : share{});
   team.run([&](int thread, int threads) {
-    if (call.rope != nullptr) store_share(call, kernels, team, shares, thread, threads);
-    for (int i = thread; i < shares; i += threads) {
-      const std::span<const part> parts = plan_.parts_of(i);
+    if (call.rope != nullptr && !plan_.rows_apart()) {
+      call.rope->store_share({call.qkv, call.heads, call.layer, call.kv}, kernels, team, thread, threads);
+      team.barrier();
+    }
+    for (share taken = parts_left_->take(thread); taken.first < taken.last; taken = parts_left_->take(thread)) {
+      const std::span<const part> parts = plan_.parts_in(taken);
+      if (call.rope != nullptr && plan_.rows_apart()) store_parts(call, parts, kernels);
       for (std::size_t p = 0; p < parts.size(); ++p)
         attend_part(call, parts[p], p + 1 < parts.size() ? &parts[p + 1] : nullptr, kernels,
                     scratch_[static_cast<std::size_t>(thread)]);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "kernels/cpu/kernel_set.hpp"
 #include "kernels/cpu/kv_arena.hpp"
 #include "kernels/cpu/rope_writer.hpp"
+#include "kernels/cpu/shared_items.hpp"
 #include "kernels/cpu/thread_team.hpp"
 #include "kernels/lane.hpp"
 
@@ -52,8 +54,7 @@ private:
   }
   void reserve(const thread_team& team);
   void store_rows(const attention_call& call, const item& work, const kernel_set& kernels) const;
-  void store_share(const attention_call& call, const kernel_set& kernels, thread_team& team, int shares, int thread,
-                   int threads) const;
+  void store_parts(const attention_call& call, std::span<const part> parts, const kernel_set& kernels) const;
   void quantise_queries(const attention_call& call, const item& work, const kernel_set& kernels, scratch& own) const;
   bool stores_rows(const part& mine) const noexcept;
   void fetch_last_unit(const attention_call& call, const part& mine) const;
@@ -69,6 +70,7 @@ private:
   attention_plan plan_;
   std::vector<float> states_;
   std::vector<scratch> scratch_;
+  std::optional<shared_items> parts_left_;  ///< of the plan, that no thread has taken yet
   std::int64_t dim_ = 0;
   std::int64_t unit_bytes_ = 0;
   std::int64_t bytes_read_ = 0;

@@ -10,9 +10,12 @@ constexpr std::int32_t most_vectors = attention_kernels::most_vectors;
 constexpr double items_a_thread = 8;  // smaller ones where there would be fewer, for balance
 constexpr double lone_item = 0.05;    // of a thread's share: not worth cutting
 
-/// In units of about 40 ns: what a unit's bytes cost, and what a vector's arithmetic does.
+/// In cycles of AVX-512: of what an item does once, to its vectors and rows; then of a piece, the longer of reading its
+/// units from the last cache and computing with them.
 double cost_of(const attention_plan::item& work, std::int32_t piece) noexcept {
-  return std::min(piece_units, work.units - piece * piece_units) * (12.0 + work.vectors());
+  const double units = std::min(piece_units, work.units - piece * piece_units), vectors = work.vectors();
+  const double once = piece == work.first_piece ? 600 + 300 * vectors : 0;
+  return once + std::max(425 * units, 420 + 45 * vectors + (40 + 42 * vectors) * units);
 }
 
 std::int64_t used_blocks(const sequence_rows& s) noexcept {
@@ -21,9 +24,9 @@ std::int64_t used_blocks(const sequence_rows& s) noexcept {
 
 }  // namespace
 
-std::span<const attention_plan::part> attention_plan::parts_of(int thread) const noexcept {
+share attention_plan::share_of(int thread) const noexcept {
   const auto at = static_cast<std::size_t>(thread);
-  return std::span(parts_).subspan(first_part_[at], first_part_[at + 1] - first_part_[at]);
+  return {static_cast<std::int64_t>(first_part_[at]), static_cast<std::int64_t>(first_part_[at + 1])};
 }
 
 bool attention_plan::planned(std::span<const sequence_rows> batch) const noexcept {

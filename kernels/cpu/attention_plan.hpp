@@ -77,7 +77,12 @@ public:
     const auto count = static_cast<std::size_t>(i.last_part - i.first_part);
     return std::span(parts_).subspan(static_cast<std::size_t>(i.first_part), count);
   }
-  std::span<const part> parts_of(int thread) const noexcept;
+  /// The parts that the plan gives a thread, by their numbers, and those of some numbers.
+  share share_of(int thread) const noexcept;
+  std::span<const part> parts_in(share numbers) const noexcept {
+    return std::span(parts_).subspan(static_cast<std::size_t>(numbers.first),
+                                     static_cast<std::size_t>(numbers.last - numbers.first));
+  }
   std::span<const seat> seats_of(const item& i) const noexcept {
     return std::span(seats_).subspan(static_cast<std::size_t>(i.first_seat), static_cast<std::size_t>(i.seats));
   }

@@ -15,6 +15,14 @@ constexpr std::int64_t run_tiles = sample_run / tile_rows;
 constexpr std::int64_t joined_bytes = 64 * 1024;          // of gate and up, joined while they are in L1 or L2
 constexpr std::int64_t head_tiles = 4 * run_tiles;        // whose logits are still in L1 or L2 when their maxima are taken
 
+// Products of a few tokens are short, and members take them piece by piece, so that all end at the same time. One token's
+// weights are streams that must not be cut; many tokens' inputs would be read again for each piece.
+constexpr std::int64_t least_dealt = 4, most_dealt = 64;
+constexpr bool deals(std::int64_t tokens) noexcept { return tokens >= least_dealt && tokens <= most_dealt; }
+
+/// What members take at least: whole runs where their maxima are wanted.
+std::int64_t item_tiles(const product_call& call) noexcept { return call.maxima != nullptr ? run_tiles : 2; }
+
 /// Of gate, and as many of up; whole blocks of down's input.
 constexpr std::int64_t columns_joined(std::int64_t tokens) noexcept {
   return std::max<std::int64_t>(1, joined_bytes / (tokens * 2 * 4 * quant_block)) * quant_block;
@@ -85,24 +93,43 @@ void product_runner::prepare(const product_call& call, const prepared_rows& rows
   }
 }
 
-void product_runner::multiply_part(const packed_part& part, product_args args, tile_range tiles, int thread, row_maxima* maxima) {
+void product_runner::multiply_part(const product_call& call, const prepared_rows& rows, const packed_part& part,
+                                   tile_range tiles, int thread) {
+  if (tiles.first >= tiles.last) return;
+  product_args args;
+  args.type = part.source.type;
+  args.rows = part.source.rows;
+  args.cols = call.w->cols;
+  args.tokens = call.x.rows;
+  args.quants = rows.quants;
+  args.blocks = rows.blocks;
+  args.halves = rows.halves;
+  args.x = rows.x;
+  args.x_stride = rows.x_stride;
+  args.out = call.out.f32() + part.first_row;
+  args.out_stride = call.out.stride_bytes / 4;
+  args.add = call.add;
   const std::int64_t bytes = tile_bytes(part.source.type, args.cols);
   const std::int64_t groups = token_groups(args.tokens, kernels_.grouping).count();
   const std::int64_t at_once = groups_in_cache(part.source.type, args.cols);
   std::byte* panel =
       part.tiles == nullptr ? panels_.data() + thread * panel_tiles * tile_rows * args.cols * 4 : nullptr;
-  const std::int64_t step = part.tiles == nullptr ? panel_tiles : maxima != nullptr ? head_tiles : tiles.last - tiles.first;
+  const std::int64_t step = part.tiles == nullptr    ? panel_tiles
+                            : call.maxima != nullptr ? head_tiles
+                                                     : tiles.last - tiles.first;
+  // A piece that was dealt out is mostly followed by the next one.
+  const std::int64_t end = deals(args.tokens) ? tiles_of(args.rows) : tiles.last;
   for (std::int64_t tile = tiles.first; tile < tiles.last; tile += step) {
     args.first = tile;
     args.last = std::min(tile + step, tiles.last);
     args.tiles = panel == nullptr ? part.tiles + tile * bytes : panel;
     if (panel != nullptr) weights_.fill(part, args.first, args.last, panel, thread);
-    args.next_tiles = panel == nullptr && args.last < tiles.last ? part.tiles + args.last * bytes : nullptr;
+    args.next_tiles = panel == nullptr && args.last < end ? part.tiles + args.last * bytes : nullptr;
     for (args.first_group = 0; args.first_group < groups; args.first_group += at_once) {
       args.last_group = std::min(args.first_group + at_once, groups);
       kernels_.product(args);
     }
-    if (maxima != nullptr) take_maxima(args, *maxima);
+    if (call.maxima != nullptr) take_maxima(args, *call.maxima);
   }
 }
 
@@ -113,28 +140,25 @@ void product_runner::take_maxima(const product_args& args, row_maxima& to) const
     kernels_.best_of_runs(args.out + token * args.out_stride + first, last - first, sample_run, to.row(token) + first / sample_run);
 }
 
+void product_runner::deal_tiles(const product_call& call) noexcept {
+  const std::int64_t each = item_tiles(call);
+  if (deals(call.x.rows)) tiles_left_.deal(team_, (call.w->tiles + each - 1) / each);
+}
+
 void product_runner::multiply(const product_call& call, const prepared_rows& rows, int thread, int threads) {
-  for (const packed_part& part : call.w->parts) {
-    tile_range tiles = tiles_of_thread(team_, *call.w, part, thread, threads);
-    if (call.maxima != nullptr) {  // the only part: whole runs for each thread
-      const share runs = team_.share_of((call.w->tiles + run_tiles - 1) / run_tiles, thread, threads);
-      tiles = {runs.first * run_tiles, std::min(runs.last * run_tiles, call.w->tiles)};
-    }
-    if (tiles.first >= tiles.last) continue;
-    product_args args;
-    args.type = part.source.type;
-    args.rows = part.source.rows;
-    args.cols = call.w->cols;
-    args.tokens = call.x.rows;
-    args.quants = rows.quants;
-    args.blocks = rows.blocks;
-    args.halves = rows.halves;
-    args.x = rows.x;
-    args.x_stride = rows.x_stride;
-    args.out = call.out.f32() + part.first_row;
-    args.out_stride = call.out.stride_bytes / 4;
-    args.add = call.add;
-    multiply_part(part, args, tiles, thread, call.maxima);
+  const std::int64_t each = item_tiles(call);
+  const auto multiply_items = [&](share items) {
+    for (const packed_part& part : call.w->parts)
+      multiply_part(call, rows, part, tiles_within(part, {items.first * each, items.last * each}), thread);
+  };
+  if (deals(call.x.rows)) {
+    for (share items = tiles_left_.take(thread); items.first < items.last; items = tiles_left_.take(thread))
+      multiply_items(items);
+  } else if (call.maxima != nullptr) {
+    multiply_items(team_.share_of((call.w->tiles + each - 1) / each, thread, threads));
+  } else {
+    for (const packed_part& part : call.w->parts)
+      multiply_part(call, rows, part, tiles_of_thread(team_, *call.w, part, thread, threads), thread);
   }
 }
 
@@ -145,6 +169,7 @@ void product_runner::run(const product_call& call) {
   reserve_rows(call, each ? team_.size() : 1);
   if (!weights_.repacks())
     panels_.resize(static_cast<std::size_t>(team_.size() * panel_tiles * tile_rows * call.w->cols * 4));
+  deal_tiles(call);
   if (alone) {
     const prepared_rows rows = rows_for(call, 0, 0);
     prepare(call, rows, {0, tokens}, {0, call.w->cols});
@@ -228,12 +253,20 @@ void product_runner::run_joined(const product_call& first, const product_call& s
   const bool each = tokens <= rows_prepared_by_all;
   reserve_rows(first, each ? team_.size() : 1);
   reserve_joined(tokens, inner_cols);
+  deal_tiles(second);
+  if (deals(tokens)) columns_left_.deal(team_, (inner_cols + quant_block - 1) / quant_block);
   team_.run([&](int thread, int threads) {
     const prepared_rows rows = rows_for(first, each ? thread : 0, thread);
     const prepared_rows inner{.quants = joined_quants_.data(), .blocks = joined_blocks_.data()};
     prepare(first, rows, each ? share{0, tokens} : team_.share_of(tokens, thread, threads), {0, first.w->cols});
     if (!each) team_.barrier();
-    multiply_and_join(first, rows, inner, columns_of(thread, threads, inner_cols), thread);
+    if (deals(tokens)) {
+      for (share blocks = columns_left_.take(thread); blocks.first < blocks.last; blocks = columns_left_.take(thread))
+        multiply_and_join(first, rows, inner,
+                          {blocks.first * quant_block, std::min(blocks.last * quant_block, inner_cols)}, thread);
+    } else {
+      multiply_and_join(first, rows, inner, columns_of(thread, threads, inner_cols), thread);
+    }
     team_.barrier();
     multiply(second, inner, thread, threads);
   });

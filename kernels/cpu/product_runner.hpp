@@ -10,6 +10,7 @@
 #include "kernels/cpu/kernel_set.hpp"
 #include "kernels/cpu/packed_tiles.hpp"
 #include "kernels/cpu/row_maxima.hpp"
+#include "kernels/cpu/shared_items.hpp"
 #include "kernels/cpu/thread_team.hpp"
 #include "kernels/cpu/weight_store.hpp"
 #include "memory/tensor_view.hpp"
@@ -35,7 +36,7 @@ class product_runner {
 public:
   /// All of them outlive it.
   product_runner(const kernel_set& kernels, thread_team& team, weight_store& weights)
-      : kernels_(kernels), team_(team), weights_(weights) {}
+      : kernels_(kernels), team_(team), weights_(weights), tiles_left_(team), columns_left_(team) {}
 
   /// One dispatch, with a barrier between preparing and multiplying where rows are many. Throws troupe::failure (io) if
   /// weights that are read from a file could not be.
@@ -70,13 +71,17 @@ private:
   prepared_rows rows_for(const product_call& call, std::int64_t copy, int thread);
   void prepare(const product_call& call, const prepared_rows& rows, share tokens, share columns) const;
   void multiply(const product_call& call, const prepared_rows& rows, int thread, int threads);
-  void multiply_part(const packed_part& part, product_args args, tile_range tiles, int thread, row_maxima* maxima);
+  void deal_tiles(const product_call& call) noexcept;
+  void multiply_part(const product_call& call, const prepared_rows& rows, const packed_part& part, tile_range tiles,
+                     int thread);
   void take_maxima(const product_args& args, row_maxima& to) const;
   void multiply_and_join(const product_call& call, const prepared_rows& rows, const prepared_rows& to, share columns, int thread);
 
   const kernel_set& kernels_;
   thread_team& team_;
   weight_store& weights_;
+  shared_items tiles_left_;    ///< of the product's stack of tiles, `item_tiles` each
+  shared_items columns_left_;  ///< of gate and up, quant_block each
   std::vector<float> made_;
   std::vector<std::int8_t> quants_;
   std::vector<activation_block> blocks_;

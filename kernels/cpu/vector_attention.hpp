@@ -47,6 +47,7 @@ struct vector_group {
   std::int32_t first;
   std::int32_t size;
   std::int32_t units;  ///< that the group's vectors see
+  bool fetches() const { return first == 0; }  ///< asks for what comes next, early; the others find it in the cache
 };
 inline std::int32_t units_seen(std::int32_t tokens) { return (tokens + unit_tokens - 1) / unit_tokens; }
 inline std::int32_t group_vectors(const attend_args& args, vector_group (&groups)[attention_kernels::most_vectors]) {
@@ -62,9 +63,8 @@ inline std::int32_t group_vectors(const attend_args& args, vector_group (&groups
 
 /// What one call works with besides its arguments.
 struct piece {
-  explicit piece(const attend_args& args) : layout(args.head_dim, args.type), fetch(args.vectors <= vec::vectors_at_once) {}
+  explicit piece(const attend_args& args) : layout(args.head_dim, args.type) {}
   kv_unit layout;
-  bool fetch;  ///< few vectors: memory is what they wait for, so it is asked for early
   float k_scales[piece_tokens];
   float v_scales[piece_tokens];
   float largest[attention_kernels::most_vectors];  ///< of each vector's scores here, and so on
@@ -93,7 +93,7 @@ const typename Page::number* queries_of(const attend_args& args, const vector_gr
 
 /// scores = (query . K) * scale of K, for `Vectors` x `Units` x 16 tokens.
 template <class Page, int Vectors, int Units>
-void score_tile(const attend_args& args, const piece& p, const typename Page::number* queries, std::int32_t first_vector,
+void score_tile(const attend_args& args, const piece& p, const typename Page::number* queries, const vector_group& group,
                 std::int32_t first_unit) {
   const std::int64_t dim = p.layout.dim();
   const std::byte* units[Units];
@@ -103,9 +103,10 @@ void score_tile(const attend_args& args, const piece& p, const typename Page::nu
     TROUPE_UNROLL for (int v = 0; v < Vectors; ++v) sums[v][u] = Page::none();
   }
   const std::int64_t to_values = p.layout.v() - kv_unit::k;
+  const bool fetch = group.fetches();
   std::int64_t at = 0;
   for (std::int64_t d = 0; d < dim; d += Page::loads * Page::numbers, at += Page::bytes) {
-    if (p.fetch)
+    if (fetch)
       TROUPE_UNROLL for (int u = 0; u < Units; ++u) __builtin_prefetch(units[u] + at + to_values);
     TROUPE_UNROLL for (int step = 0; step < Page::loads; ++step) {
       typename Page::operand keys[Units];
@@ -119,7 +120,7 @@ void score_tile(const attend_args& args, const piece& p, const typename Page::nu
   TROUPE_UNROLL for (int v = 0; v < Vectors; ++v)
     TROUPE_UNROLL for (int u = 0; u < Units; ++u) {
       const std::int32_t token = (first_unit + u) * unit_tokens;
-      vec::store(scores_of(args, first_vector + v) + token, vec::mul(Page::to_floats(sums[v][u]), vec::load(p.k_scales + token)));
+      vec::store(scores_of(args, group.first + v) + token, vec::mul(Page::to_floats(sums[v][u]), vec::load(p.k_scales + token)));
     }
 }
 
@@ -134,7 +135,7 @@ void score(const attend_args& args, const piece& p, const vector_group* groups, 
       const auto* queries = queries_of<Page>(args, groups[g], p.layout.dim(), room);
       with_number<vec::vectors_at_once>(groups[g].size, [&](auto vectors) {
         with_number<vec::kv_units_at_once>(units, [&](auto at_once) {
-          score_tile<Page, decltype(vectors)::value, decltype(at_once)::value>(args, p, queries, groups[g].first, unit);
+          score_tile<Page, decltype(vectors)::value, decltype(at_once)::value>(args, p, queries, groups[g], unit);
         });
       });
     }
@@ -254,7 +255,7 @@ void mix_tile(const attend_args& args, const piece& p, const vector_group& group
   typename Page::sums sums[Vectors][Parts];
   TROUPE_UNROLL for (int v = 0; v < Vectors; ++v)
     TROUPE_UNROLL for (int i = 0; i < Parts; ++i) sums[v][i] = Page::none();
-  const bool fetch = p.fetch && args.next != nullptr;
+  const bool fetch = group.fetches() && args.next != nullptr;
   for (std::int32_t u = 0; u < group.units; ++u) {
     const std::byte* values = args.units[u] + p.layout.v() + offset;
     const std::byte* next = fetch ? args.next[u] + kv_unit::k + offset : nullptr;
@@ -305,7 +306,7 @@ void attend_to(const attend_args& args) {
   for (std::int32_t u = 0; u < units_seen(args.seen[args.vectors - 1]); ++u) {
     vec::store(p.k_scales + u * unit_tokens, vec::load_bf16(args.units[u] + kv_unit::k_scales));
     vec::store(p.v_scales + u * unit_tokens, vec::load_bf16(args.units[u] + kv_unit::v_scales));
-    if (p.fetch && args.next != nullptr) __builtin_prefetch(args.next[u]);
+    if (args.next != nullptr) __builtin_prefetch(args.next[u]);
   }
   score<Page>(args, p, groups, count);
   weigh<Page>(args, p, groups, count);

@@ -26,18 +26,19 @@ struct tile_range {
   std::int64_t first;
   std::int64_t last;
 };
+/// Those of the part among the tiles `of_stack` of all parts.
+inline tile_range tiles_within(const packed_part& part, share of_stack) noexcept {
+  const std::int64_t tiles = tiles_of(part.source.rows);
+  return {std::clamp<std::int64_t>(of_stack.first - part.first_tile, 0, tiles),
+          std::clamp<std::int64_t>(of_stack.last - part.first_tile, 0, tiles)};
+}
 /// Parts of one height (gate and up) are cut alike: a thread then finds in its own cache what the next op joins of them.
 /// Others are cut as one stack, which is fairer where a part is low.
 inline tile_range tiles_of_thread(const thread_team& team, const cpu_matrix& w, const packed_part& part, int thread,
                                   int threads) noexcept {
-  const std::int64_t tiles = tiles_of(part.source.rows);
-  if (w.alike) {
-    const share mine = team.share_of(tiles, thread, threads);
-    return {mine.first, mine.last};
-  }
-  const share mine = team.share_of(w.tiles, thread, threads);
-  return {std::clamp<std::int64_t>(mine.first - part.first_tile, 0, tiles),
-          std::clamp<std::int64_t>(mine.last - part.first_tile, 0, tiles)};
+  if (!w.alike) return tiles_within(part, team.share_of(w.tiles, thread, threads));
+  const share mine = team.share_of(tiles_of(part.source.rows), thread, threads);
+  return {mine.first, mine.last};
 }
 
 /// Used by the thread that drives the team, but for fill.

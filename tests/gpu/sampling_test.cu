@@ -1,7 +1,9 @@
 // Sampling on the device against the CPU's sample_row: the same seed and logits must give the same choice. A plain
 // program: one line a case, exit status 1 if any failed.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <limits>
 #include <random>
 #include <vector>
@@ -179,24 +181,27 @@ void check(const char* name, const sample_case& c, bool counted = false) {
 
 }  // namespace
 
-int main() {
+/// An argument N: an Nth of the rows and of the vocabularies, for tools that slow the device down.
+int main(int argc, char** argv) {
+  const int less = argc > 1 ? std::max(std::atoi(argv[1]), 1) : 1;
+  const auto share_of = [&](int all) { return (all + less - 1) / less; };
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   std::random_device entropy;
   const unsigned seed = entropy();
   std::printf("seed %u; vocabularies to %d\n", seed, most_vocab());
   std::mt19937 random(seed);
-  check("sampling: as logits are", make_case(random, 64, 49152, spread::normal, false));
-  check("sampling: a large vocabulary", make_case(random, 32, 151936, spread::normal, false));
-  check("sampling: nearly flat", make_case(random, 32, 151936, spread::narrow, false));
-  check("sampling: steep", make_case(random, 32, 49152, spread::wide, false));
-  check("sampling: a few peaks", make_case(random, 32, 128256, spread::peaked, false));
-  check("sampling: many ties", make_case(random, 32, 49152, spread::stepped, false));
-  check("sampling: nothing but ties", make_case(random, 32, 20000, spread::equal, false));
-  check("sampling: odd vocabularies", make_case(random, 16, 1237, spread::normal, false));
-  check("sampling: three tokens", make_case(random, 16, 3, spread::normal, false));
-  check("sampling: one token", make_case(random, 16, 1, spread::normal, false));
-  check("sampling: penalties and bias", make_case(random, 33, 32000, spread::normal, true));
-  check("sampling: penalties from counts", make_case(random, 33, 32001, spread::normal, true), true);
+  check("sampling: as logits are", make_case(random, share_of(64), share_of(49152), spread::normal, false));
+  check("sampling: a large vocabulary", make_case(random, share_of(32), share_of(151936), spread::normal, false));
+  check("sampling: nearly flat", make_case(random, share_of(32), share_of(151936), spread::narrow, false));
+  check("sampling: steep", make_case(random, share_of(32), share_of(49152), spread::wide, false));
+  check("sampling: a few peaks", make_case(random, share_of(32), share_of(128256), spread::peaked, false));
+  check("sampling: many ties", make_case(random, share_of(32), share_of(49152), spread::stepped, false));
+  check("sampling: nothing but ties", make_case(random, share_of(32), share_of(20000), spread::equal, false));
+  check("sampling: odd vocabularies", make_case(random, share_of(16), share_of(1237), spread::normal, false));
+  check("sampling: three tokens", make_case(random, share_of(16), share_of(3), spread::normal, false));
+  check("sampling: one token", make_case(random, share_of(16), share_of(1), spread::normal, false));
+  check("sampling: penalties and bias", make_case(random, share_of(33), share_of(32000), spread::normal, true));
+  check("sampling: penalties from counts", make_case(random, share_of(33), share_of(32001), spread::normal, true), true);
   sample_case bad = make_case(random, 9, 5000, spread::normal, false);
   bad.logits[1][77] = std::nanf("");
   bad.logits[3][4999] = infinity;

@@ -15,9 +15,9 @@ constexpr std::int64_t run_tiles = sample_run / tile_rows;
 constexpr std::int64_t joined_bytes = 64 * 1024;          // of gate and up, joined while they are in L1 or L2
 constexpr std::int64_t head_tiles = 4 * run_tiles;        // whose logits are still in L1 or L2 when their maxima are taken
 
-// Products of a few tokens are short, and members take them piece by piece, so that all end at the same time. One token's
-// weights are streams that must not be cut; many tokens' inputs would be read again for each piece.
-constexpr std::int64_t least_dealt = 4, most_dealt = 64;
+// Products of some tokens are short, and members take them piece by piece, so that all end at the same time. Few tokens wait
+// for weights, streams that are better not cut; many tokens' inputs would be read again for each piece.
+constexpr std::int64_t least_dealt = 12, most_dealt = 64;
 constexpr bool deals(std::int64_t tokens) noexcept { return tokens >= least_dealt && tokens <= most_dealt; }
 
 /// What members take at least: whole runs where their maxima are wanted.
@@ -218,7 +218,9 @@ void product_runner::multiply_and_join(const product_call& call, const prepared_
     for (std::int64_t first = columns.first; first < columns.last; first += at_once) {
       args.rows = std::min(at_once, columns.last - first);
       args.last = args.rows / tile_rows;
-      const bool alike = gate.source.type == up.source.type, more = first + at_once < columns.last;
+      const bool alike = gate.source.type == up.source.type;
+      const std::int64_t next = first + at_once;  // where another piece begins, it is mostly this thread's too
+      const bool more = next < columns.last || (deals(tokens) && columns.last < inner);
       args.type = gate.source.type;
       args.tiles = tiles_at(gate, first);
       args.next_tiles = alike ? tiles_at(up, first) : nullptr;
@@ -226,7 +228,7 @@ void product_runner::multiply_and_join(const product_call& call, const prepared_
       kernels_.product(args);
       args.type = up.source.type;
       args.tiles = tiles_at(up, first);
-      args.next_tiles = alike && more ? tiles_at(gate, first + at_once) : nullptr;
+      args.next_tiles = alike && more ? tiles_at(gate, std::min(next, columns.last)) : nullptr;
       args.out = both + at_once;
       kernels_.product(args);
       for (std::int64_t g = args.first_group; g < args.last_group; ++g)

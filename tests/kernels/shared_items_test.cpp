@@ -29,19 +29,17 @@ TEST_CASE("every item is taken exactly once, however many members take part") {
   }
 }
 
-TEST_CASE("a member takes its share from the front and what others have left from the back, half of it each time") {
+TEST_CASE("a member takes three quarters of its share from the front, another half of what is left from the back") {
   thread_team team(3);
   shared_items left(team);
-  left.deal(0, {10, 18});
-  left.deal(1, {18, 23});
+  left.deal(0, {10, 26});
+  left.deal(1, {26, 31});
   left.deal(2, {});
   const auto is = [](share s, std::int64_t first, std::int64_t last) { return s.first == first && s.last == last; };
-  CHECK(is(left.take(0), 10, 14));
-  CHECK(is(left.take(2), 16, 18));
-  CHECK(is(left.take(1), 18, 21));
-  CHECK(is(left.take(0), 14, 15));
-  CHECK(is(left.take(0), 15, 16));
-  CHECK(is(left.take(0), 22, 23));
-  CHECK(is(left.take(1), 21, 22));
+  CHECK(is(left.take(0), 10, 22));
+  CHECK(is(left.take(2), 24, 26));
+  CHECK(is(left.take(1), 26, 30));
+  CHECK(is(left.take(0), 22, 24));
+  CHECK(is(left.take(0), 30, 31));
   for (int member = 0; member < 3; ++member) CHECK(is(left.take(member), 0, 0));
 }

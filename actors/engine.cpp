@@ -109,6 +109,15 @@ result<std::unique_ptr<kernels::lane>> second_queue(kernels::lane& lane, const k
   return std::unique_ptr<kernels::lane>();
 }
 
+/// Else the first long prompt beside decodes would hold them up at every turn (bench/cuda.md).
+result<void> warm_up(step_runner& runner, const kernels::lane_warming& how) {
+  const auto began = clock::now();
+  if (auto r = runner.warm_up(how); !r) return r;
+  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(clock::now() - began).count();
+  base::log(base::log_level::info, "engine", "warmed up in " + std::to_string(took) + " ms");
+  return {};
+}
+
 planner_options planner_of(const engine_options& options, const engine_figures& figures, bool two_queues) {
   planner_options planner;
   planner.max_sequences = options.max_sequences;
@@ -186,6 +195,8 @@ result<std::unique_ptr<engine>> engine::create_on(kernels::any_lane lane, caf::a
                                     {planner.max_sequences, planner.max_batch_tokens, planner.total_blocks, p->prompts.get()});
   if (!runner) return runner.why();
   p->runner = *std::move(runner);
+  if (lane.warm_up)
+    if (auto warmed = warm_up(*p->runner, lane.warm_up); !warmed) return warmed.why();
   p->thread = std::make_shared<lane_thread>();
   p->metrics->kv_blocks_total = planner.total_blocks;
 

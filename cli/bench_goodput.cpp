@@ -72,7 +72,7 @@ result<void> goodput(device_rig& rig, const device_bench_options& o, const mixtu
   timeline t;
   auto prompts = second_queue(rig, how);
   if (!prompts) return prompts.why();
-  auto steps = planned_steps::create(rig.model(), rig.lane(), {256, how.chunk, blocks_for(2064) * 256, how.growth, prompts->get()}, t.listener());
+  auto steps = planned_steps::create(rig.model(), rig.lane(), {256, how.chunk, blocks_for(2064) * 256, how.growth, prompts->get(), warm_up}, t.listener());
   if (!steps) return steps.why();
   const std::int32_t vocabulary = rig.network().shape().vocabulary;
   std::mt19937 random(5);

@@ -19,6 +19,8 @@ result<std::unique_ptr<planned_steps>> planned_steps::create(std::shared_ptr<con
   auto runner = actors::step_runner::create(std::move(model), lane, {planner.max_sequences, planner.max_batch_tokens, o.kv_blocks, o.prompts});
   if (!runner) return runner.why();
   made->runner_ = *std::move(runner);
+  if (o.warm_up)
+    if (auto r = made->runner_->warm_up(o.warm_up); !r) return r.why();
   made->counted_us_ = thread_microseconds();
   return made;
 }

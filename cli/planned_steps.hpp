@@ -28,6 +28,7 @@ public:
     std::int32_t kv_blocks = 0;
     double most_growth = 0;  ///< of planner_options
     kernels::lane* prompts = nullptr;  ///< a second queue: all prompts are computed there; with most_growth those that the planner chooses
+    kernels::lane_warming warm_up = {};  ///< of both queues; or empty: the first steps take longer
   };
   using clock = actors::clock;
   /// Called for each token that a step brought, with the time at which the host had it.

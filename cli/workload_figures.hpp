@@ -115,6 +115,12 @@ inline result<std::unique_ptr<kernels::lane>> second_queue(device_rig& rig, cons
   return how.queues > 0 ? rig.lane().make_second_queue() : std::unique_ptr<kernels::lane>();
 }
 
+/// As an engine does before its first step.
+inline result<void> warm_up(kernels::lane& of, kernels::step_space* space, const kernels::step_ops& whole, const kernels::step_ops& ends,
+                            std::int32_t blocks) {
+  return static_cast<kernels::cuda::cuda_lane&>(of).warm_up(*space, {whole, ends}, blocks);
+}
+
 /// The rates in order until one misses a limit (bench_goodput.cpp).
 result<void> goodput(device_rig& rig, const device_bench_options& o, const mixture& how);
 

@@ -17,6 +17,10 @@ result<std::unique_ptr<lane>> second_queue(lane& of, bool divided) {
   return device.make_second_queue();
 }
 
+result<void> warm_up(lane& of, step_space* space, const step_ops& whole, const step_ops& ends, std::int32_t blocks) {
+  return static_cast<cuda::cuda_lane&>(of).warm_up(*space, {whole, ends}, blocks);
+}
+
 result<any_lane> make_on_cpu(const lane_wish& wish) {
   if (!wish.weight_type.empty())
     return error{errc::invalid_argument, "Weights can be kept as '" + wish.weight_type + "' on a GPU only; the CPU computes from the file's types.", "weight_type"};
@@ -41,7 +45,7 @@ result<any_lane> make_lane(const std::string& device, const lane_wish& on_cpu) {
   auto made = cuda::make_cuda_lane({on_cpu.weight_type, on_cpu.kv_type, on_cpu.deterministic});
   if (!made) return made.why();
   const bool narrow = !on_cpu.kv_type.empty() && on_cpu.kv_type != "bf16";
-  return any_lane{*std::move(made), "cuda", 0, "sm_" + std::to_string(found->architecture), narrow ? nullptr : second_queue};
+  return any_lane{*std::move(made), "cuda", 0, "sm_" + std::to_string(found->architecture), narrow ? nullptr : second_queue, warm_up};
 }
 
 }  // namespace troupe::kernels

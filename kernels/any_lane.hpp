@@ -13,6 +13,10 @@
 
 namespace troupe::kernels {
 
+/// What a lane does before the first step of `space` counts: calls `whole`, a step's ops, and `ends`, those of a step that has
+/// its first and its last layer only, for batches of its own over blocks [0, blocks) of the arena that they write to.
+using lane_warming = std::function<result<void>(kernels::lane&, step_space* space, const step_ops& whole, const step_ops& ends, std::int32_t blocks)>;
+
 struct any_lane {
   std::unique_ptr<kernels::lane> lane;
   std::string device;        ///< cpu or cuda
@@ -21,6 +25,7 @@ struct any_lane {
   /// A queue for prompts beside this lane's decodes, made once the weights are on the lane; empty where a device has only
   /// one. `divided`: while both have work each has a part of the device for itself; unsupported where that cannot be.
   std::function<result<std::unique_ptr<kernels::lane>>(kernels::lane&, bool divided)> second_queue = {};
+  lane_warming warm_up = {};  ///< of this lane and of its second queue; empty where first steps take no longer than others
 };
 
 /// device: cpu, cuda, or auto (the GPU where one answers and this build can use it). invalid_argument: a device or

@@ -188,13 +188,27 @@ void step_runner::add_rows(const slot_work& work, slot& one, pending_step& step)
   ++one.unread;
 }
 
+/// Of the layers those before `skipped_to` are left out, but for the first.
+void step_runner::call_ops(queue& on, const kernels::step_batch& batch, std::int32_t skipped_to) {
+  const std::int32_t layers = model_->shape().layers;
+  if (skipped_to > 0) model_->network->forward(*on.lane, {0, 1}, batch, on.scratch, *kv_);
+  const auto logits = model_->network->forward(*on.lane, {skipped_to, layers}, batch, on.scratch, *kv_);
+  if (!batch.sampling.empty()) on.lane->sample(logits, batch.sampling, batch.picks);
+}
+
+result<void> step_runner::warm_up(const kernels::lane_warming& how) {
+  for (queue& on : queues_) {
+    const auto whole = [this, &on](const kernels::step_batch& b) { call_ops(on, b, 0); };
+    const auto ends = [this, &on](const kernels::step_batch& b) { call_ops(on, b, model_->shape().layers - 1); };
+    if (auto r = how(*on.lane, on.steps.get(), whole, ends, kv_->blocks); !r) return r;
+  }
+  return {};
+}
+
 result<kernels::step_ticket> step_runner::compute(queue& on, pending_step& step) {
   step.picks.resize(sample_rows_.size());
   const models::step_batch batch{ids_, sequences_, sample_rows_, sampling_, sample_slots_, step.picks};
-  return on.lane->begin_step(on.steps.get(), batch, [this, &on](const models::step_batch& b) {
-    const auto logits = model_->network->forward(*on.lane, {0, model_->shape().layers}, b, on.scratch, *kv_);
-    if (!b.sampling.empty()) on.lane->sample(logits, b.sampling, b.picks);
-  });
+  return on.lane->begin_step(on.steps.get(), batch, [this, &on](const models::step_batch& b) { call_ops(on, b, 0); });
 }
 
 void step_runner::apply(std::int32_t index, kernels::sampled& pick, step_result& result) {

@@ -10,7 +10,7 @@
 
 #include "actors/lane/step_machine.hpp"
 #include "actors/sampler/sampler_state.hpp"
-#include "kernels/lane.hpp"
+#include "kernels/any_lane.hpp"
 #include "models/model.hpp"
 
 namespace troupe::actors {
@@ -33,6 +33,9 @@ public:
 
   /// Waits for the steps in flight, which the lane would else write to memory that is gone.
   ~step_runner() override;
+
+  /// Before the first step. `how` is called for each queue.
+  result<void> warm_up(const kernels::lane_warming& how);
 
   /// A decode row whose token is still on the device is fed there. Rows that need what the host has not read yet
   /// (penalties count every token) wait for it.
@@ -81,6 +84,7 @@ private:
   result<void> add_queue(kernels::lane& lane, const runner_options& options);
   queue& queue_of(lane_kind kind) { return kind == lane_kind::prefill ? queues_.back() : queues_.front(); }
 
+  void call_ops(queue& on, const kernels::step_batch& batch, std::int32_t skipped_to);
   slot* slot_at(std::int32_t index);
   void change_slots(const step_plan& plan);
   void gather(const step_plan& plan, const models::forward_scratch& room, pending_step& step);

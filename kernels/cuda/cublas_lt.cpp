@@ -43,13 +43,6 @@ error failed(const char* what, cublasStatus_t status) {
   return error{errc::internal, std::string("cuBLASLt: ") + what + ": status " + std::to_string(status), {}};
 }
 
-/// Numbers of rows that one algorithm is asked for: a chunk of a number not seen before would else cost the thread that
-/// launches up to 25 ms, since another algorithm is often another kernel to load. To 64 they are padded already.
-std::int32_t bucket_of(std::int32_t rows) {
-  const std::int32_t step = rows <= 64 ? 1 : rows <= 512 ? 64 : rows <= 2048 ? 256 : 1024;
-  return (rows + step - 1) / step * step;
-}
-
 class loaded final : public cublas_lt {
 public:
   loaded(functions f, cublasLtHandle_t handle, device_buffer workspace)
@@ -60,7 +53,7 @@ public:
   }
 
   result<void> multiply(const dense_product& p, cudaStream_t on) override {
-    const std::int32_t bucket = bucket_of(p.rows);
+    const std::int32_t bucket = library_range(p.rows);
     const auto shape = std::make_tuple(static_cast<int>(p.inputs), p.n, p.k, bucket, p.f32_out, p.w_stride, p.x_stride, p.out_stride);
     auto found = plans_.find(shape);
     if (found == plans_.end()) {
@@ -142,6 +135,13 @@ private:
 };
 
 }  // namespace
+
+/// Numbers of rows that one algorithm is asked for: a chunk of a number not seen before would else cost the thread that
+/// launches up to 25 ms, since another algorithm is often another kernel to load.
+std::int32_t library_range(std::int32_t rows) {
+  const std::int32_t step = rows <= 64 ? 8 : rows <= 512 ? 64 : rows <= 2048 ? 256 : 1024;
+  return (rows + step - 1) / step * step;
+}
 
 result<std::unique_ptr<cublas_lt>> load_cublas_lt() {
   void* library = nullptr;

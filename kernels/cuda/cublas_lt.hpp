@@ -32,6 +32,9 @@ public:
   virtual result<void> multiply(const dense_product& p, cudaStream_t on) = 0;
 };
 
+/// The most rows of the range that `rows` is in.
+std::int32_t library_range(std::int32_t rows);
+
 /// unsupported: the library is not there.
 result<std::unique_ptr<cublas_lt>> load_cublas_lt();
 

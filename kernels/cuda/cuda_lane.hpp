@@ -44,8 +44,18 @@ struct device_limits {
   double bf16_flops_per_second = 0;  ///< a large product
 };
 
+/// The ops of a model's step, and those of one that has its first and its last layer only.
+struct warm_ops {
+  step_ops whole;
+  step_ops ends;
+};
+
 class cuda_lane : public lane {
 public:
+  /// What the first step of each kind would take time for besides computing, now: memory, kernels to load, the library's
+  /// choices for every range of rows, graphs of decode steps; alone and beside the other queue. `space` is of no steps yet,
+  /// nor is any in flight; blocks [0, blocks) of the arena that `ops` write to hold nothing.
+  virtual result<void> warm_up(step_space& space, const warm_ops& ops, std::int32_t blocks) = 0;
   /// A second queue of the device, for prompts beside this lane's decodes: a lane of its own that computes with this one's
   /// matrices and arenas, driven by the same thread, and given back before this one.
   /// unsupported: where K and V are a byte a number, their one copy in bf16 serves one queue.

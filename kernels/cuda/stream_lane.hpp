@@ -102,6 +102,12 @@ public:
   std::int32_t steps_in_flight() const override { return 2; }
   result<void> divide(std::int32_t multiprocessors) override;
   result<std::unique_ptr<lane>> make_second_queue() override;
+  result<void> warm_up(step_space& space, const warm_ops& ops, std::int32_t blocks) override;
+  /// Never past the limits: activations have no room for more.
+  static std::int32_t graph_rows(const step_limits& limits, std::int32_t rows);
+  /// Kernels are chosen by whether all contexts are up to 2,048 tokens (resident layers, attention in clusters): one graph
+  /// for those, one for all others.
+  static std::int32_t graph_tokens(const step_limits& limits, std::int32_t tokens);
 
   void embed(const packed_matrix& table, std::span<const std::int32_t> ids, tensor_view out) override;
   void rms_norm(tensor_view x, tensor_view weight, float eps, tensor_view out) override;
@@ -143,7 +149,10 @@ private:
   result<void> finish_ops();
   result<void> run_eagerly(cuda_steps& space, const step_batch& batch, const step_ops& ops);
   result<void> run_graph(cuda_steps& space, const step_batch& batch, const cuda_steps::graph_key& key, const step_ops& ops);
-  result<graph_exec> record(cuda_steps& space, const step_batch& batch, const cuda_steps::graph_key& key, const step_ops& ops);
+  result<graph_exec> record(cuda_steps& space, const cuda_steps::graph_key& key, const step_ops& ops);
+  result<void> warm_steps(cuda_steps& space, const warm_ops& ops, std::int32_t blocks);
+  result<void> warm_graphs(cuda_steps& space, const warm_ops& ops);
+  result<void> step_now(step_space& space, std::span<const sequence_rows> shapes, const step_ops& ops);
   result<void> sample_on_host(const cuda_steps& space, const step_batch& batch);
   result<void> broken(result<void> outcome);
   result<void> take_part();

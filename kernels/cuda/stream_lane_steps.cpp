@@ -21,13 +21,15 @@ std::int32_t longest_of(const step_batch& batch) {
   return longest;
 }
 
-std::int32_t longest_bucket(std::int32_t tokens) {
-  std::int32_t bucket = 512;
-  while (bucket < tokens) bucket *= 2;
-  return bucket;
+}  // namespace
+
+std::int32_t stream_lane::graph_rows(const step_limits& limits, std::int32_t rows) {
+  return std::min({bucket_of(rows), limits.rows, limits.sequences, limits.samples});
 }
 
-}  // namespace
+std::int32_t stream_lane::graph_tokens(const step_limits& limits, std::int32_t tokens) {
+  return tokens <= most_resident_tokens ? most_resident_tokens : std::max(limits.tokens, tokens);
+}
 
 stream_lane::~stream_lane() {
   static_cast<void>(cudaStreamSynchronize(stream_.get()));
@@ -78,11 +80,9 @@ result<step_ticket> stream_lane::begin_step(step_space* space, const step_batch&
   host_sampling_ = !step_buffers::lists_fit(batch.sampling);
   const bool repeats = steps.begun && !host_sampling_ && batch.ids.size() == batch.sequences.size() &&
                        batch.ids.size() == batch.sample_rows.size();
-  // Never past the limits: activations have no room for more.
   const step_limits& limits = steps.buffers.limits();
-  const std::int32_t most = std::min({limits.rows, limits.sequences, limits.samples});
-  const cuda_steps::graph_key key{repeats ? std::min(bucket_of(static_cast<std::int32_t>(batch.ids.size())), most) : 0,
-                                  longest_bucket(longest_of(batch)), !batch.sampling.empty(), profiling_, beside_};
+  const cuda_steps::graph_key key{repeats ? graph_rows(limits, static_cast<std::int32_t>(batch.ids.size())) : 0,
+                                  graph_tokens(limits, longest_of(batch)), !batch.sampling.empty(), profiling_, beside_};
   steps.buffers.write(batch, key.rows);
   steps.begun = true;
   if (auto r = broken(repeats ? run_graph(steps, batch, key, ops) : run_eagerly(steps, batch, ops)); !r) return r.why();
@@ -135,7 +135,7 @@ result<void> stream_lane::run_graph(cuda_steps& space, const step_batch& batch, 
   }
   auto at = space.graphs.find(key);
   if (at == space.graphs.end()) {
-    auto made = record(space, batch, key, ops);
+    auto made = record(space, key, ops);
     if (!made) return made.why();
     if (unprepared_) return run_eagerly(space, batch, ops);  // which prepares
     at = space.graphs.emplace(key, *std::move(made)).first;
@@ -143,14 +143,14 @@ result<void> stream_lane::run_graph(cuda_steps& space, const step_batch& batch, 
   return check(cudaGraphLaunch(at->second.get(), stream_.get()), "launching a step");
 }
 
-result<graph_exec> stream_lane::record(cuda_steps& space, const step_batch& batch, const cuda_steps::graph_key& key, const step_ops& ops) {
+result<graph_exec> stream_lane::record(cuda_steps& space, const cuda_steps::graph_key& key, const step_ops& ops) {
   const auto rows = static_cast<std::size_t>(key.rows);
   const std::vector<std::int32_t> zeros(rows, 0);
   std::vector<std::int32_t> each(rows);
   std::iota(each.begin(), each.end(), 0);
   std::vector<sequence_rows> sequences;
   for (const std::int32_t row : each) sequences.push_back({row, 1, 0, {}});
-  const std::vector<sampling_row> sampling(batch.sampling.empty() ? 0 : rows);
+  const std::vector<sampling_row> sampling(key.sampled ? rows : 0);
   std::vector<sampled> picks(sampling.size());
   start_ops(space, key.rows, key.rows, key.rows, key.longest);
   if (auto r = check(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal), "recording a step"); !r) return r.why();

@@ -51,6 +51,23 @@ TEST_CASE("with a queue of their own prompts are computed beside decodes, and th
     prompts = made.get();
     return std::unique_ptr<kernels::lane>(std::move(made));
   };
+  // Steps before the first, as a device takes them: nothing of them stays.
+  std::int32_t warmed = 0;
+  two.warm_up = [&](kernels::lane& lane, kernels::step_space* space, const kernels::step_ops& whole, const kernels::step_ops& ends,
+                    std::int32_t blocks) -> result<void> {
+    ++warmed;
+    CHECK(blocks > 1);
+    for (const auto& ops : {whole, ends}) {
+      const std::vector<std::int32_t> ids{5, 6, 7}, table{0, 1}, last{2}, slots{1};
+      const std::vector<kernels::sequence_rows> sequences{{0, 3, 15, table}};
+      const std::vector<kernels::sampling_row> sampling(1);
+      std::vector<kernels::sampled> picks(1);
+      if (auto begun = lane.begin_step(space, {ids, sequences, last, sampling, slots, picks}, ops); !begun) return begun.why();
+      if (auto ended = lane.end_step(); !ended) return ended;
+      CHECK(picks[0].id >= 0);
+    }
+    return {};
+  };
   engine_options options;
   options.max_sequences = 8;
   options.max_batch_tokens = 64;
@@ -58,6 +75,7 @@ TEST_CASE("with a queue of their own prompts are computed beside decodes, and th
   options.prefill_queue = "beside";
   bench b(options, std::move(two));
   REQUIRE(prompts);
+  CHECK(warmed == 2);
   const auto prompt = [](generation_id id) {
     auto ids = some_prompt(id);
     if (id % 3 == 0)

@@ -29,6 +29,11 @@ std::vector<request> drawn(std::mt19937& random, std::size_t count) {
   return all;
 }
 
+result<void> warm_up(kernels::lane& of, kernels::step_space* space, const kernels::step_ops& whole, const kernels::step_ops& ends,
+                     std::int32_t blocks) {
+  return static_cast<kernels::cuda::cuda_lane&>(of).warm_up(*space, {whole, ends}, blocks);
+}
+
 /// Each by itself, one after the other.
 answers fresh(const std::shared_ptr<const models::loaded_model>& model, kernels::cuda::cuda_lane& lane, const std::vector<request>& all) {
   answers out;
@@ -60,7 +65,7 @@ void random_life(const std::shared_ptr<const models::loaded_model>& model, kerne
   const answers alone = fresh(model, lane, all);
   answers got;
   // 33 at once: a graph of 40 rows would have no room. 130 blocks: some must give way.
-  auto steps = cli::planned_steps::create(model, lane, {33, 96, 130, growth, prompts}, [&](const actors::step_token& token, auto) { got[token.generation].push_back(token); });
+  auto steps = cli::planned_steps::create(model, lane, {33, 96, 130, growth, prompts, warm_up}, [&](const actors::step_token& token, auto) { got[token.generation].push_back(token); });
   REQUIRE(steps);
   cli::planned_steps::figures sum;
   std::map<actors::generation_id, std::size_t> which;  // of `all`

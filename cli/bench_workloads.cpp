@@ -107,12 +107,14 @@ result<void> long_prompt(device_rig& rig, const device_bench_options& o, const m
   const auto decode_for = [&](std::size_t more) {
     return advance_until([&, n = t.tokens[0].size()] { return t.tokens[0].size() > n + more; });
   };
-  for (std::int32_t i = 0; i < decodes; ++i) submit(context, tokens);
-  if (auto r = decode_for(20); !r) return r;
+  for (std::int32_t i = 0; i < decodes; ++i) {  // one by one, so that none needs a queue of its own
+    submit(context, tokens);
+    if (auto r = decode_for(10); !r) return r;
+  }
   // What is made or recorded when it is first used shows beside the first of them.
   for (std::int32_t which = 1; which <= 3; ++which) {
     const auto alone_from = clock::now();
-    if (auto r = decode_for(200); !r) return r;
+    if (auto r = decode_for(100); !r) return r;
     auto alone = token_gaps(t, 0, decodes, alone_from);
     (*steps)->take_figures();
     const auto from = clock::now();

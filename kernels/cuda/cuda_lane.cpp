@@ -98,7 +98,7 @@ result<void> stream_lane::finish_weights(std::size_t&) {
 }
 
 /// On its way when this returns, if the file that is expected holds it.
-result<std::shared_ptr<device_matrix>> stream_lane::pack_piece(std::span<const tensor_view> parts, weight_type type) {
+result<std::shared_ptr<device_matrix>> stream_lane::pack_piece(std::span<const tensor_view> parts, weight_type type, const std::shared_ptr<device_buffer>& also) {
   if (!upload_ || !std::all_of(parts.begin(), parts.end(), [&](const tensor_view& part) { return upload_->serves(part); })) {
     auto made = pack_matrix(parts, type, stream_.get());
     if (!made) return made.why();
@@ -115,7 +115,7 @@ result<std::shared_ptr<device_matrix>> stream_lane::pack_piece(std::span<const t
   const std::shared_ptr<device_matrix> held = *std::move(made);
   std::int64_t first = 0;
   for (const tensor_view& part : parts) {
-    if (auto queued = upload_->add(part, held, first); !queued) return queued.why();
+    if (auto queued = upload_->add(part, held, first, also); !queued) return queued.why();
     first += part.rows;
   }
   return held;
@@ -135,33 +135,37 @@ result<matrix> stream_lane::pack(std::span<const tensor_view> parts) {
   return pack_as(parts, head ? std::nullopt : weights_);
 }
 
-result<matrix> stream_lane::pack_as(std::span<const tensor_view> parts, std::optional<weight_type> wanted) {
+/// `also`: for the bytes of the one part, which the file that is expected holds.
+result<matrix> stream_lane::pack_as(std::span<const tensor_view> parts, std::optional<weight_type> wanted, const std::shared_ptr<device_buffer>& also) {
   if (parts.empty()) return error{errc::invalid_argument, "a matrix needs at least one part", {}};
   const auto plan = plan_pieces(parts, wanted);
   if (!plan) return plan.why();
   std::vector<std::shared_ptr<device_matrix>> pieces;
   for (const piece_plan& piece : *plan) {
-    auto made = pack_piece(parts.subspan(piece.first, piece.count), piece.type);
+    auto made = pack_piece(parts.subspan(piece.first, piece.count), piece.type, also);
     if (!made) return made.why();
     pieces.push_back(*std::move(made));
   }
   return keep(std::move(pieces));
 }
 
+/// What is both a matrix and a table comes over the bus once.
 result<matrix> stream_lane::pack_table(const tensor_view& table, bool tied) {
   auto w = std::make_unique<cuda_matrix>();
-  if (tied) {
-    auto made = pack_as({&table, 1}, std::nullopt);
-    if (!made) return made.why();
-    w.reset(static_cast<cuda_matrix*>(made->release()));
-    if (table.type == dtype::bf16 || table.type == dtype::f16) return matrix{std::move(w)};  // its rows lie as they are
-  }
-  auto rows = store_table(table);
-  if (!rows) return rows.why();
-  w->table = *std::move(rows);
   w->rows = table.rows;
   w->cols = table.cols;
-  return matrix{std::move(w)};
+  const bool once = tied && upload_ && upload_->serves(table);
+  if (!tied || (table.type != dtype::bf16 && table.type != dtype::f16)) {  // else its rows lie in the matrix as they are
+    auto rows = once ? make_rows(table) : store_table(table);
+    if (!rows) return rows.why();
+    w->table = *std::move(rows);
+  }
+  if (!tied) return matrix{std::move(w)};
+  auto made = pack_as({&table, 1}, std::nullopt, once && w->table ? w->table->bytes : nullptr);
+  if (!made) return made.why();
+  auto& packed = static_cast<cuda_matrix&>(**made);
+  packed.table = std::move(w->table);
+  return made;
 }
 
 result<matrix> stream_lane::random_matrix(const std::string& type, std::int64_t rows, std::int64_t cols, std::uint64_t seed) {

@@ -132,9 +132,9 @@ private:
     bool on_host = false;  ///< picks are set already
   };
 
-  result<std::shared_ptr<device_matrix>> pack_piece(std::span<const tensor_view> parts, weight_type type);
+  result<std::shared_ptr<device_matrix>> pack_piece(std::span<const tensor_view> parts, weight_type type, const std::shared_ptr<device_buffer>& also);
   result<stored_rows> store_table(const tensor_view& table);
-  result<matrix> pack_as(std::span<const tensor_view> parts, std::optional<weight_type> wanted);
+  result<matrix> pack_as(std::span<const tensor_view> parts, std::optional<weight_type> wanted, const std::shared_ptr<device_buffer>& also = {});
   result<matrix> keep(std::vector<std::shared_ptr<device_matrix>> pieces);
   void multiply(const packed_matrix& w, product what);
   void release_layers();

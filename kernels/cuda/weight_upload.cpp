@@ -11,6 +11,7 @@ namespace troupe::kernels::cuda {
 namespace {
 
 constexpr std::int64_t slot_bytes = 4 << 20;
+constexpr std::int64_t slots_a_reader = 2;
 constexpr std::int64_t most_readers = 8;
 constexpr std::int64_t bytes_a_reader = 32 << 20;  // fewer are not worth a thread and its buffers
 
@@ -20,21 +21,18 @@ std::int64_t now() {
 
 }  // namespace
 
-result<std::unique_ptr<weight_upload::reader>> weight_upload::make_reader() {
+result<std::unique_ptr<weight_upload::reader>> weight_upload::make_reader(std::byte* device) {
   auto made = std::make_unique<reader>();
   auto on = make_stream();
   if (!on) return on.why();
   made->on = *std::move(on);
-  for (slot& one : made->slots) {
-    auto host = allocate_pinned(slot_bytes);
-    if (!host) return host.why();
-    auto device = allocate_device(slot_bytes);
-    if (!device) return device.why();
+  auto host = memory::allocate_host(slots_a_reader * slot_bytes);
+  if (!host) return host.why();
+  made->host = *std::move(host);
+  for (std::int64_t i = 0; i < slots_a_reader; ++i) {
     auto free = make_event();
     if (!free) return free.why();
-    one.host = *std::move(host);
-    one.device = *std::move(device);
-    one.free = *std::move(free);
+    made->slots[i] = {static_cast<std::byte*>(made->host.data()) + i * slot_bytes, device + i * slot_bytes, *std::move(free)};
   }
   return result<std::unique_ptr<reader>>(std::move(made));
 }
@@ -44,8 +42,11 @@ result<std::unique_ptr<weight_upload>> weight_upload::start(const memory::mapped
   made->began_ = now();
   const std::int64_t cores = std::max(1u, std::thread::hardware_concurrency());
   const std::int64_t readers = std::clamp<std::int64_t>(bytes / bytes_a_reader, 1, std::min(most_readers, cores));
+  auto slots = allocate_device(readers * slots_a_reader * slot_bytes);
+  if (!slots) return slots.why();
+  made->slots_ = *std::move(slots);
   for (std::int64_t i = 0; i < readers; ++i) {
-    auto one = make_reader();
+    auto one = make_reader(made->slots_.as<std::byte>() + i * slots_a_reader * slot_bytes);
     if (!one) return one.why();
     made->readers_.push_back(*std::move(one));
   }
@@ -67,13 +68,14 @@ bool weight_upload::serves(const tensor_view& part) const noexcept {
   return first >= held.data() && first + part.bytes() <= held.data() + held.size();
 }
 
-result<void> weight_upload::add(const tensor_view& part, std::shared_ptr<device_matrix> to, std::int64_t first_row) {
+result<void> weight_upload::add(const tensor_view& part, std::shared_ptr<device_matrix> to, std::int64_t first_row, std::shared_ptr<device_buffer> also) {
   piece whole;
   whole.offset = static_cast<const std::byte*>(part.data) - file_.bytes().data();
   whole.bytes = part.bytes();
   whole.rows = {nullptr, static_cast<long>(part.stride_bytes), part.type, static_cast<int>(part.rows), static_cast<int>(part.cols),
                 static_cast<int>(first_row)};
   whole.matrix = std::move(to);
+  whole.plain = std::move(also);
   return queue(std::move(whole), part.stride_bytes);
 }
 
@@ -117,22 +119,33 @@ void weight_upload::run(reader& self) {
       one = std::move(pieces_.front());
       pieces_.pop_front();
     }
-    if (auto brought = bring(one, self.slots[turn], self.on.get()); !brought) fail(brought.why());
+    if (auto brought = bring(one, self, self.slots[turn]); !brought) fail(brought.why());
   }
   if (auto done = check(cudaStreamSynchronize(self.on.get()), "copying weights"); !done) fail(done.why());
 }
 
-result<void> weight_upload::bring(const piece& one, slot& into, cudaStream_t on) {
+/// Pages are pinned by those who read, once they are there and while others read: pinning them before costs as much as the
+/// loading of a gigabyte.
+result<void> weight_upload::bring(const piece& one, reader& self, slot& into) {
   if (auto done = check(cudaEventSynchronize(into.free.get()), "copying weights"); !done) return done;
+  const cudaStream_t on = self.on.get();
   const auto bytes = static_cast<std::size_t>(one.bytes);
-  if (!file_.read(one.offset, {into.host.as<std::byte>(), bytes}))
+  if (!file_.read(one.offset, {into.host, bytes}))
     return error{errc::io, file_.path() + " could not be read to its end; it has been cut short, or the disk failed", {}};
-  std::byte* const to = one.plain ? one.plain->as<std::byte>() + one.plain_offset : into.device.as<std::byte>();
-  if (auto done = check(cudaMemcpyAsync(to, into.host.data(), bytes, cudaMemcpyHostToDevice, on), "copying weights"); !done) return done;
+  if (!self.pinned) {
+    if (auto done = check(cudaHostRegister(self.host.data(), static_cast<std::size_t>(self.host.bytes()), cudaHostRegisterDefault), "pinning host memory"); !done)
+      return done;
+    self.pinned = owned<void*, cudaHostUnregister>(self.host.data());
+  }
+  std::byte* const plain = one.plain ? one.plain->as<std::byte>() + one.plain_offset : nullptr;
+  std::byte* const to = one.matrix ? into.device : plain;
+  if (auto done = check(cudaMemcpyAsync(to, into.host, bytes, cudaMemcpyHostToDevice, on), "copying weights"); !done) return done;
   if (one.matrix) {
     file_rows rows = one.rows;
-    rows.data = into.device.as<const std::uint8_t>();
+    rows.data = reinterpret_cast<const std::uint8_t*>(into.device);
     if (auto done = pack_rows(rows, *one.matrix, on); !done) return done;
+    if (plain)
+      if (auto done = check(cudaMemcpyAsync(plain, into.device, bytes, cudaMemcpyDeviceToDevice, on), "copying weights"); !done) return done;
   }
   return check(cudaEventRecord(into.free.get(), on), "copying weights");
 }

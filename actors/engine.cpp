@@ -92,8 +92,9 @@ constexpr const char* gpu_prefill_queue = "divided";
 constexpr std::chrono::seconds gpu_patience{20};
 
 engine_options with_bounds(engine_options options, const step_bounds& bounds) {
-  if (options.max_sequences <= 0) options.max_sequences = bounds.sequences;
-  if (options.max_batch_tokens <= 0) options.max_batch_tokens = bounds.batch_tokens;
+  const step_bounds chosen = bounds.or_asked(options.max_sequences, options.max_batch_tokens);
+  options.max_sequences = chosen.sequences;
+  options.max_batch_tokens = chosen.batch_tokens;
   return options;
 }
 

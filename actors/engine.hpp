@@ -36,6 +36,10 @@ class stream_counters;
 struct step_bounds {
   std::int32_t sequences = 64;
   std::int32_t batch_tokens = 512;
+  /// What was asked for; these where nothing was (0).
+  step_bounds or_asked(std::int32_t asked_sequences, std::int32_t asked_tokens) const {
+    return {asked_sequences > 0 ? asked_sequences : sequences, asked_tokens > 0 ? asked_tokens : batch_tokens};
+  }
 };
 inline constexpr step_bounds cpu_steps{};
 inline constexpr step_bounds gpu_steps{256, 2048};

@@ -64,10 +64,7 @@ void measure(const setting& s, const bench_test& test, const workload& w) {
   if (s.options.profile) profile(s, test, w);
 }
 
-std::int32_t chunk_of(const setting& s) {
-  const std::int32_t chosen = s.options.engine.max_batch_tokens;
-  return chosen > 0 ? chosen : actors::cpu_steps.batch_tokens;
-}
+std::int32_t chunk_of(const setting& s) { return actors::cpu_steps.or_asked(0, s.options.engine.max_batch_tokens).batch_tokens; }
 
 /// Tokens [past, past + count) of one sequence, in chunks as the engine takes them.
 void prefill(const setting& s, std::int32_t sequence, std::int32_t past, std::int32_t count) {

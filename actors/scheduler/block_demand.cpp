@@ -73,30 +73,22 @@ void step_planner::ask(planner_outputs& out) {
   asking_ = out.needs.size() > before;
 }
 
-/// Will `of` compute the beginning of the other's tokens, as far as it has not yet?
-bool step_planner::computes_beginning(const sequence& of, const sequence& other) const {
-  const std::int32_t width = options_.block_tokens;
-  const std::int32_t rows = std::max((of.offered + 1) * width, options_.least_awaited);
-  if (rows > of.known_rows() / width * width || rows > (other.known_rows() - 1) / width * width) return false;
-  return std::equal(of.known->begin(), of.known->begin() + rows, other.known->begin());
-}
-
 /// Prompts are computed in the order of arrival: who waits for the rows of an earlier one loses little, and nobody
-/// computes them twice. `asked`: who enters before it.
-bool step_planner::awaits_prefix(const sequence& one, const std::vector<const sequence*>& asked) const {
-  if (!options_.share_prefixes) return false;
-  const auto computes = [&](const sequence* other) { return computes_beginning(*other, one); };
-  const auto goes_on = [&](const sequence* other) {
-    return other->stage == sequence_stage::running && !other->paused && computes(other);
-  };
-  return std::any_of(running_.begin(), running_.end(), goes_on) || std::any_of(asked.begin(), asked.end(), computes);
+/// computes them twice.
+awaited_prefixes step_planner::prefixes_being_computed() const {
+  awaited_prefixes found(options_.block_tokens, options_.least_awaited);
+  if (!options_.share_prefixes || queue_.empty() || free_slots_.empty()) return found;
+  for (const sequence* one : running_)
+    if (one->stage == sequence_stage::running && !one->paused) found.add(*one);
+  return found;
 }
 
 void step_planner::ask_for_waiting(std::int32_t left, planner_outputs& out) {
-  std::vector<const sequence*> asked;
-  for (std::size_t i = 0; i < queue_.size() && asked.size() < free_slots_.size(); ++i) {
+  awaited_prefixes computed = prefixes_being_computed();
+  std::size_t asked = 0;
+  for (std::size_t i = 0; i < queue_.size() && asked < free_slots_.size(); ++i) {
     sequence& one = *queue_[i];
-    if (one.paused || awaits_prefix(one, asked)) continue;
+    if (one.paused || (options_.share_prefixes && computed.contain_beginning_of(one))) continue;
     const std::int32_t blocks = entry_blocks(one);
     if (blocks > options_.total_blocks) {  // grew past the pool, then yielded
       refuse(*one.terms, one.shard, errc::out_of_memory, "The tokens so far no longer fit the KV memory.", out);
@@ -105,14 +97,15 @@ void step_planner::ask_for_waiting(std::int32_t left, planner_outputs& out) {
       --i;
       continue;
     }
-    const std::int32_t spare = reserve_for(running_.size() + asked.size());
+    const std::int32_t spare = reserve_for(running_.size() + asked);
     const bool fits = blocks + spare <= left;
     if (one.refused || (!fits && !options_.share_prefixes)) return;
     out.needs.push_back({one.terms->generation, blocks, spare, options_.share_prefixes ? one.known : nullptr});
     one.asked = true;
     left -= blocks;
     if (!fits) return;  // only if others have computed its beginning
-    asked.push_back(&one);
+    ++asked;
+    if (options_.share_prefixes) computed.add(one);
   }
 }
 

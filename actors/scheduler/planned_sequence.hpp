@@ -23,6 +23,7 @@ struct planned_sequence {
   std::shared_ptr<const sequence_terms> terms;
   std::shared_ptr<const std::vector<std::int32_t>> known;  ///< tokens at the join: prompt and what was generated before
   std::int32_t generated_before = 0;                       ///< how many of `known` were generated
+  std::vector<std::uint64_t> beginnings;                   ///< of `known`, where prefixes are shared (awaited_prefixes)
   std::vector<std::int32_t> fresh;                         ///< sampled since the join, as far as reported
   std::uint32_t shard = 0;
   std::uint64_t arrival = 0;  ///< order of admission; the highest is the youngest

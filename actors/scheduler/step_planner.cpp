@@ -45,6 +45,7 @@ void step_planner::admit(std::shared_ptr<const sequence_terms> terms,
                     (!queue_.empty() && queued_tokens_ + one.known_rows() > options_.queue_tokens);
   if (full) return refuse(*one.terms, shard, errc::overloaded, "The queue is full; try again later.", out);
 
+  if (options_.share_prefixes) awaited_prefixes::extend_hashes(one.beginnings, *one.known, options_.block_tokens);
   one.arrival = next_arrival_++;
   out.admitted.push_back({id_of(one), shard, one.known_rows(), one.terms->max_tokens});
   queued_tokens_ += one.known_rows();
@@ -233,6 +234,7 @@ void step_planner::requeue(sequence& one) {
   all->insert(all->end(), one.fresh.begin(), one.fresh.end());
   one.generated_before += static_cast<std::int32_t>(one.fresh.size());
   one.known = std::move(all);
+  if (options_.share_prefixes) awaited_prefixes::extend_hashes(one.beginnings, *one.known, options_.block_tokens);
   one.fresh.clear();
   one.rows = one.samples = 0;
   one.stage = sequence_stage::queued;

@@ -19,6 +19,7 @@
 #include <troupe/result.hpp>
 
 #include "actors/kv_store/block_grant.hpp"
+#include "actors/scheduler/awaited_prefixes.hpp"
 #include "actors/scheduler/planned_sequence.hpp"
 #include "actors/scheduler/planner_outputs.hpp"
 #include "actors/scheduler/step_cost.hpp"
@@ -112,8 +113,7 @@ private:
   bool make_room(planner_outputs& out);
   void ask(planner_outputs& out);
   void ask_for_waiting(std::int32_t left, planner_outputs& out);
-  bool awaits_prefix(const sequence& one, const std::vector<const sequence*>& asked) const;
-  bool computes_beginning(const sequence& of, const sequence& other) const;
+  awaited_prefixes prefixes_being_computed() const;
   // step_builder.cpp
   bool free_for(const sequence& one, lane_kind lane) const;
   bool build(planner_outputs& out);

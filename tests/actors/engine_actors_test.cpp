@@ -11,6 +11,7 @@
 #include "actors/supervisor/supervisor_actor.hpp"
 #include "scripted_lane.hpp"
 #include "support/catch.hpp"
+#include "support/planner_set_up.hpp"
 
 using namespace troupe;
 using namespace troupe::actors;
@@ -77,11 +78,10 @@ struct bench {
 
   std::vector<error> lost;
 
-  explicit bench(planner_options planner = {}, clock::duration patience = {}) {
+  explicit bench(planner_options planner = planner_for(64, 512, 64), clock::duration patience = {}) {
     config.set("scheduler.policy", caf::atom("testing"));
     system = std::make_unique<caf::actor_system>(config);
     run = &dynamic_cast<caf::scheduler::test_coordinator&>(system->scheduler());
-    if (planner.total_blocks == 0) planner.total_blocks = 64;
     const auto time = [this] { return now; };
     const lane_setup setup{queue, machine, time, metrics};
     auto made = std::make_shared<engine_links>();
@@ -161,10 +161,7 @@ TEST_CASE("two steps are in flight while one decodes") {
 }
 
 TEST_CASE("a cancel takes effect at every stage: queued, in prefill, in decode with steps in flight") {
-  planner_options options;
-  options.max_sequences = 1;
-  options.max_batch_tokens = 32;
-  bench b(options);
+  bench b(planner_for(1, 32, 64));
   b.admit(1, 100, 50);
   b.admit(2, 10, 50);
   REQUIRE(b.metrics->queued == 1);
@@ -186,7 +183,7 @@ TEST_CASE("a cancel takes effect at every stage: queued, in prefill, in decode w
 }
 
 TEST_CASE("what one request computed the next finds, and its stream is told how much") {
-  planner_options options;
+  planner_options options = planner_for(64, 512, 64);
   options.share_prefixes = true;
   bench b(options);
   b.admit(1, 100, 5);
@@ -204,8 +201,7 @@ TEST_CASE("what one request computed the next finds, and its stream is told how 
 }
 
 TEST_CASE("a full queue answers overloaded and hurts nobody else") {
-  planner_options options;
-  options.max_sequences = 1;
+  planner_options options = planner_for(1, 512, 64);
   options.queue_sequences = 1;
   bench b(options);
   for (generation_id id = 1; id <= 3; ++id) b.admit(id, 4, 3);
@@ -297,7 +293,7 @@ TEST_CASE("stop_engine ends every actor and reports once") {
 }
 
 TEST_CASE("a step that hangs is given up: its engine fails visibly and says why") {
-  bench b({}, std::chrono::seconds(20));
+  bench b(planner_for(64, 512, 64), std::chrono::seconds(20));
   b.admit(1, 4, 10);
   b.step();
   b.step();
@@ -329,7 +325,7 @@ TEST_CASE("a step that hangs is given up: its engine fails visibly and says why"
 }
 
 TEST_CASE("the watchdog lets a busy engine be, and an idle one sleep") {
-  bench b({}, std::chrono::seconds(20));
+  bench b(planner_for(64, 512, 64), std::chrono::seconds(20));
   b.admit(1, 4, 40);
   for (int i = 0; i < 60; ++i) {
     b.now += std::chrono::seconds(5);

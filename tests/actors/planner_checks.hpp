@@ -5,15 +5,12 @@
 
 #include "simulated_engine.hpp"
 #include "support/catch.hpp"
+#include "support/planner_set_up.hpp"
 
 namespace troupe::actors {
 
 inline planner_options small(std::int32_t blocks, batch_policy policy, bool share = false) {
-  planner_options options;
-  options.max_sequences = 4;
-  options.max_batch_tokens = 32;
-  options.total_blocks = blocks;
-  options.policy = policy;
+  planner_options options = planner_for(4, 32, blocks, policy);
   options.share_prefixes = share;
   return options;
 }

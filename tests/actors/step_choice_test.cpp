@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "actors/kv_store/kv_store.hpp"
-#include "actors/scheduler/step_planner.hpp"
 #include "support/catch.hpp"
+#include "support/planner_set_up.hpp"
 
 using namespace troupe;
 using namespace troupe::actors;
@@ -31,11 +31,7 @@ public:
       : planner_(options(policy, most_growth)), store_(options(policy, most_growth).total_blocks), cost_(cost) {}
 
   static planner_options options(batch_policy policy, double most_growth) {
-    planner_options o;
-    o.max_sequences = 16;
-    o.max_batch_tokens = 2048;
-    o.total_blocks = 8192;
-    o.policy = policy;
+    planner_options o = planner_for(16, 2048, 8192, policy);
     o.most_growth = most_growth;
     return o;
   }

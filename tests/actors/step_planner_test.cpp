@@ -148,10 +148,7 @@ TEST_CASE("fail_all ends every sequence and gives every block back") {
 
 TEST_CASE("prompt chunks beside decodes are as long as their bound lets them") {
   // 5 ms for the decodes of a step, 10 us for each prompt row.
-  planner_options options;
-  options.max_sequences = 9;
-  options.max_batch_tokens = 2048;
-  options.total_blocks = 4096;
+  planner_options options = planner_for(9, 2048, 4096);
   options.most_growth = 1.5;
   step_planner planner(options);
   kv_store store(options.total_blocks);

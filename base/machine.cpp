@@ -191,6 +191,16 @@ memory_limits read_memory_limits(const fs::path& root) {
   return limits;
 }
 
+std::string read_processor(const fs::path& root) {
+  std::ifstream file(root / "proc/cpuinfo");
+  std::string cpuinfo, all;  // of one processor: with hundreds of them the file takes milliseconds
+  for (std::string line; std::getline(file, line) && !line.empty();) cpuinfo += line + '\n';
+  for (const char* field : {"vendor_id", "cpu family", "model", "stepping", "model name", "CPU implementer", "CPU variant", "CPU part", "CPU revision"})
+    if (const std::string value = field_of(cpuinfo, field); !value.empty()) all += value + ", ";
+  const cache_sizes caches = read_caches(root);
+  return all + "caches " + std::to_string(caches.l1_data) + " " + std::to_string(caches.l2) + " " + std::to_string(caches.l3);
+}
+
 machine read_machine(const fs::path& root) {
   machine m;
   const std::string cpuinfo = read_text(root / "proc/cpuinfo");

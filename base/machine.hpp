@@ -44,6 +44,10 @@ struct machine {
 /// What cannot be read stays at its default. About a millisecond; ask once and keep the answer.
 machine read_machine(const std::filesystem::path& root = "/");
 
+/// What tells this machine's processor from others: maker, family, model, stepping, name and cache sizes, in one line. Reads
+/// one processor's part of /proc/cpuinfo.
+std::string read_processor(const std::filesystem::path& root = "/");
+
 /// The parts, for those who want fresh figures.
 cpu_limits read_cpu_limits(const std::filesystem::path& root = "/");
 memory_limits read_memory_limits(const std::filesystem::path& root = "/");

@@ -14,6 +14,7 @@
 #include "cli/bench_profile.hpp"
 #include "cli/bench_rig.hpp"
 #include "cli/bench_rows.hpp"
+#include "cli/engine.hpp"
 #include "cli/options.hpp"
 #include "cli/report.hpp"
 #include "kernels/cpu/lane_choice.hpp"
@@ -107,8 +108,9 @@ result<void> measure(const setting& s, const bench_test& test) {
 }
 
 result<void> bench_threads(const bench_options& o, const std::string& path, std::int32_t threads) {
-  const auto lane = kernels::choose_lane({threads, o.engine.isa, !o.engine.no_repack, o.engine.kv_type});
+  auto lane = kernels::choose_lane({threads, o.engine.isa, !o.engine.no_repack, o.engine.kv_type});
   if (!lane) return lane.why();
+  if (o.engine.isa.empty()) lane->costs = copies_of(o.engine);
   kernels::machine_limits limits;
   {
     kernels::thread_team team(threads);

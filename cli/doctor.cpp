@@ -7,6 +7,7 @@
 
 #include "base/machine.hpp"
 #include "base/topology.hpp"
+#include "cli/doctor_products.hpp"
 #include "cli/options.hpp"
 #include "cli/report.hpp"
 #include "kernels/cpu/isa.hpp"
@@ -85,7 +86,9 @@ void show_memory(const base::machine& m, std::vector<std::string>& advice) {
   if (m.memory.available < 1ull << 30) advice.emplace_back("Under 1 GiB of memory is free: only the smallest models will load.");
 }
 
-void show_limits() {
+/// Of the whole team.
+kernels::machine_limits show_limits() {
+  kernels::machine_limits last;
   std::vector<int> teams{1};
   if (const int all = kernels::default_threads(); all > 1) teams.push_back(all);
   for (const int threads : teams) {
@@ -93,12 +96,14 @@ void show_limits() {
     const auto limits = kernels::measure_limits(team, kernels::best_isa());
     if (!limits) {
       line("limits", limits.why().text);
-      return;
+      return last;
     }
+    last = *limits;
     line(threads == 1 ? "1 thread" : text("%d threads", threads).c_str(),
          text("reads %.1f GB/s, computes %.2f int8 and %.2f float TOP/s", limits->read_bytes_per_second / 1e9,
               limits->int8_ops_per_second / 1e12, limits->float_ops_per_second / 1e12));
   }
+  return last;
 }
 
 void show_accelerator(std::vector<std::string>& advice) {
@@ -132,7 +137,7 @@ void show_models(std::vector<std::string>& advice) {
   double bytes = 0;
   for (const auto& one : kept) bytes += static_cast<double>(one.bytes);
   if (!kept.empty())
-    line("kept", text("%zu copies of weights and tokenizers, %.0f MB in %s: they make starts faster, and may be deleted", kept.size(), bytes / 1e6, copies.path.c_str()));
+    line("kept", text("%zu copies of weights, tokenizers and measurements, %.0f MB in %s: they make starts faster, and may be deleted", kept.size(), bytes / 1e6, copies.path.c_str()));
   if (cached.empty()) {
     line("model", "none in " + models::model_cache().directory().string());
     advice.emplace_back("No model is cached. Fetch the default one with: troupe pull smollm2-135m-instruct");
@@ -141,7 +146,7 @@ void show_models(std::vector<std::string>& advice) {
 
 }  // namespace
 
-int doctor() {
+int doctor(bool measure) {
   const base::machine machine = base::read_machine();
   std::vector<std::string> advice;
   std::printf("This machine\n");
@@ -150,8 +155,10 @@ int doctor() {
   show_accelerator(advice);
   std::fflush(stdout);
   std::printf("Its limits, measured\n");
-  show_limits();
+  const auto limits = show_limits();
   show_gpu_limits();
+  std::printf("Its products\n");
+  show_products(limits, measure);
   std::printf("Models\n");
   show_models(advice);
   std::printf("What to do\n");

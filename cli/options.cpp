@@ -111,6 +111,7 @@ struct all_options {
   eval_options eval;
   bench_options bench;
   pull_options pull;
+  bool measure = false;
 };
 
 void add_talking(commands& c, all_options& o) {
@@ -221,7 +222,9 @@ void add_keeping(commands& c, all_options& o) {
                          [&o] { return pull(o.pull); });
   pull_app.add_option("model", o.pull.what, "Catalogue name or https address")->capture_default_str();
   pull_app.add_option("--sha256", o.pull.sha256, "Expected checksum of an address's file");
-  c.add("doctor", "What this machine can do for Troupe, and what to do about it", "  troupe doctor", [] { return doctor(); });
+  auto& doctor_app = c.add("doctor", "What this machine can do for Troupe, and what to do about it", "  troupe doctor\n  troupe doctor --measure",
+                           [&o] { return doctor(o.measure); });
+  doctor_app.add_flag("--measure", o.measure, "Measure anew what products cost here, in place of reading what an earlier start has kept");
 }
 
 }  // namespace

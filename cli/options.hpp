@@ -115,7 +115,7 @@ int eval(const eval_options& options);
 int bench(const bench_options& options);
 int models();
 int pull(const pull_options& options);
-int doctor();
+int doctor(bool measure);  ///< anew what products cost
 
 /// Parses argv, runs the command, returns the process's exit status.
 int main(int argc, char** argv);

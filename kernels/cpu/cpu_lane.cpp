@@ -6,12 +6,14 @@
 
 #include "kernels/cpu/attention.hpp"
 #include "kernels/cpu/half.hpp"
+#include "kernels/cpu/kept_costs.hpp"
 #include "kernels/cpu/kernel_set.hpp"
 #include "kernels/cpu/packed_tiles.hpp"
 #include "kernels/cpu/product_runner.hpp"
 #include "kernels/cpu/rope_writer.hpp"
 #include "kernels/cpu/row_maxima.hpp"
 #include "kernels/cpu/sample_row.hpp"
+#include "kernels/cpu/way_meter.hpp"
 #include "kernels/cpu/weight_store.hpp"
 
 namespace troupe::kernels {
@@ -28,11 +30,13 @@ public:
         kernels_(kernels_for(options.which)),
         team_(plan_team(base::read_topology(), options.threads), when_late::narrow),
         weights_(team_, options.repack, options.weight_memory_bytes, options.copies),
-        products_(kernels_, team_, weights_),
+        ways_(options.which),
+        products_(kernels_, ways_, team_, weights_),
         sampling_(static_cast<std::size_t>(team_.size()), {&kernels_, {}, {}, {}, {}, {}}) {}
 
   const thread_team& team() const noexcept override { return team_; }
   isa which() const noexcept override { return options_.which; }
+  const product_ways& ways() const noexcept override { return ways_; }
   bool repacks() const noexcept override { return weights_.repacks(); }
   std::int64_t kv_bytes_read() const noexcept override { return attention_.bytes_read(); }
 
@@ -40,8 +44,8 @@ public:
   result<void> expect_weights(const memory::mapped_file* file, std::int64_t bytes) override {
     return weights_.expect(file, bytes);
   }
-  result<matrix> pack(std::span<const tensor_view> parts) override { return weights_.pack(parts); }
-  result<void> finish_weights(std::size_t& which) override { return weights_.finish(which); }
+  result<matrix> pack(std::span<const tensor_view> parts) override;
+  result<void> finish_weights(std::size_t& which) override;
   void wait_for_copy() override { weights_.wait_for_copy(); }
   std::int64_t kv_block_bytes(const kv_shape& shape) const override;
   result<std::unique_ptr<kv_arena>> make_kv(const kv_shape& shape, std::int32_t blocks) override;
@@ -76,6 +80,7 @@ private:
     });
   }
 
+  void choose_ways();
   const float* as_f32(const tensor_view& weight);
   void product(const product_call& call);
 
@@ -83,6 +88,8 @@ private:
   const kernel_set& kernels_;
   thread_team team_;
   weight_store weights_;
+  std::vector<dtype> types_;  ///< of the weights
+  product_ways ways_;
   product_runner products_;
   attention_runner attention_;
   rope_writer rope_;
@@ -93,6 +100,26 @@ private:
 };
 
 // --- weights --------------------------------------------------------------------------------------------------
+
+result<matrix> team_lane::pack(std::span<const tensor_view> parts) {
+  auto packed = weights_.pack(parts);
+  for (const tensor_view& part : parts)
+    if (packed && std::find(types_.begin(), types_.end(), part.type) == types_.end()) types_.push_back(part.type);
+  return packed;
+}
+
+result<void> team_lane::finish_weights(std::size_t& which) {
+  choose_ways();  // before a copy of the weights is being written
+  return weights_.finish(which);
+}
+
+void team_lane::choose_ways() {
+  if (!options_.costs.wanted()) return;
+  const auto usable = usable_sets(options_.which);
+  const auto known = costs_for(types_, fingerprint(team_.size(), usable), options_.costs,
+                               [&](dtype type) { return measure_ways(team_, type, usable); });
+  ways_ = product_ways(options_.which, known.costs, usable);
+}
 
 void team_lane::embed(const packed_matrix& table, std::span<const std::int32_t> ids, tensor_view out) {
   const auto& w = static_cast<const cpu_matrix&>(table);

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "kernels/cpu/isa.hpp"
+#include "kernels/cpu/product_ways.hpp"
 #include "kernels/cpu/thread_team.hpp"
 #include "kernels/kv_type.hpp"
 #include "kernels/lane.hpp"
@@ -18,6 +19,9 @@ struct cpu_lane_options {
   kv_type kv = kv_type::i16;  ///< of the arenas it makes
   std::int64_t weight_memory_bytes = 0;  ///< that repacked weights may take; 0: what the machine has left when they come
   memory::copy_folder copies = {};       ///< where repacked weights are kept on disk for the next start; default: nowhere
+  /// Where it is kept what products cost on this machine (kept_costs.hpp), by which the lane chooses among `which` and the sets
+  /// before it when it has its weights; default: nothing is measured, `which` computes them all.
+  memory::copy_folder costs = {};
 };
 
 /// A lane that lets its barriers and its reading be counted.
@@ -25,6 +29,7 @@ class cpu_lane : public lane {
 public:
   virtual const thread_team& team() const noexcept = 0;
   virtual isa which() const noexcept = 0;
+  virtual const product_ways& ways() const noexcept = 0;
   /// False: not wanted, or there was no memory for it.
   virtual bool repacks() const noexcept = 0;
   /// Bytes of K and V that attention has read since the start; a piece that sequences share counts once for all of them

@@ -37,6 +37,8 @@ inline activation_block block_of(float scale, std::int32_t first, std::int32_t s
 struct token_grouping {
   std::int64_t usual = 6;  ///< fill the registers of AVX-512 best
   std::int64_t largest = 8;
+
+  bool operator==(const token_grouping&) const = default;
 };
 struct token_group {
   std::int64_t first = 0;
@@ -95,6 +97,7 @@ struct product_args {
   std::int64_t rows = 0;  ///< of the part: the last tile may be partly padding
   std::int64_t cols = 0;
   std::int64_t tokens = 0;  ///< of the step: they decide the groups
+  token_grouping grouping;  ///< `largest` is the set's own; `usual`, at least half of it, moves no bit
   std::int64_t first_group = 0;
   std::int64_t last_group = 0;
   const std::int8_t* quants = nullptr;       ///< of token 0, in groups: cols a token; for quantised weights
@@ -109,7 +112,7 @@ struct product_args {
 
 struct kernel_set {
   isa which;
-  token_grouping grouping;
+  token_grouping grouping;  ///< where nobody has measured a better one
   std::int64_t bf16_together;  ///< columns that lie together in a token's bf16
   /// Quantises x[n] of one token of a group of `group` tokens: its blocks are `group` blocks apart.
   void (*quantise)(const float* x, std::int64_t n, std::int64_t group, std::int8_t* quants, activation_block* blocks);

@@ -145,7 +145,7 @@ void row_product(const product_args& args, const token_group& group, const std::
 
 void product(const product_args& args) {
   const std::int64_t bytes = tile_bytes(args.type, args.cols);
-  const token_groups groups(args.tokens, token_grouping{});
+  const token_groups groups(args.tokens, args.grouping);
   float sums[token_grouping{}.largest];
   for (std::int64_t row = args.first * tile_rows; row < std::min(args.last * tile_rows, args.rows); ++row) {
     const std::byte* tile = args.tiles + (row / tile_rows - args.first) * bytes;

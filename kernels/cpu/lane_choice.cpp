@@ -20,7 +20,10 @@ result<cpu_lane_options> choose_lane(const lane_wish& wish) {
   }
   // The pages of a mapped copy lie where they happen to; packed anew, each node has those that its threads read.
   if (machine.nodes() == 1) options.copies = wish.copies;
-  if (wish.isa.empty()) return options;
+  if (wish.isa.empty()) {
+    options.costs = wish.copies;
+    return options;
+  }
   const auto which = parse_isa(wish.isa);
   if (!which) return error{errc::invalid_argument, "There is no instruction set named '" + wish.isa + "'.", "isa"};
   options.which = *which;

@@ -12,10 +12,10 @@ namespace troupe::kernels {
 
 struct lane_wish {
   std::int32_t threads = 0;  ///< 0: default_threads()
-  std::string isa;           ///< "": the best that may be executed here
+  std::string isa;           ///< "": the best that may be executed here, or for products what has been measured to be faster
   bool repack = true;
   std::string kv_type;  ///< "": i16
-  memory::copy_folder copies = {};  ///< default: repacked weights are not kept
+  memory::copy_folder copies = {};  ///< default: repacked weights are not kept, what products cost is not measured
   std::string weight_type = {};  ///< of layers, on a GPU: bf16, f16 or fp8; "": as the file has them
   bool deterministic = false;    ///< on a GPU; a CPU always is
 };

@@ -28,42 +28,55 @@ constexpr std::int64_t columns_joined(std::int64_t tokens) noexcept {
   return std::max<std::int64_t>(1, joined_bytes / (tokens * 2 * 4 * quant_block)) * quant_block;
 }
 
+bool bf16_products(const cpu_matrix& w, const kernel_set& kernels) noexcept { return w.any_bf16 && kernels.to_bf16 != nullptr; }
+
+bool reads_floats(const cpu_matrix& w, const kernel_set& kernels) noexcept {
+  return w.any_float || (w.any_bf16 && kernels.to_bf16 == nullptr);
+}
+
+/// Groups of tokens whose inputs stay in L2 while tiles stream by.
+std::int64_t groups_in_cache(token_grouping grouping, dtype weights, std::int64_t cols) noexcept {
+  const std::int64_t row_bytes = is_quantised(weights) ? cols * 3 / 2 : cols * 4;
+  return std::max<std::int64_t>(4, input_bytes_at_once / row_bytes / grouping.usual);
+}
+
+token_grouping grouping_of(product_way way) noexcept { return {way.together, kernels_for(way.set).grouping.largest}; }
+
 }  // namespace
 
-void product_runner::reserve_rows(const product_call& call, std::int64_t copies) {
+void product_runner::reserve_rows(const product_call& call, product_way way, std::int64_t copies) {
+  const kernel_set& kernels = kernels_for(way.set);
   const std::int64_t cols = call.w->cols;
   const auto elements = static_cast<std::size_t>(copies * call.x.rows * cols);
-  const auto halves = static_cast<std::size_t>(copies * call.x.rows * halves_of(cols));
-  const auto made = reads_floats(*call.w) ? elements : static_cast<std::size_t>(team_.size() * cols);
+  const auto halves = static_cast<std::size_t>(copies * call.x.rows * halves_of(cols, kernels.bf16_together));
+  const auto made = reads_floats(*call.w, kernels) ? elements : static_cast<std::size_t>(team_.size() * cols);
   if (call.makes_rows() && made_.size() < made) made_.resize(made);
-  if (bf16_products(*call.w) && halves_.size() < halves + read_past) halves_.resize(halves + read_past);
+  if (bf16_products(*call.w, kernels) && halves_.size() < halves + read_past) halves_.resize(halves + read_past);
   if (!call.w->any_quantised) return;
   if (quants_.size() < elements + read_past) quants_.resize(elements + read_past);
   if (blocks_.size() < elements / quant_block) blocks_.resize(elements / quant_block);
 }
 
-product_runner::prepared_rows product_runner::rows_for(const product_call& call, std::int64_t copy, int thread) {
+product_runner::prepared_rows product_runner::rows_for(const product_call& call, product_way way, std::int64_t copy, int thread) {
+  const kernel_set& kernels = kernels_for(way.set);
   const std::int64_t cols = call.w->cols;
   const std::int64_t elements = copy * call.x.rows * cols;
   prepared_rows rows;
+  rows.kernels = &kernels;
+  rows.grouping = grouping_of(way);
   rows.x = call.x.f32();
   rows.x_stride = call.x.stride_bytes / 4;
   if (call.makes_rows()) {
-    const bool kept = reads_floats(*call.w);
+    const bool kept = reads_floats(*call.w, kernels);
     rows.made = made_.data() + (kept ? elements : thread * cols);
     rows.x = rows.made;
     rows.x_stride = kept ? cols : 0;
   }
-  if (bf16_products(*call.w)) rows.halves = halves_.data() + copy * call.x.rows * halves_of(cols);
+  if (bf16_products(*call.w, kernels))
+    rows.halves = halves_.data() + copy * call.x.rows * halves_of(cols, kernels.bf16_together);
   if (call.w->any_quantised) rows.quants = quants_.data() + elements;
   if (call.w->any_quantised) rows.blocks = blocks_.data() + elements / quant_block;
   return rows;
-}
-
-/// Groups of tokens whose inputs stay in L2 while tiles stream by.
-std::int64_t product_runner::groups_in_cache(dtype weights, std::int64_t cols) const noexcept {
-  const std::int64_t row_bytes = is_quantised(weights) ? cols * 3 / 2 : cols * 4;
-  return std::max<std::int64_t>(4, input_bytes_at_once / row_bytes / kernels_.grouping.usual);
 }
 
 /// The columns of gate and up that this thread made itself.
@@ -75,7 +88,8 @@ share product_runner::columns_of(int thread, int threads, std::int64_t cols) con
 /// `columns` are whole blocks but for the last of the row; a norm needs them all.
 void product_runner::prepare(const product_call& call, const prepared_rows& rows, share tokens, share columns) const {
   const std::int64_t cols = call.w->cols, first = columns.first, count = columns.last - columns.first;
-  const token_groups groups(call.x.rows, kernels_.grouping);
+  const kernel_set& of_product = *rows.kernels;
+  const token_groups groups(call.x.rows, rows.grouping);
   for (std::int64_t row = tokens.first; row < tokens.last; ++row) {
     const std::int64_t offset = row * rows.x_stride + first;
     const float* x = rows.x + offset;
@@ -85,11 +99,12 @@ void product_runner::prepare(const product_call& call, const prepared_rows& rows
     const token_group group = groups.of(row);
     const std::int64_t within = row - group.first;
     if (rows.halves != nullptr)
-      kernels_.to_bf16(x, count, group.size,
-                       rows.halves + group.first * halves_of(cols) + first * group.size + within * kernels_.bf16_together);
+      of_product.to_bf16(x, count, group.size,
+                         rows.halves + group.first * halves_of(cols, of_product.bf16_together) + first * group.size +
+                             within * of_product.bf16_together);
     if (rows.quants == nullptr) continue;
     const std::int64_t at = group.first * cols + first * group.size + within * quant_block;
-    kernels_.quantise(x, count, group.size, rows.quants + at, rows.blocks + at / quant_block);
+    of_product.quantise(x, count, group.size, rows.quants + at, rows.blocks + at / quant_block);
   }
 }
 
@@ -101,6 +116,7 @@ void product_runner::multiply_part(const product_call& call, const prepared_rows
   args.rows = part.source.rows;
   args.cols = call.w->cols;
   args.tokens = call.x.rows;
+  args.grouping = rows.grouping;
   args.quants = rows.quants;
   args.blocks = rows.blocks;
   args.halves = rows.halves;
@@ -110,8 +126,8 @@ void product_runner::multiply_part(const product_call& call, const prepared_rows
   args.out_stride = call.out.stride_bytes / 4;
   args.add = call.add;
   const std::int64_t bytes = tile_bytes(part.source.type, args.cols);
-  const std::int64_t groups = token_groups(args.tokens, kernels_.grouping).count();
-  const std::int64_t at_once = groups_in_cache(part.source.type, args.cols);
+  const std::int64_t groups = token_groups(args.tokens, args.grouping).count();
+  const std::int64_t at_once = groups_in_cache(args.grouping, part.source.type, args.cols);
   std::byte* panel =
       part.tiles == nullptr ? panels_.data() + thread * panel_tiles * tile_rows * args.cols * 4 : nullptr;
   const std::int64_t step = part.tiles == nullptr    ? panel_tiles
@@ -127,7 +143,7 @@ void product_runner::multiply_part(const product_call& call, const prepared_rows
     args.next_tiles = panel == nullptr && args.last < end ? part.tiles + args.last * bytes : nullptr;
     for (args.first_group = 0; args.first_group < groups; args.first_group += at_once) {
       args.last_group = std::min(args.first_group + at_once, groups);
-      kernels_.product(args);
+      rows.kernels->product(args);
     }
     if (call.maxima != nullptr) take_maxima(args, *call.maxima);
   }
@@ -166,18 +182,19 @@ void product_runner::run(const product_call& call) {
   const std::int64_t tokens = call.x.rows;
   const bool alone = team_.size() == 1 || call.w->bytes < lone_weight_bytes;
   const bool each = !alone && tokens <= rows_prepared_by_all;
-  reserve_rows(call, each ? team_.size() : 1);
+  const product_way way = ways_.way(*call.w, tokens);
+  reserve_rows(call, way, each ? team_.size() : 1);
   if (!weights_.repacks())
     panels_.resize(static_cast<std::size_t>(team_.size() * panel_tiles * tile_rows * call.w->cols * 4));
   deal_tiles(call);
   if (alone) {
-    const prepared_rows rows = rows_for(call, 0, 0);
+    const prepared_rows rows = rows_for(call, way, 0, 0);
     prepare(call, rows, {0, tokens}, {0, call.w->cols});
     multiply(call, rows, 0, 1);
     return weights_.throw_if_lost();
   }
   team_.run([&](int thread, int threads) {
-    const prepared_rows rows = rows_for(call, each ? thread : 0, thread);
+    const prepared_rows rows = rows_for(call, way, each ? thread : 0, thread);
     share mine{0, tokens}, columns{0, call.w->cols};
     if (!each && call.gated)
       columns = columns_of(thread, threads, call.w->cols);
@@ -201,12 +218,13 @@ void product_runner::multiply_and_join(const product_call& call, const prepared_
                                   int thread) {
   const packed_part &gate = call.w->parts[0], &up = call.w->parts[1];
   const std::int64_t tokens = call.x.rows, cols = call.w->cols, inner = gate.source.rows;
-  const std::int64_t at_once = columns_joined(tokens), groups_at_once = groups_in_cache(gate.source.type, cols);
-  const token_groups groups(tokens, kernels_.grouping);
+  const std::int64_t at_once = columns_joined(tokens), groups_at_once = groups_in_cache(rows.grouping, gate.source.type, cols);
+  const token_groups groups(tokens, rows.grouping), inner_groups(tokens, to.grouping);
   float* both = joined_.data() + thread * tokens * 2 * at_once;
   product_args args;
   args.cols = cols;
   args.tokens = tokens;
+  args.grouping = rows.grouping;
   args.quants = rows.quants;
   args.blocks = rows.blocks;
   args.out_stride = 2 * at_once;
@@ -225,18 +243,20 @@ void product_runner::multiply_and_join(const product_call& call, const prepared_
       args.tiles = tiles_at(gate, first);
       args.next_tiles = alike ? tiles_at(up, first) : nullptr;
       args.out = both;
-      kernels_.product(args);
+      rows.kernels->product(args);
       args.type = up.source.type;
       args.tiles = tiles_at(up, first);
       args.next_tiles = alike && more ? tiles_at(gate, std::min(next, columns.last)) : nullptr;
       args.out = both + at_once;
-      kernels_.product(args);
+      rows.kernels->product(args);
       for (std::int64_t g = args.first_group; g < args.last_group; ++g)
         for (std::int64_t t = 0; t < groups[g].size; ++t) {
-          float* row = both + (groups[g].first + t) * args.out_stride;
+          const std::int64_t token = groups[g].first + t;
+          float* row = both + token * args.out_stride;
           kernels_.silu_mul(row, row + at_once, args.rows, row);
-          const std::int64_t at = groups[g].first * inner + first * groups[g].size + t * quant_block;
-          kernels_.quantise(row, args.rows, groups[g].size, to.quants + at, to.blocks + at / quant_block);
+          const token_group group = inner_groups.of(token);
+          const std::int64_t at = group.first * inner + first * group.size + (token - group.first) * quant_block;
+          to.kernels->quantise(row, args.rows, group.size, to.quants + at, to.blocks + at / quant_block);
         }
     }
   }
@@ -253,13 +273,15 @@ void product_runner::reserve_joined(std::int64_t tokens, std::int64_t cols) {
 void product_runner::run_joined(const product_call& first, const product_call& second) {
   const std::int64_t tokens = first.x.rows, inner_cols = second.w->cols;
   const bool each = tokens <= rows_prepared_by_all;
-  reserve_rows(first, each ? team_.size() : 1);
+  const product_way way = ways_.way(*first.w, tokens), of_second = ways_.way(*second.w, tokens);
+  reserve_rows(first, way, each ? team_.size() : 1);
   reserve_joined(tokens, inner_cols);
   deal_tiles(second);
   if (deals(tokens)) columns_left_.deal(team_, (inner_cols + quant_block - 1) / quant_block);
   team_.run([&](int thread, int threads) {
-    const prepared_rows rows = rows_for(first, each ? thread : 0, thread);
-    const prepared_rows inner{.quants = joined_quants_.data(), .blocks = joined_blocks_.data()};
+    const prepared_rows rows = rows_for(first, way, each ? thread : 0, thread);
+    const prepared_rows inner{.kernels = &kernels_for(of_second.set), .grouping = grouping_of(of_second),
+                              .quants = joined_quants_.data(), .blocks = joined_blocks_.data()};
     prepare(first, rows, each ? share{0, tokens} : team_.share_of(tokens, thread, threads), {0, first.w->cols});
     if (!each) team_.barrier();
     if (deals(tokens)) {

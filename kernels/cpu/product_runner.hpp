@@ -9,6 +9,7 @@
 
 #include "kernels/cpu/kernel_set.hpp"
 #include "kernels/cpu/packed_tiles.hpp"
+#include "kernels/cpu/product_ways.hpp"
 #include "kernels/cpu/row_maxima.hpp"
 #include "kernels/cpu/shared_items.hpp"
 #include "kernels/cpu/thread_team.hpp"
@@ -34,9 +35,9 @@ struct product_call {
 /// Used by the thread that drives the team. Owns the prepared inputs, which grow to the largest call.
 class product_runner {
 public:
-  /// All of them outlive it.
-  product_runner(const kernel_set& kernels, thread_team& team, weight_store& weights)
-      : kernels_(kernels), team_(team), weights_(weights), tiles_left_(team), columns_left_(team) {}
+  /// All of them outlive it. `ways` say whose products are taken, and may change between calls; all else is `kernels`'.
+  product_runner(const kernel_set& kernels, const product_ways& ways, thread_team& team, weight_store& weights)
+      : kernels_(kernels), ways_(ways), team_(team), weights_(weights), tiles_left_(team), columns_left_(team) {}
 
   /// One dispatch, with a barrier between preparing and multiplying where rows are many. Throws troupe::failure (io) if
   /// weights that are read from a file could not be.
@@ -50,6 +51,8 @@ public:
 private:
   /// The rows of x made ready for a product: normed or gated if wanted, and quantised or rounded if a part needs it.
   struct prepared_rows {
+    const kernel_set* kernels = nullptr;  ///< whose product reads them
+    token_grouping grouping;
     float* made = nullptr;  ///< where a normed or gated row goes: with a stride of 0 no product reads it as floats
     const float* x = nullptr;
     std::int64_t x_stride = 0;
@@ -58,17 +61,10 @@ private:
     std::uint16_t* halves = nullptr;
   };
 
-  /// bf16 numbers of a row of `cols` columns.
-  std::int64_t halves_of(std::int64_t cols) const noexcept { return kernels::halves_of(cols, kernels_.bf16_together); }
-  bool bf16_products(const cpu_matrix& w) const noexcept { return w.any_bf16 && kernels_.to_bf16 != nullptr; }
-  bool reads_floats(const cpu_matrix& w) const noexcept {
-    return w.any_float || (w.any_bf16 && kernels_.to_bf16 == nullptr);
-  }
-  std::int64_t groups_in_cache(memory::dtype weights, std::int64_t cols) const noexcept;
   share columns_of(int thread, int threads, std::int64_t cols) const noexcept;
-  void reserve_rows(const product_call& call, std::int64_t copies);
+  void reserve_rows(const product_call& call, product_way way, std::int64_t copies);
   void reserve_joined(std::int64_t tokens, std::int64_t cols);
-  prepared_rows rows_for(const product_call& call, std::int64_t copy, int thread);
+  prepared_rows rows_for(const product_call& call, product_way way, std::int64_t copy, int thread);
   void prepare(const product_call& call, const prepared_rows& rows, share tokens, share columns) const;
   void multiply(const product_call& call, const prepared_rows& rows, int thread, int threads);
   void deal_tiles(const product_call& call) noexcept;
@@ -78,6 +74,7 @@ private:
   void multiply_and_join(const product_call& call, const prepared_rows& rows, const prepared_rows& to, share columns, int thread);
 
   const kernel_set& kernels_;
+  const product_ways& ways_;
   thread_team& team_;
   weight_store& weights_;
   shared_items tiles_left_;    ///< of the product's stack of tiles, `item_tiles` each

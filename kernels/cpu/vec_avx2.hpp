@@ -21,7 +21,7 @@ struct vec {
 #endif
   static constexpr int rows = 8;
   static constexpr int units_at_once = 1;
-  static constexpr token_grouping grouping{};
+  static constexpr token_grouping grouping{4};  // = tokens_at_once
   static constexpr bool has_tiles = false;
   static constexpr bool has_token_pairs = false;
   static constexpr int tokens_at_once = 4;  // 16 registers: 4 integer and 4 float sums, weights, masks

@@ -137,10 +137,8 @@ inline void units_by_groups(const product_args& args, const token_groups& groups
 }
 
 template <class Tile>
-void product_of(const product_args& args) {
-  if constexpr (vec::has_tiles && (is_quantised(Tile::type) || Tile::type == memory::dtype::bf16))
-    if (tile_unit_pays<Tile>(args)) return product_on_tiles<Tile>(args);
-  const token_groups groups(args.tokens, vec::grouping);
+void product_on_vectors(const product_args& args) {
+  const token_groups groups(args.tokens, args.grouping);
   const std::int64_t bytes = tile_bytes(args.type, args.cols);
   const std::byte* weights_end = args.tiles + (args.last - args.first) * bytes;
   const std::int64_t end = args.last * units_per_tile;
@@ -160,6 +158,15 @@ void product_of(const product_args& args) {
       units_by_groups<Tile, vec::units_at_once>(args, groups, unit, ahead(unit));
   }
   for (; unit < end; ++unit) units_by_groups<Tile, 1>(args, groups, unit, ahead(unit));
+}
+
+/// A unit of tiles, where there is one, takes any number of tokens: product_ways says from how many on that pays.
+template <class Tile>
+void product_of(const product_args& args) {
+  if constexpr (vec::has_tiles && (is_quantised(Tile::type) || Tile::type == memory::dtype::bf16))
+    product_on_tiles<Tile>(args);
+  else
+    product_on_vectors<Tile>(args);
 }
 
 void product(const product_args& args) {

@@ -18,13 +18,6 @@ struct columns {
   std::int64_t last = 0;
 };
 constexpr std::int64_t panel_columns = 1024;  // decoded at once: 16 KiB
-constexpr std::int64_t few_tokens = 24;       // the vector units do as well
-
-/// BF16 sums differ in their rounding from those of dot products: one unit has to make them all.
-template <class Tile>
-inline bool tile_unit_pays(const product_args& args) {
-  return !is_quantised(Tile::type) || args.tokens > few_tokens;
-}
 
 /// The weights of some columns as unsigned bytes, a block after another: 8 vectors, the v-th holds columns 4v to 4v+3.
 template <class Tile>
@@ -118,7 +111,7 @@ inline void halves_of_units(const product_args& args, std::int64_t tile, const t
 
 template <class Tile, class Vec = vec>
 void product_on_tiles(const product_args& args) {
-  const token_groups groups(args.tokens, vec::grouping);
+  const token_groups groups(args.tokens, args.grouping);
   if constexpr (is_quantised(Tile::type)) {
     alignas(64) std::byte panel[panel_columns * tile_rows];
     const std::int64_t bytes = tile_bytes(Tile::type, args.cols);

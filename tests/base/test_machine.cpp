@@ -120,6 +120,16 @@ TEST_CASE("names, features and caches are read") {
   CHECK(machine.cache.l3 == 32 * kib * kib);
 }
 
+TEST_CASE("a processor is told from others by the first one's lines and its caches") {
+  fake_root root;
+  const std::string first = "processor\t: 0\nvendor_id\t: Maker\ncpu family\t: 6\nmodel\t\t: 143\nmodel name\t: Some CPU\nstepping\t: 8\ncpu MHz\t\t: 2000\n";
+  root.write("proc/cpuinfo", first + "\nprocessor\t: 1\nvendor_id\t: Other\n");
+  root.write("sys/devices/system/cpu/cpu0/cache/index0/level", "2\n");
+  root.write("sys/devices/system/cpu/cpu0/cache/index0/size", "2048K\n");
+  CHECK(troupe::base::read_processor(root.path) == "Maker, 6, 143, 8, Some CPU, caches 0 2097152 0");
+  CHECK(troupe::base::read_processor(fake_root().path) == "caches 0 0 0");
+}
+
 TEST_CASE("what the kernel does about huge pages is the word in brackets") {
   using troupe::base::huge_pages;
   for (const auto& [text, meaning] : {std::pair{"[always] madvise never\n", huge_pages::always},

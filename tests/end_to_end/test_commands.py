@@ -142,6 +142,24 @@ class Commands(unittest.TestCase):
         self.assertIn("smollm2-135m-instruct", done.stdout)
         self.assertRegex(troupe("models").stdout, r"smollm2-135m-instruct .* cached")
 
+    def test_doctor_measures_products_once_and_when_it_is_told_to(self):
+        def said(*words, **variables):
+            done = subprocess.run([BINARY, "doctor", *words], capture_output=True, text=True, timeout=120, env={**os.environ, **variables})
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return done.stdout
+
+        with tempfile.TemporaryDirectory() as cache:
+            first = said(XDG_CACHE_HOME=cache)
+            if "nothing to choose" in first:
+                self.skipTest("this machine has one way only")
+            self.assertIn("measured now", first)
+            self.assertRegex(first, r"Q4_0 +\w+/\d+ \d+ GB/s +\w+/\d+ \d+ %")
+            self.assertIn("measured before", said(XDG_CACHE_HOME=cache))
+            self.assertIn("measured now", said("--measure", XDG_CACHE_HOME=cache))
+            kept = [name for name in os.listdir(os.path.join(cache, "troupe", "repacked")) if name.endswith(".costs.kept")]
+            self.assertEqual(len(kept), 1)
+            self.assertIn("nothing to choose", said(XDG_CACHE_HOME=cache, TROUPE_ISA="scalar"))
+
     def test_the_log_says_as_much_as_it_is_told_to(self):
         for place in (["--log-level", "{}", "serve"], ["serve", "--log-level", "{}"]):
             for level, expected in (("info", True), ("error", False)):

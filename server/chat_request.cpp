@@ -308,6 +308,15 @@ constexpr field_row fields[] = {
     {"echo", read_nothing},
     {"prompt_embeds", read_nothing},
     {"chat_template", read_nothing},
+    {"chat_template_kwargs", read_nothing},
+    // Constraints: an answer that ignores them would be taken for one that keeps them.
+    {"grammar", read_nothing},
+    {"json_schema", read_nothing},
+    {"structured_outputs", read_nothing},
+    {"guided_json", read_nothing},
+    {"guided_regex", read_nothing},
+    {"guided_choice", read_nothing},
+    {"guided_grammar", read_nothing},
 };
 
 // --- the whole -----------------------------------------------------------------------------------------------------

@@ -92,8 +92,11 @@ public:
 
   void upgrade() override {
     deadline_.disarm();
+    if (reader_.buffer().size() > 0) {
+      keep_alive_ = false;
+      return answer({.status = 400, .body = error_body({errc::invalid_argument, "Nothing may follow a handshake before its answer.", {}})});
+    }
     count_answer(101);
-    if (reader_.buffer().size() > 0) return end();  // frames before the handshake's answer
     phase_ = phase::ended;
     running_.reset();
     run_websocket(std::move(socket_), reader_.release(), state_);

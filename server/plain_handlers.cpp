@@ -65,6 +65,16 @@ void show_page(const std::shared_ptr<exchange>& e) {
   answer_error(*e, {errc::not_found, "Nothing is served at this path.", {}});
 }
 
+namespace {
+
+/// RFC 6455, 4.2.1: 22 letters of base64 and two of padding.
+bool is_websocket_key(std::string_view key) {
+  constexpr std::string_view letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  return key.size() == 24 && key.ends_with("==") && key.find_first_not_of(letters) == 22;
+}
+
+}  // namespace
+
 void open_websocket(const std::shared_ptr<exchange>& e) {
   const auto& head = e->head();
   const auto refuse = [&](int status, std::string text) {
@@ -76,6 +86,7 @@ void open_websocket(const std::shared_ptr<exchange>& e) {
     return refuse(426, "This path speaks WebSocket only: GET with Upgrade over HTTP/1.1.");
   if (head.field("sec-websocket-version") != "13") return refuse(426, "The WebSocket version must be 13.");
   if (head.count("sec-websocket-key") != 1) return refuse(400, "Sec-WebSocket-Key is missing.");
+  if (!is_websocket_key(head.field("sec-websocket-key"))) return refuse(400, "Sec-WebSocket-Key must be 16 bytes in base64.");
   if (!head.lists("sec-websocket-protocol", "troupe.v1")) return refuse(400, "Offer the subprotocol troupe.v1.");
   if (e->server().draining) return answer_error(*e, {errc::shutting_down, "The server is ending.", {}});
   e->upgrade();

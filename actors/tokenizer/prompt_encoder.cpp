@@ -32,9 +32,14 @@ result<encoded_prompt> prompt_encoder::encode(generation_id id, const request& w
                                               std::chrono::system_clock::time_point now) const {
   if (auto ok = check_ids(what); !ok) return ok.why();
   auto ids = ids_of(what, now);
-  if (!ids) return ids.why();
+  if (ids)
+    if (auto ok = check_length(ids->size()); !ok) ids = ok.why();
+  if (!ids) {
+    error why = ids.why();
+    if (why.param.empty()) why.param = std::holds_alternative<chat_prompt>(what.prompt) ? "messages" : "prompt";
+    return why;
+  }
   if (ids->empty()) return error{errc::invalid_argument, "the prompt has no tokens", "prompt"};
-  if (auto ok = check_length(ids->size()); !ok) return ok.why();
 
   auto terms = std::make_shared<sequence_terms>();
   terms->generation = id;
@@ -63,11 +68,7 @@ result<std::vector<std::int32_t>> prompt_encoder::ids_of_chat(const chat_prompt&
   for (const chat_message& m : messages) views.push_back({m.role, m.content});
   const auto context = models::make_chat_context(views, true, text_of(*tokens_, tokens_->bos()), text_of(*tokens_, tokens_->eos()));
   auto rendered = chat_.render(context, now);
-  if (!rendered) {
-    error why = rendered.why();
-    if (why.param.empty()) why.param = "messages";
-    return why;
-  }
+  if (!rendered) return rendered.why();
   std::vector<models::text_span> spans;
   spans.reserve(rendered->size());
   for (const models::rendered_span& span : *rendered) spans.push_back({span.text, span.trusted});
@@ -104,7 +105,7 @@ result<void> prompt_encoder::check_length(std::size_t count) const {
   const std::string said = count > most_counted_ ? "more than " + grouped(most_counted_) : grouped(count);
   return error{errc::context_length_exceeded,
                "the prompt has " + said + " tokens, the context of this model is " + grouped(static_cast<std::size_t>(context_length_)),
-               "messages"};
+               {}};
 }
 
 }  // namespace troupe::actors

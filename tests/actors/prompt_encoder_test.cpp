@@ -99,6 +99,10 @@ TEST_CASE("a text far over the context is not encoded to its end") {
   const auto refused = encode(what);
   REQUIRE_FALSE(refused);
   CHECK(refused.why().text == "the prompt has more than 66,336 tokens, the context of this model is 100");
+  CHECK(refused.why().param == "prompt");
+  CHECK(encode(chat(std::string(500'000, 'x'))).why().param == "messages");
+  what.prompt = token_prompt(101, 'a');
+  CHECK(encode(what).why().param == "prompt");
 }
 
 TEST_CASE("terms carry the clamped length, the end ids and a seed") {

@@ -115,6 +115,16 @@ TEST_CASE("a handshake needs the right version, subprotocol and origin") {
   CHECK(client(s.port()).handshake("").status == 400);
   CHECK(client(s.port()).handshake("Sec-WebSocket-Protocol: other\r\n").status == 400);
   CHECK(client(s.port()).handshake("Sec-WebSocket-Protocol: other, troupe.v1\r\n").status == 101);
+  for (const char* key : {"short", "dGhlIHNhbXBsZSBub25jZ===", "dGhlIHNhbXBsZSBub25j!Q=="}) {
+    client c(s.port());
+    c.ask("GET", "/v1/stream", {}, "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: troupe.v1\r\nSec-WebSocket-Key: " + std::string(key) + "\r\n");
+    CHECK(c.answer().status == 400);
+  }
+  client hasty(s.port());
+  hasty.send("GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+             "Sec-WebSocket-Protocol: troupe.v1\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\x81\x82");
+  CHECK(hasty.answer().status == 400);
+  CHECK(hasty.closed());
   const auto with_origin = [&](const std::string& origin) {
     return client(s.port()).handshake("Sec-WebSocket-Protocol: troupe.v1\r\nOrigin: " + origin + "\r\n").status;
   };

@@ -63,6 +63,36 @@ double decode_case(const char* name, const head_shape& shape, std::vector<sequen
   return rate;
 }
 
+/// Sequences that share their first tokens, read once for all, against the same where each reads for itself (from the cache,
+/// where that holds them).
+void shared_case(const char* name, const head_shape& shape, int sequences, int shared, int own, double limit) {
+  if (!std::strstr(name, wanted)) return;
+  std::vector<sequence_shape> all(static_cast<std::size_t>(sequences), {shared + own - 1, 1, 0, shared / 16});
+  all[0] = {shared + own - 1, 1};
+  const double token = shape.kv_heads * shape.head_dim * 4.0, bytes = (shared + static_cast<double>(sequences) * own) * token;
+  const int layers = std::clamp(static_cast<int>(1.5e9 / bytes), 4, 64);
+  attention_world world(shape, all, 3, layers, contents::random_on_device);
+  const auto microseconds = [&] {
+    const double plan = replay([&](cudaStream_t on) { world.plan(on); });
+    return 1e3 * (replay([&](cudaStream_t on) {
+      world.plan(on);
+      for (int layer = 0; layer < layers; ++layer) attend_decode(world.call(layer, true), on);
+    }) - plan) / layers;
+  };
+  const double apart = microseconds();
+  std::printf("%-44s apart %8.2f us; once", name, apart);
+  for (const int works : {66, 132, 264, 512}) {
+    if (!world.share(works)) {
+      std::printf(" not at all");
+      break;
+    }
+    const double once = microseconds();
+    std::printf(" %d works %7.2f us (%4.2f, %4.0f GB/s, %4.2f of reading)", works, once, apart / once, bytes / once * 1e-3, bytes / once * 1e-3 / limit);
+  }
+  std::printf("\n");
+  std::fflush(stdout);
+}
+
 /// Causal work only: 4 * head_dim operations a head, row and key that the row sees.
 void prefill_case(const char* name, const head_shape& shape, std::vector<sequence_shape> sequences) {
   if (!std::strstr(name, wanted)) return;
@@ -125,6 +155,15 @@ int main(int count, char** words) {
   decode_case("0.6B heads, 64 x 576", qwen_600m, equal(64, 576), limit);
   decode_case("SmolLM heads, 1 x 576", smollm, equal(1, 576), limit);
   decode_case("SmolLM heads, 64 x 576", smollm, equal(64, 576), limit);
+  shared_case("8B heads, shared 64 x (1,024 + 128)", llama_8b, 64, 1024, 128, limit);
+  shared_case("8B heads, shared 64 x (4,096 + 128)", llama_8b, 64, 4096, 128, limit);
+  shared_case("8B heads, shared 256 x (1,024 + 128)", llama_8b, 256, 1024, 128, limit);
+  shared_case("8B heads, shared 64 x (256 + 128)", llama_8b, 64, 256, 128, limit);
+  shared_case("8B heads, shared 16 x (1,024 + 128)", llama_8b, 16, 1024, 128, limit);
+  shared_case("8B heads, shared 8 x (1,024 + 128)", llama_8b, 8, 1024, 128, limit);
+  shared_case("8B heads, shared 8 x (4,096 + 128)", llama_8b, 8, 4096, 128, limit);
+  shared_case("8B heads, shared 2 x (8,192 + 128)", llama_8b, 2, 8192, 128, limit);
+  shared_case("0.6B heads, shared 64 x (1,024 + 128)", qwen_600m, 64, 1024, 128, limit);
   prefill_case("8B heads, prefill 1 x 2,048", llama_8b, {{0, 2048}});
   prefill_case("8B heads, prefill 8 x 2,048", llama_8b, std::vector<sequence_shape>(8, {0, 2048}));
   prefill_case("8B heads, prefill 1 x 16,384", llama_8b, {{0, 16384}});

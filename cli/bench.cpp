@@ -137,7 +137,7 @@ int bench_on_gpu(const bench_options& o) {
   if (o.through_engine || !o.peers.empty())
     return report({errc::invalid_argument, "--device cuda goes with neither --engine nor --peer", ""});
   device_bench_options device{"", o.shape, o.type, "", o.engine.kv_type.empty() ? "bf16" : o.engine.kv_type, o.engine.deterministic, o.prompt, o.generate, o.depth, o.batch, o.repeat, o.workloads,
-                              o.chunks, o.growths, o.queues, o.rates, o.profile, o.json};
+                              o.chunks, o.growths, o.queues, o.rates, o.profile, o.json, o.shared_prefix};
   if (o.shape.empty()) {
     const auto path = models::model_cache().resolve(o.engine.model);
     if (!path) return report(path.why());
@@ -153,9 +153,10 @@ int bench(const bench_options& options) {
   if (!all_in(options.prompt, 0, 1 << 20) || !all_in(options.generate, 0, 1 << 20) || !all_in(options.depth, 0, 1 << 20) ||
       !all_in(options.batch, 1, 1024) || !all_in(options.threads, 1, 512))
     return report({errc::invalid_argument, "lengths go from 0 to 1048576, batches from 1 to 1024, threads from 1 to 512", ""});
-  if ((options.shared_prefix > 0 || options.longest > 0) &&
-      (options.through_engine || !options.peers.empty() || options.device == "cuda"))
-    return report({errc::invalid_argument, "--shared-prefix and --longest go with none of --engine, --peer and --device cuda", ""});
+  if ((options.shared_prefix > 0 || options.longest > 0) && (options.through_engine || !options.peers.empty()))
+    return report({errc::invalid_argument, "--shared-prefix and --longest go with neither --engine nor --peer", ""});
+  if (options.longest > 0 && options.device == "cuda")
+    return report({errc::invalid_argument, "--longest goes with the CPU", ""});
   if (!options.peers.empty() && (options.through_engine || options.profile))
     return report({errc::invalid_argument, "--peer goes with neither --engine nor --profile", ""});
   if (options.device == "cuda") return bench_on_gpu(options);

@@ -29,10 +29,11 @@ double weights(const models::model_shape& s, bool head) {
   return s.layers * layer + (head ? double(s.vocabulary) * s.width : 0.0);
 }
 
-cost decode_cost(device_rig& rig, std::int32_t batch, double context) {
+/// `shared`: tokens of the context that are read once for all.
+cost decode_cost(device_rig& rig, std::int32_t batch, double context, std::int32_t shared) {
   const auto& s = rig.network().shape();
   const double kv_token = double(rig.lane().kv_bytes_read(s.kv())) / kernels::kv_shape::block_tokens;
-  return {double(rig.network().bytes_per_step()) + batch * context * kv_token, 2.0 * batch * weights(s, true)};
+  return {double(rig.network().bytes_per_step()) + (batch * (context - shared) + shared) * kv_token, 2.0 * batch * weights(s, true)};
 }
 
 cost prefill_cost(device_rig& rig, std::int32_t rows, std::int32_t past) {
@@ -110,7 +111,7 @@ result<void> prefill_row(device_rig& rig, const device_bench_options& o, std::in
                          const kernels::cuda::device_limits& limits, printer& out) {
   constexpr std::int32_t chunk = 2048;
   const std::int32_t length = depth + tokens;
-  if (auto r = rig.reserve({&length, 1}, std::min(chunk, tokens)); !r) return r;
+  if (auto r = rig.reserve({&length, 1}, 0, std::min(chunk, tokens)); !r) return r;
   printed_row row{at_depth("pp" + std::to_string(tokens), depth), 1, {}, double(tokens), 0, 0, -1, -1};
   for (std::int32_t i = -1; i < o.repeat; ++i) {
     rig.host_us = 0;
@@ -133,8 +134,9 @@ result<void> decode_row(device_rig& rig, const device_bench_options& o, std::int
                         const kernels::cuda::device_limits& limits, printer& out) {
   const std::vector<std::int32_t> past(static_cast<std::size_t>(batch), depth);
   const std::vector<std::int32_t> length(past.size(), depth + tokens + 1);
-  if (auto r = rig.reserve(length, batch); !r) return r;
-  printed_row row{at_depth("tg" + std::to_string(tokens), depth), batch, {}, double(tokens) * batch, 0, 0, -1, -1};
+  const std::int32_t shared = batch > 1 ? std::min(o.shared_prefix, depth) / kernels::kv_shape::block_tokens * kernels::kv_shape::block_tokens : 0;
+  if (auto r = rig.reserve(length, shared, batch); !r) return r;
+  printed_row row{at_depth("tg" + std::to_string(tokens), depth) + (shared > 0 ? "s" + std::to_string(shared) : ""), batch, {}, double(tokens) * batch, 0, 0, -1, -1};
   for (std::int32_t i = -1; i < o.repeat; ++i) {
     rig.gaps.clear();
     rig.host_us = 0;
@@ -143,7 +145,7 @@ result<void> decode_row(device_rig& rig, const device_bench_options& o, std::int
     if (i >= 0) row.seconds.push_back(since(start));
   }
   row.host_us = rig.host_us / tokens;
-  const cost least = decode_cost(rig, batch, depth + tokens / 2.0);
+  const cost least = decode_cost(rig, batch, depth + tokens / 2.0, shared);
   row.floor = least.seconds(limits) * tokens;
   row.bytes = least.bytes;
   std::sort(rig.gaps.begin(), rig.gaps.end());

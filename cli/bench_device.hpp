@@ -28,6 +28,7 @@ struct device_bench_options {
   std::vector<double> rates = {};           ///< of goodput: requests a second
   bool profile = false;  ///< the time of each op as well
   bool json = false;
+  std::int32_t shared_prefix = 0;  ///< tokens of the depth whose KV all sequences of a batch share
 };
 
 /// Prints rows to stdout as they come.

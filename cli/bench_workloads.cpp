@@ -56,7 +56,7 @@ std::vector<request_size> offline_sizes() {
 result<double> decode_rate(device_rig& rig, const std::vector<std::int32_t>& past, std::int32_t steps) {
   std::vector<std::int32_t> tokens = past;
   for (std::int32_t& one : tokens) one += steps + 1;
-  if (auto r = rig.reserve(tokens, static_cast<std::int32_t>(past.size())); !r) return r.why();
+  if (auto r = rig.reserve(tokens, 0, static_cast<std::int32_t>(past.size())); !r) return r.why();
   std::vector<double> rates;
   for (int i = 0; i < 4; ++i) {
     const auto start = clock::now();

@@ -49,12 +49,13 @@ void device_rig::clear() {
   kv_.reset();
 }
 
-result<void> device_rig::reserve(std::span<const std::int32_t> tokens, std::int32_t rows) {
+result<void> device_rig::reserve(std::span<const std::int32_t> tokens, std::int32_t shared, std::int32_t rows) {
   clear();
   const models::model_shape& shape = network().shape();
   const auto sequences = static_cast<std::int32_t>(tokens.size());
-  std::int32_t blocks = 0;
-  for (const std::int32_t one : tokens) blocks += blocks_of(one);
+  const std::int32_t together = shared / kernels::kv_shape::block_tokens;
+  std::int32_t blocks = together;
+  for (const std::int32_t one : tokens) blocks += blocks_of(one) - together;
   auto kv = lane_->make_kv(shape.kv(), blocks);
   if (!kv) return kv.why();
   kv_ = *std::move(kv);
@@ -67,8 +68,10 @@ result<void> device_rig::reserve(std::span<const std::int32_t> tokens, std::int3
   if (!steps) return steps.why();
   steps_ = *std::move(steps);
   // Blocks are dealt in turn, so that a sequence's blocks are apart as they are in a busy server.
-  tables_.assign(tokens.size(), {});
-  for (std::int32_t next = 0, depth = 0; next < blocks; ++depth)
+  std::vector<std::int32_t> first(static_cast<std::size_t>(together));
+  std::iota(first.begin(), first.end(), 0);
+  tables_.assign(tokens.size(), first);
+  for (std::int32_t next = together, depth = together; next < blocks; ++depth)
     for (std::size_t i = 0; i < tokens.size(); ++i)
       if (depth < blocks_of(tokens[i])) tables_[i].push_back(next++);
   numbers_.resize(static_cast<std::size_t>(most));

@@ -17,8 +17,9 @@ class device_rig {
 public:
   static result<std::unique_ptr<device_rig>> create(const device_bench_options& o);
 
-  /// Room for one sequence for each of `tokens`, so long, and steps of `rows` rows.
-  result<void> reserve(std::span<const std::int32_t> tokens, std::int32_t rows);
+  /// Room for one sequence for each of `tokens`, so long, the first `shared` of which (whole blocks) lie in the same blocks
+  /// for all, and steps of `rows` rows.
+  result<void> reserve(std::span<const std::int32_t> tokens, std::int32_t shared, std::int32_t rows);
   /// Gives back what reserve took.
   void clear();
   /// One prompt chunk of sequence 0.

@@ -12,6 +12,7 @@ result<std::unique_ptr<planned_steps>> planned_steps::create(std::shared_ptr<con
   planner.max_batch_tokens = std::max(o.max_batch_tokens, o.max_sequences + planner.block_tokens);
   planner.total_blocks = o.kv_blocks;
   planner.most_growth = o.most_growth;
+  planner.share_prefixes = o.share_prefixes;
   planner.policy = !o.prompts ? actors::batch_policy::mix : o.most_growth > 0 ? actors::batch_policy::choose : actors::batch_policy::split;
   planner.queue_sequences = 1 << 20;
   planner.queue_tokens = std::int64_t{1} << 40;
@@ -55,6 +56,7 @@ void planned_steps::carry_out(actors::planner_outputs out) {
   for (;;) {
     if (!out.failures.empty() && outcome_) outcome_ = out.failures.front().why;
     figures_.preemptions += out.preemptions;
+    for (const actors::computed_rows& one : out.computed) store_.offer(one);
     for (const actors::block_release& one : out.releases) store_.release(one);
     for (auto& routed : out.plans) begin(std::move(routed));
     if (out.needs.empty()) return;

@@ -29,6 +29,7 @@ public:
     double most_growth = 0;  ///< of planner_options
     kernels::lane* prompts = nullptr;  ///< a second queue: all prompts are computed there; with most_growth those that the planner chooses
     kernels::lane_warming warm_up = {};  ///< of both queues; or empty: the first steps take longer
+    bool share_prefixes = false;  ///< sequences that begin alike read the same blocks
   };
   using clock = actors::clock;
   /// Called for each token that a step brought, with the time at which the host had it.

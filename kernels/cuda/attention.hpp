@@ -7,6 +7,7 @@
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/kv_layout.hpp"
 #include "kernels/cuda/rope_store.hpp"
+#include "kernels/cuda/shared_tables.hpp"
 #include "kernels/cuda/step_plan.hpp"
 #include "kernels/cuda/step_tables.hpp"
 
@@ -24,6 +25,8 @@ struct attention_call {
   /// (bit-equal to rope_store), and reads what was cached before its predecessor has ended.
   rotation rope;
   bf16* out = nullptr;  ///< [T, heads * head_dim]
+  /// Decode only, where `reads_shared`: the plan was made with the same.
+  shared_tables shared;
   std::byte* workspace = nullptr;  ///< decode_workspace_bytes; its arrivals are 0 before the first call and after each
   /// Prefill only: how many tiles the step has and how many keys the longest sees, as far as the host knows (0: it does
   /// not), and prefill_workspace_bytes. Where few tiles would leave most of the device idle, their keys are split.
@@ -35,11 +38,14 @@ struct attention_call {
 /// Partial results of split prefill tiles, on the current device; 0 where none are split.
 std::int64_t prefill_workspace_bytes(std::int32_t head_dim);
 
+/// Whether attend_decode can read what sequences share once: K and V in bf16, on Hopper.
+bool reads_shared(const kv_layout& kv, std::int32_t heads);
+
 /// Partial results of the splits, after one arrival counter for each sequence and group of query heads.
 std::int64_t decode_workspace_bytes(std::int64_t splits, std::int32_t heads, const kv_layout& kv);
 
 /// Rows of the sequences that have one row in this step. Reads their K and V once for each group of up to eight query
-/// heads. A sequence's bits depend on its own length alone.
+/// heads. A sequence's bits depend on its own length alone, but for what `shared` says that it shares.
 void attend_decode(const attention_call& call, cudaStream_t on);
 
 /// Rows of the sequences that have several; their K and V are in the arena, their Q is rotated (rope_store). A row's bits

@@ -4,6 +4,7 @@
 // that does them from the first on, the rest by the block that finishes last. Knows the arena's layout; no model.
 #include <cooperative_groups.h>
 
+#include "kernels/cuda/attention_shared.hpp"
 #include "kernels/cuda/clusters.hpp"
 #include "kernels/cuda/decode_tiles.hpp"
 
@@ -17,10 +18,11 @@ using namespace decode;
 /// yet a split later, so that nobody waits for the count.
 struct arrival {
   int splits = 0;  ///< 0: none
-  int all, sequence, group, row, first_slot;
+  int all, sequence, group, row, first_slot, shared;
 };
 
-template <int D, kv_format F>
+/// Shared: the first tokens of some sequences are attend_shared's; its results are there once the predecessor has ended.
+template <int D, kv_format F, bool Shared>
 class decode_block {
 public:
   __device__ decode_block(const step_tables& tables, const attention_call& call, const head_groups& heads, const workspace_view& space, decode_room<D, F>& room)
@@ -61,7 +63,8 @@ public:
         __syncthreads();  // the sums have been read, the records are written
       }
       if (last) {
-        if (done < work.splits()) stored_ = {done, work.splits(), work.at.sequence, work.at.group, work.sequence.row, work.sequence.first_slot};
+        if (done < work.splits())
+          stored_ = {done, work.splits(), work.at.sequence, work.at.group, work.sequence.row, work.sequence.first_slot, Shared ? work.sequence.shared : 0};
         done = 0;
         turn ^= 1;
       }
@@ -84,9 +87,17 @@ private:
     if (done == 1) running = merged();
     running.add({here.maximum, here.sum}, here.out);
     if (!last) return;
-    if (done == work.splits()) return running.store(call_.out + (std::int64_t{work.sequence.row} * call_.heads + heads.first + head) * D + dim);
+    if (done == work.splits()) {
+      if constexpr (Shared) add_shared(running, work, heads.group, head, dim);
+      return running.store(call_.out + (std::int64_t{work.sequence.row} * call_.heads + heads.first + head) * D + dim);
+    }
     write_record(running, work.sequence.first_slot, heads.group, head, dim);
     for (int s = 1; s < done; ++s) write_record(merged(), work.sequence.first_slot + s, heads.group, head, dim);
+  }
+  __device__ void add_shared(merged& own, const work_walk& work, int group, int head, int dim) {
+    if (work.sequence.shared == 0) return;
+    const merged others = merge_splits<D>(space_, heads_.all, work.sequence.first_slot + work.splits(), group, work.sequence.shared, head, dim);
+    own.add({others.maximum, others.sum}, others.out);
   }
   /// One that is empty says no more than that.
   __device__ void write_record(const merged& result, int slot, int group, int head, int dim) {
@@ -113,7 +124,7 @@ private:
     bf16* out = call_.out + (std::int64_t{counted_.row} * call_.heads + heads.first) * D;
     for (int i = threadIdx.x; i < heads.own * (D / 4); i += threads) {
       const int head = i / (D / 4), dim = i % (D / 4) * 4;
-      merge_splits<D>(space_, heads_.all, counted_.first_slot, counted_.group, counted_.all, head, dim).store(out + head * D + dim);
+      merge_splits<D>(space_, heads_.all, counted_.first_slot, counted_.group, counted_.all + counted_.shared, head, dim).store(out + head * D + dim);
     }
   }
 
@@ -127,11 +138,11 @@ private:
   int before_ = 0;
 };
 
-template <int D, kv_format F>
+template <int D, kv_format F, bool Shared>
 __global__ void __launch_bounds__(threads, 2) decode_rows(step_tables tables, attention_call call, head_groups heads, workspace_view space) {
   extern __shared__ __align__(128) std::byte shared[];
   let_successor_start();
-  decode_block<D, F>(tables, call, heads, space, *reinterpret_cast<decode_room<D, F>*>(shared)).run();
+  decode_block<D, F, Shared>(tables, call, heads, space, *reinterpret_cast<decode_room<D, F>*>(shared)).run();
 }
 
 // --- few short sequences: a cluster does all splits of one sequence and group, and merges them through its shared memory --
@@ -200,29 +211,31 @@ __global__ void TROUPE_CLUSTER(cluster_blocks) __launch_bounds__(threads, 1) dec
 #endif
 }
 
-head_groups groups_of(int heads, const kv_layout& kv) {
-  const int each = heads / kv.kv_heads;
-  const int all = decode_groups(heads, kv.kv_heads);
-  return {each, all / kv.kv_heads, all};
-}
-
-std::int64_t arrival_bytes(const head_groups& heads) { return std::int64_t{most_decode_sequences} * heads.all * 4; }
-
 /// All kernels of a step share one division of the memory: a multiprocessor that must divide it anew first runs dry.
 void prepare(const void* kernel, std::size_t bytes) {
   static_cast<void>(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
   static_cast<void>(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
 }
 
+template <int D, kv_format F, bool Shared>
+void launch_rows(const attention_call& call, const head_groups& heads, const workspace_view& space, cudaStream_t on) {
+  prepare(reinterpret_cast<const void*>(decode_rows<D, F, Shared>), sizeof(decode_room<D, F>));
+  launch(decode_rows<D, F, Shared>, dim3(static_cast<unsigned>(decode_blocks())), dim3(threads), sizeof(decode_room<D, F>), on, *call.tables, call, heads, space);
+}
+
 template <int D, kv_format F>
 void launch_decode(const attention_call& call, const head_groups& heads, const workspace_view& space, cudaStream_t on) {
+  if constexpr (F == kv_format::bf16)
+    if (call.shared) {
+      attend_shared(call, on);
+      return launch_rows<D, F, true>(call, heads, space, on);
+    }
   const int pairs = call.tables->sequences * heads.all;
   if (call.tables->longest <= cluster_tokens && pairs * cluster_blocks <= decode_blocks() && device_has_clusters()) {
     prepare(reinterpret_cast<const void*>(decode_in_clusters<D, F>), sizeof(cluster_room<D, F>));
     return launch(decode_in_clusters<D, F>, dim3(static_cast<unsigned>(pairs * cluster_blocks)), dim3(threads), sizeof(cluster_room<D, F>), on, *call.tables, call, heads);
   }
-  prepare(reinterpret_cast<const void*>(decode_rows<D, F>), sizeof(decode_room<D, F>));
-  launch(decode_rows<D, F>, dim3(static_cast<unsigned>(decode_blocks())), dim3(threads), sizeof(decode_room<D, F>), on, *call.tables, call, heads, space);
+  launch_rows<D, F, false>(call, heads, space, on);
 }
 
 template <kv_format F>
@@ -240,7 +253,7 @@ std::int64_t decode_workspace_bytes(std::int64_t splits, std::int32_t heads, con
 
 void attend_decode(const attention_call& call, cudaStream_t on) {
   const head_groups heads = groups_of(call.heads, call.kv);
-  const workspace_view space{reinterpret_cast<int*>(call.workspace), reinterpret_cast<float*>(call.workspace + arrival_bytes(heads))};
+  const workspace_view space = workspace_of(call);
   switch (call.kv.format) {
     case kv_format::bf16: return launch_heads<kv_format::bf16>(call, heads, space, on);
     case kv_format::fp8: return launch_heads<kv_format::fp8>(call, heads, space, on);

@@ -31,10 +31,9 @@ result<attention_room> attention_room::create(room_shape shape, cudaStream_t on)
   attention_room room;
   const auto frequencies = frequencies_of(shape);
   const kv_layout layout{nullptr, 1, shape.kv_heads, shape.head_dim};
-  const std::int64_t splits = most_splits(shape.sequences, shape.kv_tokens);
   const std::int64_t tiles = most_tiles(shape.sequences, shape.rows, prefill_tile_rows());
   const auto pairs = static_cast<std::int64_t>(frequencies.size());
-  const std::int64_t workspace = decode_workspace_bytes(splits, shape.heads, layout);
+  const std::int64_t workspace = decode_workspace_bytes(shape.results, shape.heads, layout);
   for (auto r : {take(room.frequencies_, pairs * 8), take(room.angles_, shape.rows * pairs * 8),
                  take(room.decode_, static_cast<std::int64_t>(sizeof(decode_plan))),
                  take(room.tiles_, tiles * static_cast<std::int64_t>(sizeof(prefill_tile))), take(room.counts_, 8),
@@ -51,8 +50,8 @@ result<attention_room> attention_room::create(room_shape shape, cudaStream_t on)
   return result<attention_room>(std::move(room));
 }
 
-void attention_room::plan_on(const step_tables& tables, std::int32_t least_prefilled, cudaStream_t on) const {
-  make_step_plan({&tables, frequencies_.as<const double>(), shape_.dims / 2, prefill_tile_rows(), decode_groups(shape_.heads, shape_.kv_heads), least_prefilled, plan_}, on);
+void attention_room::plan_on(const step_tables& tables, const shared_tables& shared, std::int32_t least_prefilled, cudaStream_t on) const {
+  make_step_plan({&tables, frequencies_.as<const double>(), shape_.dims / 2, prefill_tile_rows(), decode_groups(shape_.heads, shape_.kv_heads), least_prefilled, shared, plan_}, on);
 }
 
 }  // namespace troupe::kernels::cuda

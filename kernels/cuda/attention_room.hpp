@@ -23,7 +23,7 @@ struct room_shape {
   std::int32_t head_dim = 0;
   std::int32_t rows = 0;       ///< of the largest step
   std::int32_t sequences = 0;
-  std::int64_t kv_tokens = 0;  ///< of the arena
+  std::int64_t results = 0;    ///< of splits, all sequences of a step together
   bool operator==(const room_shape&) const = default;
 };
 
@@ -33,8 +33,9 @@ public:
   static result<attention_room> create(room_shape shape, cudaStream_t on);
 
   bool serves(const room_shape& wanted) const { return shape_ == wanted; }
+  const room_shape& shape() const noexcept { return shape_; }
   /// Queues the kernel that plans the step.
-  void plan_on(const step_tables& tables, std::int32_t least_prefilled, cudaStream_t on) const;
+  void plan_on(const step_tables& tables, const shared_tables& shared, std::int32_t least_prefilled, cudaStream_t on) const;
   const step_plan& plan() const noexcept { return plan_; }
   rotation turn() const noexcept { return {plan_.angles, shape_.dims, shape_.interleaved}; }
   std::byte* workspace() const noexcept { return workspace_.as<std::byte>(); }

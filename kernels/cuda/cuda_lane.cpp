@@ -256,6 +256,7 @@ result<std::unique_ptr<lane>> stream_lane::make_second_queue() {
   if (!pair_) pair_ = std::make_shared<queue_pair>();
   (*made)->pair_ = pair_;
   (*made)->which_ = 1;
+  (*made)->share_from(shareable_.least_saved_bytes);
   (*made)->matrices_ = matrices_;
   if (pair_->parts)
     if (auto r = (*made)->take_part(); !r) return r.why();
@@ -264,7 +265,7 @@ result<std::unique_ptr<lane>> stream_lane::make_second_queue() {
 }
 
 result<std::unique_ptr<cuda_lane>> make_cuda_lane(const cuda_wish& wish) {
-  const auto& [weights, kv, deterministic] = wish;
+  const auto& [weights, kv, deterministic, least_shared_bytes] = wish;
   std::optional<weight_type> wanted;
   if (weights == "bf16") wanted = weight_type::bf16;
   else if (weights == "f16") wanted = weight_type::f16;
@@ -281,6 +282,7 @@ result<std::unique_ptr<cuda_lane>> make_cuda_lane(const cuda_wish& wish) {
   if (!on) return on.why();
   auto made = stream_lane::create(*std::move(on), wanted, format, deterministic);
   if (!made) return made.why();
+  (*made)->share_from(least_shared_bytes);
   return std::unique_ptr<cuda_lane>(*std::move(made));
 }
 

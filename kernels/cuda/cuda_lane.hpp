@@ -66,6 +66,8 @@ public:
   virtual result<void> divide(std::int32_t multiprocessors) = 0;
   /// Of the step that end_step ended last.
   virtual step_times last_times() const = 0;
+  /// Steps begun whose decodes read together what their sequences share.
+  virtual std::uint64_t steps_shared() const = 0;
   /// From now on every op of a step is timed by itself, which keeps kernels from overlapping. One step in flight then.
   virtual void profile(bool on) = 0;
   /// Microseconds by op, of the steps ended since the last call.
@@ -88,6 +90,9 @@ struct cuda_wish {
   /// A row's bits depend on its own sequence only: not on the batch, its prompt's chunks, or whether it is prompt or answer.
   /// One product kernel for any number of rows, one attention, no kernel for all layers.
   bool deterministic = false;
+  /// Decodes read together what their sequences share where that saves so many bytes of K and V a layer: else two kernels
+  /// take longer than one.
+  std::int64_t least_shared_bytes = 64 << 20;
 };
 
 /// A lane on the device that find_device describes. The process's first lane takes a second: the driver starts.

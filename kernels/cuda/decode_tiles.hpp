@@ -2,7 +2,7 @@
 // softmax of a warp and how results are merged. Device code only; knows no launch.
 #pragma once
 
-#include "kernels/cuda/attention.hpp"
+#include "kernels/cuda/decode_workspace.hpp"
 #include "kernels/cuda/narrow_kv.cuh"
 #include "kernels/cuda/rotate.hpp"
 #include "kernels/cuda/warp_tiles.hpp"
@@ -11,24 +11,11 @@ namespace troupe::kernels::cuda::decode {
 
 constexpr int warps = 4;
 constexpr int threads = warps * 32;
-constexpr int columns = 8;  ///< query heads of one item
 constexpr int quad = 4;     ///< heads that are summed over the warps at a time: two blocks must fit a multiprocessor
 template <kv_format F>
 constexpr int stages_of = F == kv_format::bf16 ? 3 : 6;  ///< tiles that a warp has asked for
 constexpr int block_tokens = kv_layout::block_tokens;
 constexpr float minus_infinity = -INFINITY;
-
-/// Query heads of a KV head in groups of up to eight.
-struct head_groups {
-  int heads;  ///< query heads of a KV head
-  int groups;  ///< of a KV head
-  int all;     ///< of all KV heads
-};
-
-struct workspace_view {
-  int* arrivals;   ///< [sequence][group]
-  float* records;  ///< [slot][group][column][D + 4]: sums of values, maximum, sum
-};
 
 template <int D, kv_format F>
 struct decode_room {

@@ -1,6 +1,8 @@
 // Records and the two kernels that move them. Knows no op.
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <limits>
 
 #include "kernels/cuda/step_buffers.hpp"
 
@@ -73,10 +75,10 @@ __global__ void write_picks(std::int32_t* state, const sample_pick* picks, step_
 constexpr std::int32_t most_seen = 64 * 1024;  // of a record; longer lists are sampled on the host
 constexpr std::int32_t most_biases = 8 * 1024;
 
-template <class T>
-std::span<const std::int32_t> as_ints(const std::vector<T>& values) {
-  static_assert(sizeof(T) % 4 == 0);
-  return {reinterpret_cast<const std::int32_t*>(values.data()), values.size() * sizeof(T) / 4};
+template <class Values>
+std::span<const std::int32_t> as_ints(const Values& values) {
+  static_assert(sizeof(*values.data()) % 4 == 0);
+  return {reinterpret_cast<const std::int32_t*>(values.data()), values.size() * sizeof(*values.data()) / 4};
 }
 
 }  // namespace
@@ -105,10 +107,14 @@ result<step_buffers> step_buffers::create(const step_limits& limits) {
   place(made.parameters_at_, limits.samples * std::int64_t{sizeof(sample_parameters) / 4});
   place(made.seen_at_, most_seen * std::int64_t{sizeof(seen_token) / 4});
   place(made.biases_at_, most_biases * std::int64_t{sizeof(token_bias) / 4});
+  place(made.items_there_at_, 1);
+  place(made.items_at_, shared_reads::most_items(sequences) * std::int64_t{sizeof(shared_item) / 4});
+  place(made.seats_at_, shared_reads::most_seats(sequences) * std::int64_t{sizeof(shared_seat) / 4});
+  place(made.own_at_, sequences * std::int64_t{sizeof(own_part) / 4});
   place(made.block_tables_at_, std::int64_t{sequences} * made.table_stride_);
   if (at > (1 << 28)) return error{errc::out_of_memory, "block tables of so many sequences of such a length are not offered", {}};
   // The worst record: every array whole, every table changed.
-  const std::int64_t most_pieces = at / piece_ints + 12 + 2 * std::int64_t{sequences};
+  const std::int64_t most_pieces = at / piece_ints + 16 + 2 * std::int64_t{sequences};
   made.most_pieces_ = static_cast<std::int32_t>(most_pieces);
   made.record_ints_ = static_cast<std::int32_t>(record_head + 4 * most_pieces + at + 4 * std::int64_t{sequences});  // rounded up
   auto state = allocate_device(at * 4);
@@ -163,6 +169,7 @@ void step_buffers::write(const step_batch& batch, std::int32_t bucket) {
   add(ids_at_, batch.ids, bucket);
   row_sequence_.resize(batch.ids.size());
   row_position_.resize(batch.ids.size());
+  changed_from_.assign(batch.sequences.size(), std::numeric_limits<std::int32_t>::max());
   for (std::size_t s = 0; s < batch.sequences.size(); ++s) {
     const sequence_rows& one = batch.sequences[s];
     for (std::int32_t r = 0; r < one.rows; ++r) {
@@ -189,6 +196,21 @@ void step_buffers::write(const step_batch& batch, std::int32_t bucket) {
   ++written_;
 }
 
+void step_buffers::write_shared(const shared_reads& reads) {
+  const std::array<std::int32_t, 1> there{static_cast<std::int32_t>(reads.items().size())};
+  add_changed(items_there_at_, there, shown_items_there_);
+  add_changed(items_at_, as_ints(reads.items()), shown_items_);
+  add_changed(seats_at_, as_ints(reads.seats()), shown_seats_);
+  add_changed(own_at_, as_ints(reads.own()), shown_own_);
+  record_[0] = pieces_;
+}
+
+shared_tables step_buffers::shared() const {
+  const auto* state = state_.as<const std::int32_t>();
+  return {state + items_there_at_, reinterpret_cast<const shared_item*>(state + items_at_), reinterpret_cast<const shared_seat*>(state + seats_at_),
+          reinterpret_cast<const own_part*>(state + own_at_)};
+}
+
 void step_buffers::add(std::int32_t to, std::span<const std::int32_t> values, std::int32_t padded) {
   const std::int32_t count = std::max(static_cast<std::int32_t>(values.size()), padded);
   if (count == 0) return;
@@ -212,6 +234,7 @@ void step_buffers::add_table(std::int32_t sequence, std::span<const std::int32_t
   std::size_t last = used;
   while (known[last - 1] == blocks[last - 1]) --last;
   const auto first = static_cast<std::size_t>(from - known);
+  changed_from_[static_cast<std::size_t>(sequence)] = static_cast<std::int32_t>(first);
   const auto changed = blocks.subspan(first, last - first);
   std::copy(changed.begin(), changed.end(), from);
   add(block_tables_at_ + sequence * table_stride_ + static_cast<std::int32_t>(first), changed, 0);

@@ -10,6 +10,7 @@
 #include "kernels/cuda/cuda_lane.hpp"
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/sampling.hpp"
+#include "kernels/cuda/shared_reads.hpp"
 #include "kernels/cuda/step_tables.hpp"
 #include "kernels/lane.hpp"
 
@@ -33,6 +34,12 @@ public:
   /// Block tables are compared with what the device has; only changes travel. The record that it overwrites must be of
   /// a step that has ended.
   void write(const step_batch& batch, std::int32_t bucket);
+  /// Of the step written last: where each sequence's block table first differs from that of the step before.
+  std::span<const std::int32_t> changed_from() const noexcept { return changed_from_; }
+  /// Adds to the record of the step written last what its sequences read together. Only changes travel.
+  void write_shared(const shared_reads& reads);
+  /// Where the kernels find that.
+  shared_tables shared() const;
   /// Queue the first and the last kernel of a step.
   void read_on(cudaStream_t on, std::int32_t bucket) const;
   void publish_on(cudaStream_t on) const;
@@ -56,7 +63,7 @@ private:
   // Offsets in the device's state, in ints.
   std::int32_t ids_at_ = 0, row_sequence_at_ = 0, row_position_at_ = 0, first_row_at_ = 0, row_count_at_ = 0, past_at_ = 0,
                sample_rows_at_ = 0, sample_slots_at_ = 0, last_ids_at_ = 0, picks_at_ = 0, parameters_at_ = 0, seen_at_ = 0,
-               biases_at_ = 0, block_tables_at_ = 0;
+               biases_at_ = 0, block_tables_at_ = 0, items_there_at_ = 0, items_at_ = 0, seats_at_ = 0, own_at_ = 0;
   device_buffer state_;
   pinned_buffer records_;
   pinned_buffer published_;
@@ -70,6 +77,8 @@ private:
   std::int32_t payload_ = 0;
   std::vector<std::int32_t> shadow_;  ///< the device's block tables as of the last record
   std::vector<std::int32_t> shown_parameters_;  ///< the device's, likewise
+  std::vector<std::int32_t> shown_items_there_, shown_items_, shown_seats_, shown_own_;
+  std::vector<std::int32_t> changed_from_;
   std::vector<std::int32_t> row_sequence_, row_position_, numbers_;
   std::vector<sample_parameters> parameters_;
   std::vector<seen_token> seen_;

@@ -67,16 +67,19 @@ __device__ decode_start work_at(const list_room& room, int sequences, int groups
   return at;
 }
 
-__device__ void list_decode(const step_tables& tables, const step_plan& plan, int sequences, int groups, int blocks, int least_prefilled, list_room& room) {
+__device__ void list_decode(const step_tables& tables, const shared_tables& shared, const step_plan& plan, int sequences, int groups, int blocks, int least_prefilled, list_room& room) {
   const int s = threadIdx.x;
   const bool decoded = s < sequences && tables.row_count[s] < least_prefilled;
-  const int length = decoded ? tables.past[s] + 1 : 0;
-  int all = 0, slots = 0, tokens = 0;
+  const own_part own = decoded && shared.own ? shared.own[s] : own_part{};
+  const int length = decoded ? tables.past[s] + 1 - own.from : 0;
+  int all = 0, slots = 0, tokens = 0, others = 0;
   const int place = exclusive_sum(decoded, room.warp_sums, all);
   const int first_slot = exclusive_sum(decoded ? split_count(length) : 0, room.warp_sums, slots);
   const int first_token = exclusive_sum(length, room.warp_sums, tokens);
+  const int with_others = first_slot + (shared.own ? exclusive_sum(own.results, room.warp_sums, others) : 0);
   if (decoded) {
-    plan.decode->sequences[place] = {tables.first_row[s], length, s * tables.table_stride, first_slot};
+    plan.decode->sequences[place] = {tables.first_row[s], length, s * tables.table_stride + own.from / kv_layout::block_tokens, with_others, own.results};
+    plan.decode->shared_slots[s] = with_others + split_count(length);
     room.starts[place] = first_token;
     room.slots[place] = first_slot;
   }
@@ -138,14 +141,14 @@ __device__ void write_angles(const step_tables& tables, const double* frequencie
   angles[index] = {cosine, sine};
 }
 
-__global__ void __launch_bounds__(list_threads, 1) plan_step(step_tables tables, const double* frequencies, int pairs, int tile_rows, int groups, int blocks, int least_prefilled, step_plan plan) {
+__global__ void __launch_bounds__(list_threads, 1) plan_step(step_tables tables, const double* frequencies, int pairs, int tile_rows, int groups, int blocks, int least_prefilled, shared_tables shared, step_plan plan) {
   __shared__ list_room room;
   wait_for_predecessor();  // and no early start for the successor: later kernels read the plan before they wait
   if (blockIdx.x > 0) {
     write_angles(tables, frequencies, pairs, plan.angles, tables.counts[0]);
     return;
   }
-  list_decode(tables, plan, tables.counts[1], groups, blocks, least_prefilled, room);
+  list_decode(tables, shared, plan, tables.counts[1], groups, blocks, least_prefilled, room);
   __syncthreads();
   list_tiles(tables, plan, tables.counts[1], tile_rows, least_prefilled, room);
 }
@@ -168,7 +171,7 @@ std::int64_t most_tiles(std::int64_t sequences, std::int64_t rows, std::int64_t 
 void make_step_plan(const step_planning& what, cudaStream_t on) {
   const int angles = what.tables->rows * what.pairs;
   const int blocks = 1 + (angles + list_threads - 1) / list_threads;
-  launch(plan_step, dim3(blocks), dim3(list_threads), 0, on, *what.tables, what.frequencies, what.pairs, what.tile_rows, what.groups, decode_blocks(), what.least_prefilled, what.plan);
+  launch(plan_step, dim3(blocks), dim3(list_threads), 0, on, *what.tables, what.frequencies, what.pairs, what.tile_rows, what.groups, decode_blocks(), what.least_prefilled, what.shared, what.plan);
 }
 
 }  // namespace troupe::kernels::cuda

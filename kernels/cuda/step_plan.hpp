@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/kv_layout.hpp"
+#include "kernels/cuda/shared_tables.hpp"
 #include "kernels/cuda/step_tables.hpp"
 
 namespace troupe::kernels::cuda {
@@ -13,9 +14,10 @@ namespace troupe::kernels::cuda {
 /// A sequence with one row in this step.
 struct alignas(16) decode_sequence {
   std::int32_t row;
-  std::int32_t length;      ///< with this step's token
-  std::int32_t table;       ///< index of its first block into step_tables::block_tables
-  std::int32_t first_slot;  ///< of its partial results
+  std::int32_t length;      ///< with this step's token, without what is read for several at once
+  std::int32_t table;       ///< index of the first block of that into step_tables::block_tables
+  std::int32_t first_slot;  ///< of its partial results: its splits', then the shared ones
+  std::int32_t shared;      ///< how many of these there are
 };
 
 /// Where a block begins in the order (sequence, group of query heads, split), and how many splits it does.
@@ -30,6 +32,7 @@ constexpr std::int32_t most_decode_blocks = 512;
 struct decode_plan {
   decode_sequence sequences[most_decode_sequences];
   decode_start starts[most_decode_blocks];
+  std::int32_t shared_slots[most_decode_sequences];  ///< of each of the step's sequences: the first of its shared results
 };
 
 /// `rows` query rows of one sequence, from its row `first` of this step.
@@ -65,6 +68,7 @@ struct step_planning {
   std::int32_t tile_rows = 0;
   std::int32_t groups = 0;  ///< decode_groups
   std::int32_t least_prefilled = 2;  ///< rows of a sequence: 2, or 1: none is decoded
+  shared_tables shared;
   step_plan plan;
 };
 

@@ -16,6 +16,7 @@
 #include "kernels/cuda/device_parts.hpp"
 #include "kernels/cuda/held_layers.hpp"
 #include "kernels/cuda/products.hpp"
+#include "kernels/cuda/shared_reads.hpp"
 #include "kernels/cuda/step_buffers.hpp"
 #include "kernels/cuda/stored_rows.hpp"
 #include "kernels/cuda/weight_upload.hpp"
@@ -49,11 +50,13 @@ public:
     bool sampled = false;
     bool profiled = false;
     bool beside = false;  ///< for a device that the other queue computes on
+    bool shared = false;  ///< decodes read together what they share
     auto operator<=>(const graph_key&) const = default;
   };
   explicit cuda_steps(step_buffers made) : buffers(std::move(made)) {}
 
   step_buffers buffers;
+  shared_reads reads;
   std::map<graph_key, graph_exec> graphs;
   std::uint64_t epoch = 0;  ///< of the lane, when the graphs were captured
   bool begun = false;
@@ -76,6 +79,8 @@ public:
   stream_lane(stream on, std::array<event, most_in_flight> done, std::unique_ptr<products> multiplier)
       : stream_(std::move(on)), done_(std::move(done)), products_(std::move(multiplier)) {}
   ~stream_lane() override;
+  /// cuda_wish::least_shared_bytes; before the first step.
+  void share_from(std::int64_t bytes) { shareable_.least_saved_bytes = bytes; }
 
   result<memory::buffer> allocate(std::int64_t bytes) override;
   result<void> write(const memory::buffer& to, std::int64_t offset, std::span<const std::byte> from) override;
@@ -88,6 +93,7 @@ public:
   void profile(bool on) override { profiling_ = on; }
   std::map<std::string, double> take_profile() override { return std::exchange(profile_, {}); }
   step_times last_times() const override { return last_times_; }
+  std::uint64_t steps_shared() const override { return steps_shared_; }
   result<device_limits> measure_limits() override;
   result<void> fill_random(kv_arena& kv, std::uint64_t seed) override;
   result<matrix> random_matrix(const std::string& type, std::int64_t rows, std::int64_t cols, std::uint64_t seed) override;
@@ -145,9 +151,9 @@ private:
   void mark(const char* op);
   result<void> add_marks();
 
-  void start_ops(const cuda_steps& space, std::int32_t rows, std::int32_t sequences, std::int32_t samples, std::int32_t longest);
+  void start_ops(const cuda_steps& space, std::int32_t rows, std::int32_t sequences, std::int32_t samples, std::int32_t longest, bool shared);
   result<void> finish_ops();
-  result<void> run_eagerly(cuda_steps& space, const step_batch& batch, const step_ops& ops);
+  result<void> run_eagerly(cuda_steps& space, const step_batch& batch, bool shared, const step_ops& ops);
   result<void> run_graph(cuda_steps& space, const step_batch& batch, const cuda_steps::graph_key& key, const step_ops& ops);
   result<graph_exec> record(cuda_steps& space, const cuda_steps::graph_key& key, const step_ops& ops);
   result<void> warm_steps(cuda_steps& space, const warm_ops& ops, std::int32_t blocks);
@@ -155,6 +161,7 @@ private:
   result<void> step_now(step_space& space, std::span<const sequence_rows> shapes, const step_ops& ops);
   result<void> sample_on_host(const cuda_steps& space, const step_batch& batch);
   result<void> broken(result<void> outcome);
+  bool find_shared(cuda_steps& space, const step_batch& batch);
   result<void> take_part();
   result<void> share_device();
 
@@ -175,12 +182,15 @@ private:
   std::vector<std::weak_ptr<device_matrix>> matrices_;  // whose products need workspace
   std::int32_t reserved_rows_ = 0;
   attention_room room_;
+  shared_shape shareable_;      // of that room; works 0: nothing is read together
+  std::int64_t results_ = 0;    // of splits, that the step in hand needs room for
   device_buffer resident_room_;
   std::uint64_t epoch_ = 0;  // moves when memory that graphs know has moved
   // The step whose ops are being called.
   const cuda_steps* space_ = nullptr;
   step_tables tables_;
   held_layers held_;
+  shared_tables shared_;
   bool planned_ = false;    // its plan is queued
   bool capturing_ = false;
   bool unprepared_ = false; // an op needed memory that cannot be made while capturing
@@ -201,6 +211,7 @@ private:
 
   std::deque<pending_step> pending_;
   step_ticket begun_ = 0;
+  std::uint64_t steps_shared_ = 0;
   step_times last_times_;
   std::optional<error> broken_;  // a CUDA error that no later call survives
 };

@@ -161,7 +161,9 @@ void stream_lane::silu_mul(tensor_view gate_up, tensor_view out) {
 bool stream_lane::room_for(const rope_shape& rope, std::int32_t heads, const kv_arena& kv) {
   const step_limits& limits = space_->buffers.limits();
   room_shape wanted{rope.base, rope.dims, rope.interleaved, {rope.factors.begin(), rope.factors.end()}, heads, kv.shape.kv_heads,
-                    kv.shape.head_dim, limits.rows, limits.sequences, std::int64_t{kv.blocks} * kv_shape::block_tokens};
+                    kv.shape.head_dim, limits.rows, limits.sequences,
+                    std::max(most_splits(limits.sequences, std::int64_t{kv.blocks} * kv_shape::block_tokens), room_.shape().results)};
+  if (results_ > wanted.results) wanted.results = results_ + results_ / 2;  // sequences grow
   if (room_.serves(wanted)) return true;
   unprepared_ = capturing_;
   if (capturing_) return false;
@@ -169,6 +171,8 @@ bool stream_lane::room_for(const rope_shape& rope, std::int32_t heads, const kv_
   auto made = attention_room::create(std::move(wanted), stream_.get());
   if (!made) return note(made.why()), false;
   room_ = *std::move(made);
+  const bool shares = !deterministic_ && reads_shared(static_cast<const cuda_kv&>(kv).layout(), heads);
+  shareable_ = {heads, kv.shape.kv_heads, kv.shape.head_dim, shares ? decode_blocks() : 0, shareable_.least_saved_bytes};
   ++epoch_;
   return true;
 }
@@ -178,7 +182,7 @@ void stream_lane::rope_store(tensor_view qkv, std::int32_t heads, const rope_sha
   settle_products();
   if (!planned_) {
     if (!room_for(rope, heads, kv)) return;
-    room_.plan_on(tables_, deterministic_ ? 1 : 2, stream_.get());
+    room_.plan_on(tables_, shared_, deterministic_ ? 1 : 2, stream_.get());
     planned_ = true;
     mark("plan");
   }
@@ -199,6 +203,7 @@ void stream_lane::attention(tensor_view qkv, std::int32_t heads, float scale, st
   call.layer = layer;
   call.kv = static_cast<const cuda_kv&>(kv).layout();
   call.out = elements<bf16>(out);
+  call.shared = shared_;
   call.workspace = room_.workspace();
   if (tables_.one_row_each && !deterministic_) {
     if (room_.fuses_rope()) call.rope = room_.turn();

@@ -78,14 +78,15 @@ result<step_ticket> stream_lane::begin_step(step_space* space, const step_batch&
   if (auto r = broken(share_device()); !r) return r.why();
   auto& steps = static_cast<cuda_steps&>(*space);
   host_sampling_ = !step_buffers::lists_fit(batch.sampling);
-  const bool repeats = steps.begun && !host_sampling_ && batch.ids.size() == batch.sequences.size() &&
-                       batch.ids.size() == batch.sample_rows.size();
+  bool repeats = steps.begun && !host_sampling_ && batch.ids.size() == batch.sequences.size() && batch.ids.size() == batch.sample_rows.size();
   const step_limits& limits = steps.buffers.limits();
-  const cuda_steps::graph_key key{repeats ? graph_rows(limits, static_cast<std::int32_t>(batch.ids.size())) : 0,
-                                  graph_tokens(limits, longest_of(batch)), !batch.sampling.empty(), profiling_, beside_};
+  cuda_steps::graph_key key{repeats ? graph_rows(limits, static_cast<std::int32_t>(batch.ids.size())) : 0,
+                            graph_tokens(limits, longest_of(batch)), !batch.sampling.empty(), profiling_, beside_};
   steps.buffers.write(batch, key.rows);
   steps.begun = true;
-  if (auto r = broken(repeats ? run_graph(steps, batch, key, ops) : run_eagerly(steps, batch, ops)); !r) return r.why();
+  key.shared = find_shared(steps, batch);
+  if (results_ > room_.shape().results) repeats = false;  // which makes room
+  if (auto r = broken(repeats ? run_graph(steps, batch, key, ops) : run_eagerly(steps, batch, key.shared, ops)); !r) return r.why();
   if (host_sampling_)
     if (auto r = broken(sample_on_host(steps, batch)); !r) return r.why();
   const step_ticket ticket = begun_++;
@@ -98,11 +99,30 @@ result<step_ticket> stream_lane::begin_step(step_space* space, const step_batch&
   return ticket;
 }
 
+/// Whether this step's decodes read together what they share; also counts the results of their splits. Sequences that share
+/// blocks may have more tokens, all together, than the arena.
+bool stream_lane::find_shared(cuda_steps& space, const step_batch& batch) {
+  const bool may = shareable_.works > 0;
+  if (may) space.reads.find(batch.sequences, space.buffers.changed_from(), shareable_);
+  const bool shared = may && !space.reads.empty();
+  if (shared) {
+    space.buffers.write_shared(space.reads);
+    ++steps_shared_;
+  }
+  results_ = 0;
+  for (std::size_t s = 0; s < batch.sequences.size(); ++s) {
+    const own_part own = shared ? space.reads.own()[s] : own_part{};
+    if (batch.sequences[s].rows == 1) results_ += split_count(batch.sequences[s].past + 1 - own.from) + own.results;
+  }
+  return shared;
+}
+
 void stream_lane::start_ops(const cuda_steps& space, std::int32_t rows, std::int32_t sequences, std::int32_t samples,
-                            std::int32_t longest) {
+                            std::int32_t longest, bool shared) {
   space_ = &space;
+  shared_ = shared ? space.buffers.shared() : shared_tables();
   tables_ = space.buffers.tables(rows, sequences, samples, longest);
-  held_.start(!deterministic_ && tables_.one_row_each && which_ == 0 && !beside_ && !profiling_);
+  held_.start(!deterministic_ && !shared && tables_.one_row_each && which_ == 0 && !beside_ && !profiling_);
   planned_ = false;
   marked_ = 0;
   unprepared_ = false;
@@ -114,9 +134,9 @@ result<void> stream_lane::finish_ops() {
   return check(cudaGetLastError(), "queueing a step");
 }
 
-result<void> stream_lane::run_eagerly(cuda_steps& space, const step_batch& batch, const step_ops& ops) {
+result<void> stream_lane::run_eagerly(cuda_steps& space, const step_batch& batch, bool shared, const step_ops& ops) {
   start_ops(space, static_cast<std::int32_t>(batch.ids.size()), static_cast<std::int32_t>(batch.sequences.size()),
-            static_cast<std::int32_t>(batch.sample_rows.size()), longest_of(batch));
+            static_cast<std::int32_t>(batch.sample_rows.size()), longest_of(batch), shared);
   mark("");
   space.buffers.read_on(stream_.get(), 0);
   mark("read");
@@ -137,7 +157,7 @@ result<void> stream_lane::run_graph(cuda_steps& space, const step_batch& batch, 
   if (at == space.graphs.end()) {
     auto made = record(space, key, ops);
     if (!made) return made.why();
-    if (unprepared_) return run_eagerly(space, batch, ops);  // which prepares
+    if (unprepared_) return run_eagerly(space, batch, key.shared, ops);  // which prepares
     at = space.graphs.emplace(key, *std::move(made)).first;
   }
   return check(cudaGraphLaunch(at->second.get(), stream_.get()), "launching a step");
@@ -152,7 +172,7 @@ result<graph_exec> stream_lane::record(cuda_steps& space, const cuda_steps::grap
   for (const std::int32_t row : each) sequences.push_back({row, 1, 0, {}});
   const std::vector<sampling_row> sampling(key.sampled ? rows : 0);
   std::vector<sampled> picks(sampling.size());
-  start_ops(space, key.rows, key.rows, key.rows, key.longest);
+  start_ops(space, key.rows, key.rows, key.rows, key.longest, key.shared);
   if (auto r = check(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal), "recording a step"); !r) return r.why();
   capturing_ = true;
   mark("");

@@ -1,5 +1,5 @@
 // Attention and rope on the device against sums in double, on fresh random steps. A plain program: one line a case, exit
-// status 1 if any failed.
+// status 1 if any failed. Argument: what the names of the cases to run contain; none: all.
 #include <random>
 
 #include "kernels/cuda/attention_prefill.hpp"
@@ -10,6 +10,7 @@ using namespace troupe::kernels::cuda;
 namespace {
 
 int failures = 0;
+const char* wanted = "";  // set once by main
 
 void report(bool passed, const char* name, double figure) {
   std::printf("%s  %s (%.2e)\n", passed ? "PASS" : "FAIL", name, figure);
@@ -52,6 +53,7 @@ double stored_error(const attention_world& world, const head_shape& shape, int l
 double stored_tolerance(kv_format format) { return format == kv_format::bf16 ? 4e-3 : format == kv_format::fp8 ? 0.045 : 0.016; }
 
 void check_decode(const char* name, const head_shape& shape, const std::vector<sequence_shape>& sequences, unsigned seed, kv_format format = kv_format::bf16) {
+  if (!std::strstr(name, wanted)) return;
   const int layer = 1;
   attention_world world(shape, sequences, seed, 2, contents::poisoned_around, format);
   world.plan();
@@ -87,8 +89,38 @@ void check_decode(const char* name, const head_shape& shape, const std::vector<s
   report(left == 0, "  no arrival left behind", left);
 }
 
+/// What sequences share is read once, by few works and by many, beside each other and beside what they have alone.
+void check_shared(const char* name, const head_shape& shape, const std::vector<sequence_shape>& sequences, unsigned seed) {
+  if (!std::strstr(name, wanted)) return;
+  const int layer = 1;
+  attention_world world(shape, sequences, seed, 2);
+  for (const int works : {264, 1 + static_cast<int>(seed % 40)}) {
+    world.reset();
+    if (!world.share(works)) return report(false, name, 0);
+    world.plan();
+    attend_decode(world.call(layer, true), nullptr);
+    must(cudaDeviceSynchronize(), name);
+    const std::vector<bf16> fused = world.out();
+    const double error = world.error(fused, layer, 1);
+    report(error < tolerance, name, error);
+    const double stored = stored_error(world, shape, layer);
+    report(stored < stored_tolerance(kv_format::bf16), "  K and V as stored", stored);
+    int left = 0;
+    for (int count : world.arrivals()) left += count != 0;
+    report(left == 0, "  no arrival left behind", left);
+  }
+  world.reset();
+  world.plan();
+  rope_store(world.rope_call(layer), nullptr);
+  attend_decode(world.call(layer, false), nullptr);
+  must(cudaDeviceSynchronize(), name);
+  const double apart = world.error(world.out(), layer, 1);
+  report(apart < tolerance, "  rotated apart", apart);
+}
+
 /// `sequences` may hold single rows too: they go to the decode kernel of the same step.
 void check_prefill(const char* name, const head_shape& shape, const std::vector<sequence_shape>& sequences, unsigned seed, kv_format format = kv_format::bf16) {
+  if (!std::strstr(name, wanted)) return;
   const int layer = 1;
   attention_world world(shape, sequences, seed, 2, contents::poisoned_around, format);
   world.plan();
@@ -131,7 +163,8 @@ void check_prefill(const char* name, const head_shape& shape, const std::vector<
 
 }  // namespace
 
-int main() {
+int main(int count, char** words) {
+  if (count > 1) wanted = words[1];
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   std::random_device entropy;
   const unsigned seed = entropy();
@@ -140,6 +173,24 @@ int main() {
   const auto lengths = [&](int sequences, int longest) {
     std::vector<sequence_shape> all;
     for (int s = 0; s < sequences; ++s) all.push_back({static_cast<int>(random() % static_cast<unsigned>(longest)), 1});
+    return all;
+  };
+  const auto any = [&](int below) { return static_cast<int>(random() % static_cast<unsigned>(below)); };
+  // Groups of up to `members` that share some blocks of their first, or of one another; each then goes on by itself.
+  const auto groups = [&](int count, int members, int longest) {
+    std::vector<sequence_shape> all;
+    for (int g = 0; g < count; ++g) {
+      const int leader = static_cast<int>(all.size()), own = 1 + any(members);
+      all.push_back({256 + any(longest), 1});
+      for (int m = 1; m < own; ++m) {
+        const int parent = leader + any(m), shared = any(all[static_cast<std::size_t>(parent)].past / 16 + 1);
+        all.push_back({shared * 16 + any(300), 1, parent, shared});
+      }
+    }
+    all.push_back({any(longest), 1});
+    all.push_back({256 + any(longest), 1});
+    all.push_back({300 + any(longest), 1, static_cast<int>(all.size()) - 1, 16});
+    for (int m = 0; m < 4; ++m) all.push_back({257 + any(40), 1, static_cast<int>(all.size()) - 1, 16});  // so that there is some to share
     return all;
   };
   const head_shape llama_8b{32, 8, 128, true, 128}, qwen{16, 8, 128, false, 128}, smollm{9, 3, 64, true, 64}, wide{64, 4, 128, false, 128}, part{8, 8, 64, false, 32}, part_interleaved{6, 2, 128, true, 64};
@@ -157,6 +208,14 @@ int main() {
   check_decode("decode: sixteen heads a group", wide, lengths(5, 2500), random());
   check_decode("decode: a part of the dims turns, halves", part, lengths(7, 700), random());
   check_decode("decode: a part of the dims turns, neighbours", part_interleaved, lengths(7, 700), random());
+  check_shared("shared: a group", llama_8b, {{1100, 1}, {1100, 1, 0, 64}, {1026, 1, 0, 64}, {1024, 1, 0, 64}, {2000, 1, 0, 64}, {1500, 1, 1, 64}}, random());
+  check_shared("shared: a group of 40, more rows than a tile", llama_8b, groups(1, 40, 1500), random());
+  check_shared("shared: several groups", llama_8b, groups(4, 24, 900), random());
+  check_shared("shared: many small groups", qwen, groups(12, 5, 1200), random());
+  check_shared("shared: three heads of 64", smollm, groups(3, 40, 1500), random());
+  check_shared("shared: sixteen heads a group", wide, groups(3, 20, 1000), random());
+  check_shared("shared: one head each, a part of the dims turns", part, groups(2, 40, 1000), random());
+  check_shared("shared: a part of the dims turns, neighbours", part_interleaved, groups(2, 30, 1000), random());
   check_prefill("prefill: two rows", llama_8b, {{0, 2}}, random());
   check_prefill("prefill: one prompt", llama_8b, {{0, 333}}, random());
   check_prefill("prefill: a chunk behind a cached prefix", llama_8b, {{1234, 200}}, random());

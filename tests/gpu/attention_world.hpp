@@ -13,6 +13,7 @@
 
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/rope_store.hpp"
+#include "kernels/cuda/shared_reads.hpp"
 #include "kernels/cuda/step_plan.hpp"
 #include "kernels/cuda/wide_kv.hpp"
 #include "tests/gpu/device_array.hpp"
@@ -43,6 +44,8 @@ struct head_shape {
 
 struct sequence_shape {
   int past, rows;
+  int parent = -1;  ///< an earlier sequence that has the same blocks
+  int shared = 0;   ///< so many
 };
 
 class attention_world {
@@ -77,9 +80,27 @@ public:
     p.pairs = shape_.rotated / 2;
     p.tile_rows = prefill_tile_rows();
     p.groups = decode_groups(shape_.heads, shape_.kv_heads);
+    p.shared = shared_;
     p.plan = plan_;
     make_step_plan(p, on);
   }
+  /// From now on what sequences share is read once, in about so many works. False where there is nothing, or too little.
+  bool share(int works, std::int64_t least_saved_bytes = 0) {
+    std::vector<sequence_rows> batch;
+    for (std::size_t s = 0; s < sequences_.size(); ++s)
+      batch.push_back({first_row_[s], sequences_[s].rows, sequences_[s].past, std::span(host_tables_).subspan(s * static_cast<std::size_t>(tables_.table_stride), static_cast<std::size_t>(tables_.table_stride))});
+    const std::vector<int> changed(batch.size(), 0);
+    reads_.find(batch, changed, {shape_.heads, shape_.kv_heads, shape_.head_dim, works, least_saved_bytes});
+    if (reads_.empty()) return false;
+    items_there_ = device_array<int>(std::vector<int>{static_cast<int>(reads_.items().size())});
+    items_ = device_array<shared_item>({reads_.items().begin(), reads_.items().end()});
+    seats_ = device_array<shared_seat>({reads_.seats().begin(), reads_.seats().end()});
+    own_ = device_array<own_part>({reads_.own().begin(), reads_.own().end()});
+    shared_ = {items_there_.data(), items_.data(), seats_.data(), own_.data()};
+    make_workspace();
+    return true;
+  }
+  const shared_reads& reads() const { return reads_; }
   std::int64_t blocks() const { return blocks_; }
   /// From now on the step is sequence `s` alone, its row where it was.
   void leave_alone(int s) {
@@ -135,6 +156,7 @@ public:
     call.kv = layout();
     call.rope = {fused ? plan_.angles : nullptr, shape_.rotated, shape_.interleaved};
     call.out = out_.data();
+    call.shared = shared_;
     call.workspace = workspace_.data();
     return call;
   }
@@ -292,7 +314,7 @@ private:
       }
       rows_ += q.rows;
       longest = std::max(longest, q.past + q.rows);
-      blocks_ += (q.past + q.rows + 15) / 16;
+      blocks_ += (q.past + q.rows + 15) / 16 - q.shared;
       tiles += q.rows / prefill_tile_rows() + 1;
     }
     const int stride = (longest + 15) / 16;
@@ -301,8 +323,12 @@ private:
     std::shuffle(order.begin() + 1, order.end(), random_);
     host_tables_.assign(sequences_.size() * static_cast<std::size_t>(stride), 0);
     std::size_t next = 1;
-    for (std::size_t s = 0; s < sequences_.size(); ++s)
-      for (int b = 0; b < (sequences_[s].past + sequences_[s].rows + 15) / 16; ++b) host_tables_[s * static_cast<std::size_t>(stride) + static_cast<std::size_t>(b)] = order[next++];
+    for (std::size_t s = 0; s < sequences_.size(); ++s) {
+      int* const table = &host_tables_[s * static_cast<std::size_t>(stride)];
+      const int shared = sequences_[s].shared;
+      if (shared > 0) std::copy_n(&host_tables_[static_cast<std::size_t>(sequences_[s].parent) * static_cast<std::size_t>(stride)], shared, table);
+      for (int b = shared; b < (sequences_[s].past + sequences_[s].rows + 15) / 16; ++b) table[b] = order[next++];
+    }
     std::vector<int> all{rows_, static_cast<int>(sequences_.size()), 0, 0};
     const auto append = [&](const std::vector<int>& part) {
       const std::size_t at = all.size();
@@ -327,13 +353,22 @@ private:
     for (std::size_t i = 0; i < host_frequencies_.size(); ++i) host_frequencies_[i] = std::pow(500000.0, -2.0 * static_cast<double>(i) / shape_.rotated);
     frequencies_ = device_array<double>(host_frequencies_);
     angles_ = device_array<float2>(static_cast<std::size_t>(rows_ * shape_.rotated / 2));
-    const std::int64_t splits = most_splits(tables_.sequences, std::int64_t{blocks_} * 16);
     decode_ = device_array<decode_plan>(1);
     tiles_ = device_array<prefill_tile>(static_cast<std::size_t>(most_tiles(tables_.sequences, rows_, prefill_tile_rows())));
     counts_ = device_array<int>(2);
     plan_ = {angles_.data(), decode_.data(), tiles_.data(), counts_.data()};
-    workspace_ = device_array<std::byte>(static_cast<std::size_t>(decode_workspace_bytes(splits, shape_.heads, layout())));
-    workspace_.fill(0);
+    make_workspace();
+  }
+  /// Its arrivals zero, the rest no numbers.
+  void make_workspace() {
+    std::int64_t results = 0;
+    for (std::size_t s = 0; s < sequences_.size(); ++s) {
+      const own_part own = shared_ ? reads_.own()[s] : own_part{};
+      results += split_count(sequences_[s].past + 1 - own.from) + own.results;
+    }
+    std::vector<std::byte> bytes(static_cast<std::size_t>(decode_workspace_bytes(results, shape_.heads, layout())), std::byte{0xff});
+    std::fill_n(bytes.begin(), decode_workspace_bytes(0, shape_.heads, layout()), std::byte{});
+    workspace_ = device_array<std::byte>(bytes);
   }
 
   void make_arena() {
@@ -388,6 +423,12 @@ private:
   device_array<double> frequencies_;
   device_array<float2> angles_;
   device_array<decode_plan> decode_;
+  shared_reads reads_;
+  shared_tables shared_;
+  device_array<int> items_there_;
+  device_array<shared_item> items_;
+  device_array<shared_seat> seats_;
+  device_array<own_part> own_;
   device_array<prefill_tile> tiles_;
   device_array<std::byte> workspace_, arena_, wide_;
   device_array<bf16> qkv_, out_;

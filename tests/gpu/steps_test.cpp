@@ -19,11 +19,21 @@ struct request {
 
 using answers = std::map<actors::generation_id, std::vector<actors::step_token>>;
 
-std::vector<request> drawn(std::mt19937& random, std::size_t count) {
+/// `common`: most begin with one of two texts, or with a part of it.
+std::vector<request> drawn(std::mt19937& random, std::size_t count, bool common) {
   std::vector<request> all(count);
+  const auto write = [&](std::vector<std::int32_t>& text, std::size_t from, std::size_t tokens) {
+    text.resize(from + tokens);
+    for (auto id = text.begin() + static_cast<std::ptrdiff_t>(from); id != text.end(); ++id) *id = static_cast<std::int32_t>(random() % test::small_vocabulary);
+  };
+  std::vector<std::int32_t> texts[2];
+  for (auto& text : texts) write(text, 0, 300);
   for (request& one : all) {
-    one.prompt.resize(1 + random() % 200);
-    for (auto& id : one.prompt) id = static_cast<std::int32_t>(random() % test::small_vocabulary);
+    if (common && random() % 8 > 0) {
+      one.prompt = texts[random() % 2];
+      if (random() % 2 == 0) one.prompt.resize(random() % 300);
+    }
+    write(one.prompt, one.prompt.size(), 1 + random() % (one.prompt.empty() ? 200 : 60));
     one.tokens = 1 + static_cast<std::int32_t>(random() % 160);
   }
   return all;
@@ -59,13 +69,14 @@ std::size_t require_same_or_tied(const std::vector<actors::step_token>& got, con
 }
 
 void random_life(const std::shared_ptr<const models::loaded_model>& model, kernels::cuda::cuda_lane& lane, kernels::lane* prompts, double growth, unsigned seed,
-                 std::int64_t least_steps, float most = 0.05f) {
+                 std::int64_t least_steps, float most = 0.05f, bool common = false) {
   std::mt19937 random(seed);
-  const auto all = drawn(random, 400);
+  const auto all = drawn(random, 400, common);
   const answers alone = fresh(model, lane, all);
   answers got;
   // 33 at once: a graph of 40 rows would have no room. 130 blocks: some must give way.
-  auto steps = cli::planned_steps::create(model, lane, {33, 96, 130, growth, prompts, warm_up}, [&](const actors::step_token& token, auto) { got[token.generation].push_back(token); });
+  const cli::planned_steps::options options{33, 96, 130, growth, prompts, warm_up, common};
+  auto steps = cli::planned_steps::create(model, lane, options, [&](const actors::step_token& token, auto) { got[token.generation].push_back(token); });
   REQUIRE(steps);
   cli::planned_steps::figures sum;
   std::map<actors::generation_id, std::size_t> which;  // of `all`
@@ -146,6 +157,17 @@ TEST_CASE("the same with K and V in fp8") {
   const auto lane = test::cuda_lane_or_skip({{}, "fp8"});
   if (!lane) return;
   random_life(test::small_model(*lane, 3, 2048), *lane, nullptr, 0, 3, 3000, 0.2f);  // a number between two bytes may go either way
+}
+
+TEST_CASE("the same where sequences begin alike, and what they share is read once") {
+  kernels::cuda::cuda_wish wish;
+  wish.least_shared_bytes = 1;
+  const auto lane = test::cuda_lane_or_skip(wish);
+  if (!lane) return;
+  const auto model = test::small_model(*lane, 3, 2048);
+  random_life(model, *lane, nullptr, 0, 4, 3000, 0.05f, true);
+  std::cout << lane->steps_shared() << " steps read together what sequences share" << std::endl;
+  CHECK(lane->steps_shared() > 1000);
 }
 
 TEST_CASE("memory that a device has not is refused, and the lane goes on") {

@@ -20,7 +20,7 @@ using kernels::way_cost;
 using memory::dtype;
 
 constexpr dtype common_types[] = {dtype::q8_0, dtype::q4_0, dtype::q4_1, dtype::q4_k, dtype::q6_k, dtype::bf16};
-constexpr std::int32_t shown_rows[] = {1, 8, 24, 64};
+constexpr std::int32_t shown_rows[] = {1, 8, 24, 64};  // of costed_rows
 
 /// The rate of reading for one row, of computing for more.
 std::string rate(const way_cost& cost, const kernels::machine_limits& limits) {
@@ -63,14 +63,13 @@ void show_products(const kernels::machine_limits& limits, bool anew) {
   const auto known = kernels::costs_for(types, machine, folder, meter, anew);
   const kernels::product_ways ways(usable.back(), known.costs, usable);
 
-  std::printf("  %-12s %s %s\n", known.measured ? "measured now" : "measured",
-              known.measured ? "and kept in" : "before, read from", kernels::costs_path(folder, machine).c_str());
+  const std::string path = kernels::costs_path(folder, machine);
+  if (known.costs.empty())
+    std::printf("  not measured: this machine is too busy now\n");
+  else
+    std::printf("  %s %s\n", known.measured ? "measured now, kept in" : "measured before, read from", path.c_str());
   std::printf("  %-12s", "weights");
-  for (const std::int32_t rows : shown_rows)
-    std::printf(" %-22s", (std::to_string(rows) + (rows == 1               ? " row"
-                                                   : rows == shown_rows[3] ? " rows and more"
-                                                                           : " rows"))
-                              .c_str());
+  for (const char* heading : {"1 row", "8 rows", "24 rows", "64 rows and more"}) std::printf(" %-22s", heading);
   std::printf("\n");
   for (const dtype type : types) {
     std::printf("  %-12s", std::string(memory::info(type).name).c_str());
@@ -79,8 +78,8 @@ void show_products(const kernels::machine_limits& limits, bool anew) {
     std::printf("\n");
   }
   std::printf(
-      "  Set of kernels / rows of activations at once; bytes read from the caches, then the share of what the team "
-      "computes at best.\n");
+      "  Set of kernels / rows at once; bytes read from the caches, then the share of what the team computes at "
+      "best.\n");
 }
 
 }  // namespace troupe::cli

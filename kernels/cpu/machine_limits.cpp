@@ -110,6 +110,44 @@ __attribute__((target("avx2,avxvnni"))) std::int64_t avx_vnni_round(std::int64_t
 }
 #endif
 
+#if defined(__x86_64__)
+/// All eight tiles 16 rows of 64 bytes: 0 to 3 are sums, 4 to 7 what is multiplied.
+__attribute__((target("amx-tile"))) void begin_tiles() {
+  struct alignas(64) {
+    std::uint8_t palette = 1, start = 0, zero[14] = {};
+    std::uint16_t row_bytes[16] = {};
+    std::uint8_t rows[16] = {};
+  } shape;
+  std::fill_n(shape.row_bytes, 8, std::uint16_t{64});
+  std::fill_n(shape.rows, 8, std::uint8_t{16});
+  _tile_loadconfig(&shape);
+}
+
+__attribute__((target("amx-tile,amx-int8"))) std::int64_t amx_round(std::int64_t count) {
+  begin_tiles();
+  for (std::int64_t i = 0; i < count; ++i) {
+    _tile_dpbsud(0, 4, 6);
+    _tile_dpbsud(1, 5, 6);
+    _tile_dpbsud(2, 4, 7);
+    _tile_dpbsud(3, 5, 7);
+  }
+  _tile_release();
+  return count * 4 * 16 * 16 * 64 * 2;
+}
+
+__attribute__((target("amx-tile,amx-bf16"))) std::int64_t amx_float_round(std::int64_t count) {
+  begin_tiles();
+  for (std::int64_t i = 0; i < count; ++i) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 5, 6);
+    _tile_dpbf16ps(2, 4, 7);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_release();
+  return count * 4 * 16 * 16 * 32 * 2;
+}
+#endif
+
 std::int64_t scalar_float_round(std::int64_t count) {
   float sums[chains] = {};
   for (std::int64_t i = 0; i < count; ++i)
@@ -168,6 +206,7 @@ __attribute__((target("avx2,fma"))) std::int64_t avx2_float_round(std::int64_t c
 
 std::int64_t run_float_round(isa which, std::int64_t count) {
 #if defined(__x86_64__)
+  if (which == isa::amx) return amx_float_round(count / 16);
   if (which == isa::avx512bf16) return avx512_bf16_round(count);
   if (which == isa::avx512vnni) return avx512_float_round(count);
   if (which == isa::avx_vnni || which == isa::avx2) return avx2_float_round(count);
@@ -177,6 +216,7 @@ std::int64_t run_float_round(isa which, std::int64_t count) {
 
 std::int64_t run_round(isa which, std::int64_t count) {
 #if defined(__x86_64__)
+  if (which == isa::amx) return amx_round(count / 16);
   if (which == isa::avx512vnni || which == isa::avx512bf16) return avx512vnni_round(count);
   if (which == isa::avx_vnni) return avx_vnni_round(count);
   if (which == isa::avx2) return avx2_round(count);

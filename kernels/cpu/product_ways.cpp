@@ -11,7 +11,6 @@ namespace {
 
 using memory::dtype;
 
-constexpr std::int32_t amx_tiles_from = 24;  // where nobody has measured
 // What a measurement of a busy machine may be wrong by. Another set for floats changes bits: for a little gain it is
 // not worth that.
 constexpr double clearly = 0.96, clearly_of_floats = 0.85;
@@ -19,6 +18,7 @@ constexpr double clearly = 0.96, clearly_of_floats = 0.85;
 /// Whether products of `type` in `one` are those of `other`, compiled twice.
 bool same_code(dtype type, isa one, isa other) noexcept {
   if (one == isa::avx512vnni && other == isa::avx512bf16) return type != dtype::bf16;
+  if (one == isa::amx && other == isa::avx512bf16) return !is_quantised(type) && type != dtype::bf16;
   return one == isa::avx2 && other == isa::avx_vnni && !is_quantised(type);
 }
 
@@ -97,11 +97,9 @@ std::vector<product_way> ways_for(dtype type, std::int32_t rows, std::span<const
 }
 
 product_ways::product_ways(isa best) noexcept {
-  for (auto& of_type : ways_) of_type.fill(way_of(best));
-  if (best != isa::amx) return;
-  for (std::size_t type = 0; type < ways_.size(); ++type)
-    for (std::size_t at = 0; at < costed_rows.size() && costed_rows[at] < amx_tiles_from; ++at)
-      if (is_quantised(static_cast<dtype>(type))) set(static_cast<dtype>(type), at, way_of(isa::avx512bf16));
+  // Tiles take blocks of 32 columns one by one: on a Xeon of 2023 no number of rows made that worth it.
+  for (auto& of_type : ways_) of_type.fill(way_of(best == isa::amx ? isa::avx512bf16 : best));
+  set(dtype::bf16, 0, way_of(best));
 }
 
 product_ways::product_ways(isa best, std::span<const way_cost> costs, std::span<const isa> usable)
@@ -115,7 +113,7 @@ product_ways::product_ways(isa best, std::span<const way_cost> costs, std::span<
       if (std::find(ways.begin(), ways.end(), one.way) != ways.end()) known.all.push_back(one);
     }
     const bool mixes = is_quantised(type);
-    const isa for_all = known.best_for_all(best);
+    const isa for_all = known.best_for_all(ways_[i].front().set);
     for (std::size_t at = 0; at < costed_rows.size(); ++at) {
       const product_way usual = mixes ? ways_[i][at] : way_of(for_all);
       ways_[i][at] = known.best(at, usual, [&](product_way way) { return mixes || way.set == for_all; });

@@ -54,7 +54,7 @@ std::vector<product_way> ways_for(memory::dtype type, std::int32_t rows, std::sp
 /// A plain value; asking costs some comparisons.
 class product_ways {
 public:
-  /// What is right without measuring: the way of `best` for everything, but that the tiles of amx meet 24 rows or more.
+  /// What is right without measuring: the way of `best` for everything, but that the tiles of amx are for BF16 weights.
   explicit product_ways(isa best) noexcept;
   /// The fastest by `costs`. Another way than the unmeasured one has to be clearly faster; where costs are missing,
   /// nothing changes; those of ways that ways_for does not name are passed over.

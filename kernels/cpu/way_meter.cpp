@@ -71,7 +71,7 @@ class meter {
 public:
   meter(thread_team& team, dtype type, std::span<const isa> usable, const std::byte* tiles)
       : type_(type),
-        best_set_(usable.back()),
+        unmeasured_(usable.back()),
         tiles_(tiles),
         ways_(usable.back()),
         weights_(team, true, 0, {}),
@@ -93,9 +93,9 @@ public:
       for (std::size_t i = 0; i < of.costs.size(); ++i) {
         way_cost& one = of.costs[i];
         const bool own = one.way == way_of(one.way.set), known = one.nanoseconds != untimed;
-        const bool usual =
-            one.way == way_of(best_set_);  // whatever its times were: no misfortune may make another the choice
-        if (best != untimed && !usual && (known ? one.nanoseconds : own ? 0 : of_set) / hopeless > best) continue;
+        const bool twice =
+            of.times[i].size() > 1 && one.way != unmeasured_.way(type_, tokens);  // else no misfortune counts
+        if (best != untimed && (twice ? one.nanoseconds : known || own ? 0 : of_set) / hopeless > best) continue;
         ways_ = only(type_, one.way);
         if (!known) runner_.run(call);  // to warm up
         const auto start = clock::now();
@@ -112,7 +112,7 @@ public:
 
 private:
   dtype type_;
-  isa best_set_;
+  product_ways unmeasured_;
   const std::byte* tiles_;
   product_ways ways_;
   weight_store weights_;
@@ -140,13 +140,14 @@ std::vector<way_cost> measure_ways(thread_team& team, dtype type, std::span<cons
       all[at].costs.push_back({type, costed_rows[at], way, untimed});
     all[at].times.resize(all[at].costs.size());
   }
+  const product_ways unmeasured(usable.back());
   const auto start = clock::now();
   for (int sweep = 0; sweep < 2; ++sweep) {  // what disturbs one sweep is over in the next
     if (sweep > 0 && clock::now() - start > long_sweep) break;
     for (timed_costs& one : all) of_type.sweep(one);
   }
   for (timed_costs& one : all)  // a surprise is looked at again
-    if (one.costs[one.fastest()].way != way_of(usable.back())) of_type.sweep(one);
+    if (one.costs[one.fastest()].way != unmeasured.way(type, one.costs.front().rows)) of_type.sweep(one);
   if (std::count_if(all.begin(), all.end(), [](const timed_costs& one) { return one.calm(); }) < most_are_calm)
     return {};
   std::vector<way_cost> costs;

@@ -34,11 +34,12 @@ const std::vector<isa> server{isa::scalar, isa::avx2, isa::avx512vnni, isa::avx5
 const product_way tiles = way_of(isa::amx), dots = way_of(isa::avx512bf16), narrow = way_of(isa::avx2);
 }  // namespace
 
-TEST_CASE("without costs the best set computes everything, but tiles do not meet few rows") {
+TEST_CASE("without costs the best set computes everything, but tiles are for BF16 weights") {
   const product_ways usual(isa::avx512vnni), with_tiles(isa::amx);
   for (const std::int64_t rows : {1, 23, 24, 1000}) {
-    CHECK(usual.way(dtype::q4_k, rows) == way_of(isa::avx512vnni));
-    CHECK(with_tiles.way(dtype::q8_0, rows) == (rows < 24 ? dots : tiles));
+    for (const dtype type : {dtype::q4_k, dtype::bf16, dtype::f16})
+      CHECK(usual.way(type, rows) == way_of(isa::avx512vnni));
+    for (const dtype type : {dtype::q8_0, dtype::f32}) CHECK(with_tiles.way(type, rows) == dots);
     CHECK(with_tiles.way(dtype::bf16, rows) == tiles);
   }
 }
@@ -49,7 +50,7 @@ TEST_CASE("quantised types change their set where costs cross, each type for its
   for (const std::int64_t rows : {1, 2, 3, 15, 16, 17, 64, 65, 4096}) {
     INFO(rows);
     CHECK(ways.way(dtype::q4_0, rows) == (rows < 16 ? dots : tiles));
-    CHECK(ways.way(dtype::q8_0, rows) == (rows < 24 ? dots : tiles));
+    CHECK(ways.way(dtype::q8_0, rows) == dots);
   }
 }
 
@@ -110,6 +111,7 @@ TEST_CASE("only what differs is measured") {
   };
   CHECK(sets(dtype::q4_0) == std::vector{isa::avx2, isa::avx512bf16, isa::amx});
   CHECK(sets(dtype::bf16) == std::vector{isa::avx2, isa::avx512vnni, isa::avx512bf16, isa::amx});
+  CHECK(sets(dtype::f16) == std::vector{isa::avx2, isa::avx512bf16});
   CHECK(ways_for(dtype::q8_0, 64, std::vector{isa::scalar}).size() == 1);
   CHECK(ways_for(dtype::q8_0, 16, std::vector{isa::scalar, isa::avx2}).size() == 1);
   CHECK(ways_for(dtype::q8_0, 24, std::vector{isa::scalar, isa::avx2}).size() == 3);
@@ -123,6 +125,7 @@ TEST_CASE("of a matrix of several types the largest part decides, or the largest
   const auto machine = available_isas();
   product_ways ways(machine.back());
   ways.set(dtype::q4_0, 0, way_of(machine.front()));
+  ways.set(dtype::q8_0, 0, way_of(machine.back()));
   ways.set(dtype::f16, 0, way_of(machine.front()));
   const auto part = [](dtype type, std::int64_t rows) {
     return packed_part{{nullptr, type, rows, 256, 0}, nullptr, nullptr, 0, 0};

@@ -43,6 +43,7 @@ struct engine::parts {
   std::shared_ptr<step_runner> runner;
   std::shared_ptr<lane_thread> thread;
   std::vector<std::shared_ptr<lane_thread>> waiting;  // for each queue: where steps are waited for that a device computes
+  std::vector<std::shared_ptr<lane_thread>> copying;  // KV blocks to host memory, and back
   mutable std::mutex mutex;  // links and supervisor: read by any thread, dropped by stop
   std::shared_ptr<const engine_links> links;
   supervisor_handle supervisor;
@@ -81,6 +82,29 @@ result<void> size_kv(const models::loaded_model& model, kernels::lane& lane, con
   figures.kv_bytes = *blocks * budget.block_bytes;
   figures.kept_blocks = kept_blocks(budget, *blocks);
   return {};
+}
+
+/// Pinned memory cannot be swapped: an eighth of what is free is left to others.
+result<void> check_host_memory(std::int64_t bytes) {
+  const auto available = static_cast<std::int64_t>(base::read_memory_limits().available);
+  if (bytes <= available / 8 * 7) return {};
+  const auto gib = [](std::int64_t n) { return std::to_string(n >> 30) + "." + std::to_string((n & ((1 << 30) - 1)) * 10 >> 30) + " GiB"; };
+  return error{errc::out_of_memory, "Of host memory " + gib(bytes) + " are wanted for KV blocks that leave the GPU, and " + gib(available / 8 * 7) +
+               " can be had; give less with --host-kv-gib.", "host_kv_bytes"};
+}
+
+result<host_blocks> make_host_blocks(const kernels::kv_copies_maker& make, kernels::kv_arena& kv, const engine_options& options) {
+  if (options.host_kv_bytes <= 0) return host_blocks{};
+  if (!options.prefix_cache)
+    return error{errc::invalid_argument, "Blocks go to host memory for the prefix cache, which is off.", "host_kv_bytes"};
+  if (!make) {
+    base::log(base::log_level::warning, "engine", "K and V lie in host memory anyway: no more of it is taken for them");
+    return host_blocks{};
+  }
+  if (auto r = check_host_memory(options.host_kv_bytes); !r) return r.why();
+  auto copies = make(kv, options.host_kv_bytes);
+  if (!copies) return copies.why();
+  return host_blocks{*std::move(copies), std::make_shared<lane_thread>(), std::make_shared<lane_thread>()};
 }
 
 /// A GPU reads the weights for decodes at a fraction of its arithmetic: prompt rows beside them are cheap up to here, and
@@ -204,9 +228,14 @@ result<std::unique_ptr<engine>> engine::create_on(kernels::any_lane lane, caf::a
   const auto now = [] { return clock::now(); };
   if (p->lane->steps_in_flight() > 1)
     for (int i = 0; i < (p->prompts ? 2 : 1); ++i) p->waiting.push_back(std::make_shared<lane_thread>());
+  auto host = make_host_blocks(lane.host_blocks, p->runner->kv(), options);
+  if (!host) return host.why();
+  p->figures.host_kv_blocks = host->places();
+  for (const auto& one : {host->out, host->in})
+    if (one) p->copying.push_back(one);
   lane_setup setup{p->thread, p->runner, now, p->metrics, p->waiting.empty() ? nullptr : p->waiting.back()};
   auto links = std::make_shared<engine_links>();
-  links->kv_store = spawn_kv_store(system, planner.total_blocks, p->figures.kept_blocks, p->metrics);
+  links->kv_store = spawn_kv_store(system, planner.total_blocks, p->figures.kept_blocks, p->metrics, *std::move(host));
   links->prefill = spawn_prefill(system, setup);
   if (!p->waiting.empty()) setup.waiting = p->waiting.front();
   links->decode = spawn_decode(system, setup);
@@ -259,11 +288,13 @@ bool engine::stop(std::chrono::milliseconds limit) {
   caf::anon_send(supervisor, stop_engine{[gone] { gone->set_value(); }});
   bool in_time = all_gone.wait_until(deadline) == std::future_status::ready;
   parts_->thread->stop();  // jobs left over are dropped, and with them their handles
-  for (const auto& one : parts_->waiting) one->stop();
+  auto others = parts_->waiting;
+  others.insert(others.end(), parts_->copying.begin(), parts_->copying.end());
+  for (const auto& one : others) one->stop();
   const auto left = std::max(std::chrono::milliseconds(0),
                              std::chrono::duration_cast<std::chrono::milliseconds>(deadline - clock::now()));
   in_time = parts_->thread->stopped_within(left) && in_time;
-  for (const auto& one : parts_->waiting) in_time = one->stopped_within(left) && in_time;
+  for (const auto& one : others) in_time = one->stopped_within(left) && in_time;
   if (!in_time) base::log(base::log_level::warning, "engine", "not every part of the engine ended in time");
   return in_time;
 }

@@ -56,6 +56,7 @@ struct engine_options {
   /// 0: a share of the free memory, of which little is kept for prompts to come (kv_store.hpp); on a GPU what gpu_memory leaves
   std::int64_t kv_bytes = 0;
   double gpu_memory = 0.9;          ///< share of a GPU's memory that weights, KV and steps may take
+  std::int64_t host_kv_bytes = 0;   ///< of host memory, for cached blocks that leave a GPU; 0: none
   bool prefix_cache = true;         ///< prompts that begin alike are computed once (block_grant.hpp)
   std::int32_t context_length = 0;  ///< upper bound; 0: the model's
   std::int32_t max_sequences = 0;     ///< 0, and the next: what suits the device (step_bounds)
@@ -79,6 +80,7 @@ struct engine_figures {
   std::int32_t kv_blocks = 0;
   std::int32_t kept_blocks = 0;     ///< of them, for prompts to come
   std::int64_t kv_bytes = 0;
+  std::int32_t host_kv_blocks = 0;
 };
 
 class engine {

@@ -21,12 +21,12 @@ using tokenizer_handle =
 
 using scheduler_handle =
     caf::typed_actor<caf::reacts_to<admit_sequence>, caf::reacts_to<end_sequence>, caf::reacts_to<pause_sequence>,
-                     caf::reacts_to<resume_sequence>, caf::reacts_to<step_done>, caf::reacts_to<blocks_granted>,
+                     caf::reacts_to<resume_sequence>, caf::reacts_to<step_done>, caf::reacts_to<blocks_granted>, caf::reacts_to<blocks_arrived>,
                      caf::reacts_to<probe_engine>, caf::reacts_to<check_steps>, caf::reacts_to<fail_sequences>, caf::reacts_to<drain_scheduler>,
                      caf::reacts_to<wire_engine>, caf::reacts_to<stop_actor>>;
 
 using kv_store_handle = caf::typed_actor<caf::reacts_to<reserve_blocks>, caf::reacts_to<offer_blocks>, caf::reacts_to<release_blocks>,
-                                         caf::reacts_to<wire_engine>, caf::reacts_to<stop_actor>>;
+                                         caf::reacts_to<blocks_copied>,                                         caf::reacts_to<wire_engine>, caf::reacts_to<stop_actor>>;
 
 /// Both prefill and decode.
 using lane_handle = caf::typed_actor<caf::reacts_to<run_step>, caf::reacts_to<probe_lane>, caf::reacts_to<wire_engine>,

@@ -17,6 +17,7 @@
 
 #include "actors/kv_store/block_grant.hpp"
 #include "actors/step_plan.hpp"
+#include "memory/host_tier.hpp"
 
 namespace troupe::actors {
 
@@ -111,6 +112,10 @@ struct blocks_granted {
   std::vector<block_grant> grants;
   std::int32_t free_blocks = 0;
 };
+/// From the kv_store: what it promised in such an answer.
+struct blocks_arrived {
+  std::vector<block_grant> grants;
+};
 /// Health: answered on the lane's thread after the steps before it, which proves scheduler, shell and lane alive; or at
 /// once, with the reason why the engine is broken.
 struct probe_engine {
@@ -138,6 +143,12 @@ struct offer_blocks {
 };
 struct release_blocks {
   std::vector<block_release> sequences;
+};
+
+/// From a thread that copies blocks to host memory and back: this order has ended, well or not.
+struct blocks_copied {
+  memory::copy_order order;
+  bool well = false;
 };
 
 // --- to prefill and decode: each drives a lane ------------------------------------------------------------------------
@@ -184,6 +195,7 @@ TROUPE_MESSAGE(pause_sequence)
 TROUPE_MESSAGE(resume_sequence)
 TROUPE_MESSAGE(step_done)
 TROUPE_MESSAGE(blocks_granted)
+TROUPE_MESSAGE(blocks_arrived)
 TROUPE_MESSAGE(probe_engine)
 TROUPE_MESSAGE(fail_sequences)
 TROUPE_MESSAGE(drain_scheduler)
@@ -191,6 +203,7 @@ TROUPE_MESSAGE(check_steps)
 TROUPE_MESSAGE(reserve_blocks)
 TROUPE_MESSAGE(offer_blocks)
 TROUPE_MESSAGE(release_blocks)
+TROUPE_MESSAGE(blocks_copied)
 TROUPE_MESSAGE(run_step)
 TROUPE_MESSAGE(probe_lane)
 TROUPE_MESSAGE(stop_engine)

@@ -79,6 +79,11 @@ void engine_metrics::append_prometheus(std::string& out, std::string_view model)
   w.plain("troupe_kv_blocks_total", "gauge", "KV blocks in all.", now(kv_blocks_total));
   w.plain("troupe_kv_blocks_used", "gauge", "KV blocks held by sequences.", now(kv_blocks_total) - now(kv_blocks_free) - now(kv_blocks_cached));
   w.plain("troupe_kv_blocks_cached", "gauge", "KV blocks that no sequence holds and that new ones with the same beginning find computed.", now(kv_blocks_cached));
+  w.plain("troupe_kv_host_blocks", "gauge", "KV blocks in host memory that new sequences with the same beginning get copied back.", now(kv_host_blocks));
+  w.plain("troupe_kv_host_bytes_out_total", "counter", "Bytes of KV blocks copied to host memory.", now(kv_host_bytes_out));
+  w.plain("troupe_kv_host_bytes_in_total", "counter", "Bytes of KV blocks copied back.", now(kv_host_bytes_in));
+  w.plain("troupe_kv_host_hit_tokens_total", "counter", "Tokens that were not computed since their KV came back from host memory.", now(kv_host_hit_tokens));
+  w.plain("troupe_kv_host_failed_copies_total", "counter", "KV blocks that were to be copied and were not.", now(kv_host_failed_copies));
   w.plain("troupe_prompt_tokens_total", "counter", "Prompt tokens of admitted requests.", now(prompt_tokens));
   w.plain("troupe_prefix_cache_hit_tokens_total", "counter", "Tokens that were not computed since the KV of the same beginning was there.", now(prefix_cache_hit_tokens));
   w.plain("troupe_sampled_tokens_total", "counter", "Tokens sampled, end tokens included.", now(sampled_tokens));

@@ -45,6 +45,11 @@ struct engine_metrics {
   // Written by the kv_store's shell.
   gauge kv_blocks_free{0};
   gauge kv_blocks_cached{0};
+  gauge kv_host_blocks{0};
+  counter kv_host_bytes_out{0};
+  counter kv_host_bytes_in{0};
+  counter kv_host_hit_tokens{0};
+  counter kv_host_failed_copies{0};
 
   // Written by the wiring, once.
   gauge kv_blocks_total{0};

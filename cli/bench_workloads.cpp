@@ -173,6 +173,7 @@ result<void> first_token(device_rig& rig, const device_bench_options& o) {
 
 result<void> bench_workload(device_rig& rig, const device_bench_options& o, const std::string& name) {
   if (name == "mixed") return mixed(rig, o);
+  if (name == "host-tier") return host_tier(rig, o);
   if (name == "first-token") return first_token(rig, o);
   const auto each_chunk = [&](std::int32_t usual, const auto& run) -> result<void> {
     for (const std::int32_t chunk : o.chunks.empty() ? std::vector<std::int32_t>{usual} : o.chunks)

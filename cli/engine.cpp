@@ -24,6 +24,7 @@ result<engine> start_engine(const engine_options& o, std::function<void(const er
   options.copies = copies.path;
   options.copies_bytes = copies.most_bytes;
   options.kv_bytes = static_cast<std::int64_t>(o.kv_gib * 1024 * 1024 * 1024);
+  options.host_kv_bytes = static_cast<std::int64_t>(o.host_kv_gib * 1024 * 1024 * 1024);
   options.prefix_cache = !o.no_prefix_cache;
   options.max_sequences = o.max_sequences;
   options.max_batch_tokens = o.max_batch_tokens;

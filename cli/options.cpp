@@ -75,6 +75,8 @@ void add_engine(CLI::App& app, engine_options& e) {
          "them, or divided: on a part of the device (default: what suits the device)")
       ->check(CLI::IsMember({"mixed", "beside", "divided"}));
   option(app, "--kv-gib", e.kv_gib, "Memory for the KV cache in GiB; 0 = what runs may take 0.4 of what is free, and of it 2 GiB is kept for prompts to come; on a GPU what --gpu-memory leaves")->check(CLI::Range(0.0, 4096.0));
+  option(app, "--host-kv-gib", e.host_kv_gib, "Host memory in GiB, pinned, to which a GPU's cached KV blocks go when its own is short, and from which they come back; 0 = none")
+      ->check(CLI::Range(0.0, 65536.0));
   app.add_flag("--no-prefix-cache", e.no_prefix_cache, "Compute every prompt whole. By default what requests have in common is computed once, and how soon an answer starts can tell one client what another has asked")
       ->envname("TROUPE_NO_PREFIX_CACHE");
 }
@@ -200,7 +202,7 @@ void add_looking(commands& c, all_options& o) {
   option(bench_app, "--device", b.device, "cpu, or cuda: bare steps on the GPU")->check(CLI::IsMember({"cpu", "cuda"}));
   bench_app.add_option("--shape", b.shape, "With --device cuda: random weights made there, of llama-8b, llama-1b, qwen-0.6b or smollm-135m");
   bench_app.add_option("--type", b.type, "Of random weights: bf16, f16, fp8, q8_0, q4_0 or q4_1")->capture_default_str();
-  bench_app.add_option("--workload", b.workloads, "With --device cuda: offline, offline-128, mixed, long-prompt, goodput, first-token")->delimiter(',');
+  bench_app.add_option("--workload", b.workloads, "With --device cuda: offline, offline-128, mixed, long-prompt, goodput, host-tier, first-token")->delimiter(',');
   bench_app.add_option("--chunk", b.chunks, "Of a workload: rows of its largest step")->delimiter(',')->check(CLI::Range(16, 65536));
   bench_app.add_option("--growth", b.growths, "Of long-prompt and goodput: a step with prompt rows may take so many times as long as its decodes; 0 = no bound")->delimiter(',')->check(CLI::Range(0.0, 100.0));
   bench_app.add_option("--queues", b.queues, "Of long-prompt and goodput: 0 = prompts and decodes in one queue, 1 = in two, N = in two, that of prompts with N multiprocessors")->delimiter(',')->check(CLI::Range(0, 1024));

@@ -26,6 +26,7 @@ struct engine_options {
   std::int32_t max_batch_tokens = 0;
   std::int32_t queue = 1024;
   double kv_gib = 0;  ///< 0: as the runtime does
+  double host_kv_gib = 0;  ///< of host memory, for blocks that leave a GPU
   bool no_prefix_cache = false;  ///< every prompt is computed whole
 };
 

@@ -16,15 +16,26 @@ result<std::unique_ptr<planned_steps>> planned_steps::create(std::shared_ptr<con
   planner.policy = !o.prompts ? actors::batch_policy::mix : o.most_growth > 0 ? actors::batch_policy::choose : actors::batch_policy::split;
   planner.queue_sequences = 1 << 20;
   planner.queue_tokens = std::int64_t{1} << 40;
-  std::unique_ptr<planned_steps> made(new planned_steps(planner, std::move(on_token)));
   auto runner = actors::step_runner::create(std::move(model), lane, {planner.max_sequences, planner.max_batch_tokens, o.kv_blocks, o.prompts});
   if (!runner) return runner.why();
-  made->runner_ = *std::move(runner);
+  std::unique_ptr<kernels::kv_copies> copies;
+  if (o.host_bytes > 0) {
+    auto with = o.copies((*runner)->kv(), o.host_bytes);
+    if (!with) return with.why();
+    copies = *std::move(with);
+  }
+  std::unique_ptr<planned_steps> made(new planned_steps(planner, *std::move(runner), std::move(copies), std::move(on_token)));
   if (o.warm_up)
     if (auto r = made->runner_->warm_up(o.warm_up); !r) return r.why();
   made->counted_us_ = thread_microseconds();
   return made;
 }
+
+planned_steps::planned_steps(const actors::planner_options& planner, std::unique_ptr<actors::step_runner> runner,
+                             std::unique_ptr<kernels::kv_copies> copies, listener on_token)
+    : runner_(std::move(runner)), copies_(std::move(copies)), planner_(planner),
+      store_(planner.total_blocks, planner.block_tokens, planner.total_blocks, copies_ ? copies_->places : 0), on_token_(std::move(on_token)),
+      two_queues_(planner.policy != actors::batch_policy::mix) {}
 
 actors::generation_id planned_steps::submit(std::vector<std::int32_t> prompt, std::int32_t max_tokens,
                                             std::int32_t top_logprobs) {
@@ -59,11 +70,38 @@ void planned_steps::carry_out(actors::planner_outputs out) {
     for (const actors::computed_rows& one : out.computed) store_.offer(one);
     for (const actors::block_release& one : out.releases) store_.release(one);
     for (auto& routed : out.plans) begin(std::move(routed));
-    if (out.needs.empty()) return;
-    const auto grants = store_.reserve(out.needs);
+    const auto grants = out.needs.empty() ? std::vector<actors::block_grant>() : store_.reserve(out.needs);
+    for (memory::copy_order& order : store_.take_orders()) copy(std::move(order));
+    const bool answered = !out.needs.empty();
+    const auto late = answered ? std::vector<actors::block_grant>() : store_.take_late();
     out = {};
-    planner_.granted(grants, store_.free(), out);
+    if (answered)
+      planner_.granted(grants, store_.free(), out);
+    else if (!late.empty())
+      planner_.arrived(late, out);
+    else
+      return;
   }
+}
+
+void planned_steps::copy(memory::copy_order order) {
+  ++copying_;
+  copiers_[static_cast<std::size_t>(order.way)].post(actors::lane_kind::prefill, [this, order = std::move(order)]() mutable {
+    const bool well = copies_->make(order.way, order.copies).ok();
+    {
+      const std::lock_guard lock(mutex_);
+      copied_.push_back({std::move(order), well});
+    }
+    over_.notify_one();
+  });
+}
+
+void planned_steps::hear(ended_copy copied) {
+  --copying_;
+  const auto blocks = static_cast<std::int64_t>(copied.order.copies.size());
+  (copied.order.way == memory::copy_way::out ? figures_.blocks_out : figures_.blocks_in) += copied.well ? blocks : 0;
+  store_.copied(copied.order, copied.well);
+  carry_out({});
 }
 
 void planned_steps::begin(actors::planner_outputs::routed_plan routed) {
@@ -84,20 +122,28 @@ void planned_steps::begin(actors::planner_outputs::routed_plan routed) {
 
 result<void> planned_steps::advance(clock::time_point until) {
   if (!outcome_) return outcome_;
-  if (flights_[0].empty() && flights_[1].empty() && until == clock::time_point::max()) {
+  if (flights_[0].empty() && flights_[1].empty() && copying_ == 0 && until == clock::time_point::max()) {
     if (!planner_.empty()) return error{errc::internal, "the planner stands still: " + planner_.draw(), {}};
     return {};
   }
   std::size_t queue = 1;
+  std::optional<ended_copy> copied;
   {
     std::unique_lock lock(mutex_);
-    const auto any = [this] { return over(1) || over(0); };
+    const auto any = [this] { return over(1) || over(0) || !copied_.empty(); };
     if (until == clock::time_point::max())
       over_.wait(lock, any);
     else if (!over_.wait_until(lock, until, any))
       return {};
     queue = over(1) ? 1 : 0;
-    if (!flights_[queue].front().result) --steps_over_[queue];
+    if (!over(queue)) {
+      copied = std::move(copied_.front());
+      copied_.pop_front();
+    } else if (!flights_[queue].front().result) --steps_over_[queue];
+  }
+  if (copied) {
+    hear(*std::move(copied));
+    return outcome_;
   }
   flight first = std::move(flights_[queue].front());
   flights_[queue].pop_front();

@@ -16,6 +16,7 @@
 #include "actors/lane/lane_thread.hpp"
 #include "actors/lane/step_runner.hpp"
 #include "actors/scheduler/step_planner.hpp"
+#include "kernels/kv_copies.hpp"
 #include "models/model.hpp"
 
 namespace troupe::cli {
@@ -30,6 +31,8 @@ public:
     kernels::lane* prompts = nullptr;  ///< a second queue: all prompts are computed there; with most_growth those that the planner chooses
     kernels::lane_warming warm_up = {};  ///< of both queues; or empty: the first steps take longer
     bool share_prefixes = false;  ///< sequences that begin alike read the same blocks
+    std::int64_t host_bytes = 0;       ///< where blocks go that leave the device; with prefixes shared
+    kernels::kv_copies_maker copies = {};
   };
   using clock = actors::clock;
   /// Called for each token that a step brought, with the time at which the host had it.
@@ -56,6 +59,7 @@ public:
     double decode_ms = 0, mixed_ms = 0, prefill_ms = 0;  ///< from end to end, or from its beginning on an idle device
     double host_us = 0;  ///< CPU time of this thread
     std::int64_t preemptions = 0;
+    std::int64_t blocks_out = 0, blocks_in = 0;  ///< copied to host memory, and back
   };
   figures take_figures();
 
@@ -67,16 +71,23 @@ private:
     std::optional<actors::step_result> result;  // of a lane that computes while it begins
   };
 
-  planned_steps(const actors::planner_options& planner, listener on_token)
-      : planner_(planner), store_(planner.total_blocks), on_token_(std::move(on_token)),
-        two_queues_(planner.policy != actors::batch_policy::mix) {}
+  struct ended_copy {
+    memory::copy_order order;
+    bool well = false;
+  };
+
+  planned_steps(const actors::planner_options& planner, std::unique_ptr<actors::step_runner> runner,
+                std::unique_ptr<kernels::kv_copies> copies, listener on_token);
   void carry_out(actors::planner_outputs out);
   std::size_t queue_of(actors::lane_kind kind) const { return two_queues_ ? static_cast<std::size_t>(kind) : 1; }
   bool over(std::size_t queue) const { return steps_over_[queue] > 0 || (!flights_[queue].empty() && flights_[queue].front().result); }
+  void copy(memory::copy_order order);
+  void hear(ended_copy copied);
   void begin(actors::planner_outputs::routed_plan routed);
   void take(actors::step_result result, clock::time_point begun);
 
   std::unique_ptr<actors::step_runner> runner_;
+  std::unique_ptr<kernels::kv_copies> copies_;
   actors::step_planner planner_;
   actors::kv_store store_;
   listener on_token_;
@@ -87,10 +98,13 @@ private:
   figures figures_;
   double counted_us_ = 0;
   clock::time_point last_end_{};
-  // Told by the thread that waits for the device.
+  std::int32_t copying_ = 0;  // orders
+  // Told by the threads that wait for the device.
   std::mutex mutex_;
   std::condition_variable over_;
   std::int32_t steps_over_[2] = {};
+  std::deque<ended_copy> copied_;
+  actors::lane_thread copiers_[2];  // by copy_way
   actors::lane_thread waiting_[2];  // last: their jobs use what is above
 };
 

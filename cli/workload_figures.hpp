@@ -121,6 +121,9 @@ inline result<void> warm_up(kernels::lane& of, kernels::step_space* space, const
   return static_cast<kernels::cuda::cuda_lane&>(of).warm_up(*space, {whole, ends}, blocks);
 }
 
+/// First tokens of prompts whose K and V are in host memory, and decodes beside copies (bench_host_tier.cpp).
+result<void> host_tier(device_rig& rig, const device_bench_options& o);
+
 /// The rates in order until one misses a limit (bench_goodput.cpp).
 result<void> goodput(device_rig& rig, const device_bench_options& o, const mixture& how);
 

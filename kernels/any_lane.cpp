@@ -2,6 +2,7 @@
 #include "kernels/any_lane.hpp"
 
 #include "kernels/cuda/cuda_lane.hpp"
+#include "kernels/cuda/kv_copies.hpp"
 
 namespace troupe::kernels {
 namespace {
@@ -28,7 +29,7 @@ result<any_lane> make_on_cpu(const lane_wish& wish) {
   if (!options) return options.why();
   auto made = make_cpu_lane(*options);
   if (!made) return made.why();
-  return any_lane{*std::move(made), "cpu", options->threads, std::string(to_string(options->which)), {}};
+  return any_lane{*std::move(made), "cpu", options->threads, std::string(to_string(options->which)), {}, {}, {}};
 }
 
 }  // namespace
@@ -45,7 +46,8 @@ result<any_lane> make_lane(const std::string& device, const lane_wish& on_cpu) {
   auto made = cuda::make_cuda_lane({on_cpu.weight_type, on_cpu.kv_type, on_cpu.deterministic});
   if (!made) return made.why();
   const bool narrow = !on_cpu.kv_type.empty() && on_cpu.kv_type != "bf16";
-  return any_lane{*std::move(made), "cuda", 0, "sm_" + std::to_string(found->architecture), narrow ? nullptr : second_queue, warm_up};
+  return any_lane{*std::move(made), "cuda", 0, "sm_" + std::to_string(found->architecture), narrow ? nullptr : second_queue, warm_up,
+                  cuda::make_kv_copies};
 }
 
 }  // namespace troupe::kernels

@@ -9,6 +9,7 @@
 #include <troupe/result.hpp>
 
 #include "kernels/cpu/lane_choice.hpp"
+#include "kernels/kv_copies.hpp"
 #include "kernels/lane.hpp"
 
 namespace troupe::kernels {
@@ -26,6 +27,7 @@ struct any_lane {
   /// one. `divided`: while both have work each has a part of the device for itself; unsupported where that cannot be.
   std::function<result<std::unique_ptr<kernels::lane>>(kernels::lane&, bool divided)> second_queue = {};
   lane_warming warm_up = {};  ///< of this lane and of its second queue; empty where first steps take no longer than others
+  kv_copies_maker host_blocks = {};  ///< for blocks that leave the device; empty where blocks lie in host memory anyway
 };
 
 /// device: cpu, cuda, or auto (the GPU where one answers and this build can use it). invalid_argument: a device or

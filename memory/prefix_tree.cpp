@@ -1,8 +1,9 @@
-// Sorted children below, a list of those at rest across. Knows no sequence.
+// Sorted children below, lists of those at rest across. Knows no sequence.
 #include "memory/prefix_tree.hpp"
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 namespace troupe::memory {
 namespace {
@@ -13,8 +14,8 @@ error broken(std::int32_t block, const char* what) {
 
 }  // namespace
 
-prefix_tree::prefix_tree(std::int32_t blocks, std::int32_t block_tokens)
-    : block_tokens_(std::max(1, block_tokens)), nodes_(index(std::max(0, blocks))) {}
+prefix_tree::prefix_tree(std::int32_t blocks, std::int32_t block_tokens, std::int32_t copies)
+    : block_tokens_(std::max(1, block_tokens)), blocks_(std::max(0, blocks)), nodes_(index(blocks_ + std::max(0, copies))) {}
 
 /// Of the first child that is not before `tokens`.
 std::size_t prefix_tree::place_of(std::int32_t parent, std::span<const std::int32_t> tokens) const {
@@ -62,32 +63,35 @@ bool prefix_tree::insert(std::int32_t parent, std::span<const std::int32_t> toke
   return true;
 }
 
-void prefix_tree::unlink(node& one) {
-  (one.older == none ? oldest_ : nodes_[index(one.older)].newer) = one.newer;
-  (one.newer == none ? newest_ : nodes_[index(one.newer)].older) = one.older;
+void prefix_tree::unlink(std::int32_t block) {
+  node& one = nodes_[index(block)];
+  rest_list& list = list_of(block);
+  (one.older == none ? list.oldest : nodes_[index(one.older)].newer) = one.newer;
+  (one.newer == none ? list.newest : nodes_[index(one.newer)].older) = one.older;
   one.older = one.newer = none;
   one.resting = false;
-  --resting_;
+  --list.size;
 }
 
 void prefix_tree::rest(std::int32_t block) {
   if (!holds(block)) return;
   node& one = nodes_[index(block)];
-  if (one.resting) unlink(one);
-  one.older = newest_;
-  (newest_ == none ? oldest_ : nodes_[index(newest_)].newer) = block;
-  newest_ = block;
+  rest_list& list = list_of(block);
+  if (one.resting) unlink(block);
+  one.older = list.newest;
+  (list.newest == none ? list.oldest : nodes_[index(list.newest)].newer) = block;
+  list.newest = block;
   one.resting = true;
-  ++resting_;
+  ++list.size;
 }
 
 void prefix_tree::wake(std::int32_t block) {
-  if (rests(block)) unlink(nodes_[index(block)]);
+  if (rests(block)) unlink(block);
 }
 
 void prefix_tree::drop(std::int32_t block) {
   node& one = nodes_[index(block)];
-  if (one.resting) unlink(one);
+  if (one.resting) unlink(block);
   one.held = false;
   one.parent = none;
   one.tokens = {};
@@ -95,11 +99,19 @@ void prefix_tree::drop(std::int32_t block) {
   --size_;
 }
 
-std::int32_t prefix_tree::evict() {
-  const std::int32_t block = oldest_;
-  if (block == none) return none;
-  forget(block);  // a leaf, by the order of the list
-  return block;
+bool prefix_tree::move(std::int32_t from, std::int32_t to) {
+  if (!holds(from) || !known(to) || holds(to)) return false;
+  node& old = nodes_[index(from)];
+  children_of(old.parent)[place_of(old.parent, old.tokens)] = to;
+  for (const std::int32_t child : old.children) nodes_[index(child)].parent = to;
+  node& one = nodes_[index(to)];
+  one.parent = old.parent;
+  one.held = true;
+  one.tokens = std::move(old.tokens);
+  one.children = std::move(old.children);
+  ++size_;
+  drop(from);
+  return true;
 }
 
 std::vector<std::int32_t> prefix_tree::forget(std::int32_t block) {
@@ -116,14 +128,23 @@ std::vector<std::int32_t> prefix_tree::forget(std::int32_t block) {
   return gone;
 }
 
-result<void> prefix_tree::check() const {
-  std::vector<std::int32_t> place(nodes_.size(), -1);  // in the list of those at rest
-  std::int32_t rested = 0;
-  for (std::int32_t at = oldest_, before = none; at != none; before = at, at = nodes_[index(at)].newer) {
-    if (!rests(at) || nodes_[index(at)].older != before || rested >= resting_) return broken(at, "breaks the list of those at rest");
-    place[index(at)] = rested++;
+/// `place`: of each in the list of its kind, -1 for those not at rest.
+result<void> prefix_tree::check_lists(std::vector<std::int32_t>& place) const {
+  for (const rest_list& list : lists_) {
+    std::int32_t rested = 0;
+    for (std::int32_t at = list.oldest, before = none; at != none; before = at, at = nodes_[index(at)].newer) {
+      if (!rests(at) || &list_of(at) != &list || nodes_[index(at)].older != before || rested >= list.size)
+        return broken(at, "breaks the list of those at rest");
+      place[index(at)] = rested++;
+    }
+    if (rested != list.size) return broken(list.newest, "ends the list of those at rest too early");
   }
-  if (rested != resting_) return broken(newest_, "ends the list of those at rest too early");
+  return {};
+}
+
+result<void> prefix_tree::check() const {
+  std::vector<std::int32_t> place(nodes_.size(), -1);
+  if (auto r = check_lists(place); !r) return r;
   std::int32_t seen = 0;
   const auto sound = [&](std::int32_t parent) -> result<void> {
     const auto& children = children_of(parent);
@@ -132,8 +153,10 @@ result<void> prefix_tree::check() const {
       if (!holds(child) || nodes_[index(child)].parent != parent) return broken(child, "is not its parent's");
       if (nodes_[index(child)].tokens.size() != index(block_tokens_)) return broken(child, "is not full");
       if (i > 0 && !(nodes_[index(children[i - 1])].tokens < nodes_[index(child)].tokens)) return broken(child, "is out of order");
-      if (parent != none && rests(parent) && !rests(child)) return broken(child, "is in use under one at rest");
-      if (parent != none && rests(parent) && place[index(parent)] < place[index(child)]) return broken(child, "would outlive its parent");
+      const bool alike = parent != none && is_copy(parent) == is_copy(child);
+      if (parent != none && is_copy(parent) && !alike) return broken(child, "hangs from a copy");
+      if (alike && rests(parent) && !rests(child)) return broken(child, "is in use under one at rest");
+      if (alike && rests(parent) && place[index(parent)] < place[index(child)]) return broken(child, "would outlive its parent");
       ++seen;
     }
     return {};

@@ -1,7 +1,9 @@
-// Which KV block holds which tokens behind which others: a tree whose nodes are full blocks. Says too which of them
-// nobody uses and which of those was used longest ago. Knows no sequence, no counts and no bytes.
+// Which KV block holds which tokens behind which others: a tree whose nodes are full blocks, of two kinds: those that
+// sequences read, and copies of such kept elsewhere. Says too which of them nobody uses and which of those was used longest
+// ago. Knows no sequence, no counts and no bytes.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -10,16 +12,18 @@
 
 namespace troupe::memory {
 
-/// One owner, one thread. A node is a block number in [0, blocks); its way from the root spells the tokens that its K and
+/// One owner, one thread. A node is a number: a block in [0, blocks), or from `blocks` on a copy kept elsewhere; its way from the root spells the tokens that its K and
 /// V were computed from, in order. Tokens are compared, never hashed: no two prefixes can be taken for each other, and
 /// nobody can make the tree slow by choosing tokens. A node is at rest while nobody uses it. The caller keeps to this:
 /// who uses a node uses every node above it. Then what lies under a node at rest rests too, and the order of rest() keeps
-/// leaves before what they hang from if a path is laid to rest from its end.
+/// leaves before what they hang from if a path is laid to rest from its end. Nothing but copies hangs from a copy.
 class prefix_tree {
 public:
   static constexpr std::int32_t none = -1;  ///< no block; as a parent: the root
 
-  prefix_tree(std::int32_t blocks, std::int32_t block_tokens);
+  enum class kind : std::uint8_t { block, copy };
+
+  prefix_tree(std::int32_t blocks, std::int32_t block_tokens, std::int32_t copies = 0);
 
   /// The child of `parent` with exactly these block_tokens tokens, or none. Costs the logarithm of its children.
   std::int32_t find(std::int32_t parent, std::span<const std::int32_t> tokens) const;
@@ -34,17 +38,21 @@ public:
   void rest(std::int32_t block);
   /// Somebody uses it again.
   void wake(std::int32_t block);
-  /// Takes the node out that has been at rest longest, and with it nothing else; none where nothing rests.
-  std::int32_t evict();
+  /// The node that has been at rest longest; of its own kind nothing hangs from it. None where nothing rests.
+  std::int32_t oldest(kind of) const noexcept { return lists_[index(of)].oldest; }
+  /// `to` takes the place of the node `from`, which is none any more. It is not at rest. False, and nothing changes: `from`
+  /// is no node, or `to` is one.
+  bool move(std::int32_t from, std::int32_t to);
   /// Takes out the node and all under it, at rest or not; which they were.
   std::vector<std::int32_t> forget(std::int32_t block);
 
   std::int32_t size() const noexcept { return size_; }
-  std::int32_t resting() const noexcept { return resting_; }
+  std::int32_t resting(kind of = kind::block) const noexcept { return lists_[index(of)].size; }
+  bool is_copy(std::int32_t node) const noexcept { return node >= blocks_; }
   bool rests(std::int32_t block) const noexcept { return holds(block) && nodes_[index(block)].resting; }
 
-  /// Parents and children name each other, children are in order, the list of those at rest is whole and has leaves
-  /// before what they hang from, and nothing in use hangs from anything at rest.
+  /// Parents and children name each other, children are in order, the lists of those at rest are whole and have leaves
+  /// before what they hang from, no block in use hangs from anything at rest, and none at all from a copy.
   result<void> check() const;
 
 private:
@@ -56,7 +64,15 @@ private:
     std::vector<std::int32_t> children;  // in the order of their tokens
   };
 
+  /// Of the nodes of one kind that are at rest.
+  struct rest_list {
+    std::int32_t oldest = none, newest = none, size = 0;
+  };
+
   static std::size_t index(std::int32_t block) noexcept { return static_cast<std::size_t>(block); }
+  static std::size_t index(kind of) noexcept { return static_cast<std::size_t>(of); }
+  rest_list& list_of(std::int32_t node) noexcept { return lists_[is_copy(node) ? 1 : 0]; }
+  const rest_list& list_of(std::int32_t node) const noexcept { return lists_[is_copy(node) ? 1 : 0]; }
   bool known(std::int32_t block) const noexcept { return block >= 0 && index(block) < nodes_.size(); }
   const std::vector<std::int32_t>& children_of(std::int32_t parent) const {
     return parent == none ? roots_ : nodes_[index(parent)].children;
@@ -66,14 +82,16 @@ private:
   }
   std::size_t place_of(std::int32_t parent, std::span<const std::int32_t> tokens) const;
   bool spells(std::int32_t block, std::span<const std::int32_t> tokens) const;
-  void unlink(node& one);
+  void unlink(std::int32_t block);
+  result<void> check_lists(std::vector<std::int32_t>& place) const;
   void drop(std::int32_t block);
 
   std::int32_t block_tokens_;
+  std::int32_t blocks_;
   std::vector<node> nodes_;
   std::vector<std::int32_t> roots_;
-  std::int32_t oldest_ = none, newest_ = none;
-  std::int32_t size_ = 0, resting_ = 0;
+  std::array<rest_list, 2> lists_;  // by kind
+  std::int32_t size_ = 0;
 };
 
 }  // namespace troupe::memory

@@ -42,6 +42,7 @@ actors::engine_options engine_options_of(const runtime_options& o) {
   out.prefill_queue = o.prefill_queue;
   out.copies = {o.copies, o.copies_bytes};
   out.kv_bytes = o.kv_bytes;
+  out.host_kv_bytes = o.host_kv_bytes;
   out.prefix_cache = o.prefix_cache;
   out.context_length = o.context_length;
   out.max_sequences = o.max_sequences;
@@ -62,6 +63,7 @@ result<void> check_options(const runtime_options& o) {
   if (o.threads < 0 || o.threads > 1024) return wrong("threads");
   if (o.copies_bytes < 0) return wrong("copies_bytes");
   if (o.kv_bytes < 0) return wrong("kv_bytes");
+  if (o.host_kv_bytes < 0) return wrong("host_kv_bytes");
   if (o.context_length < 0) return wrong("context_length");
   if (o.max_sequences < 0 || o.max_sequences > 4096) return wrong("max_sequences");
   if (o.max_batch_tokens < 0 || o.max_batch_tokens > 65'536) return wrong("max_batch_tokens");

@@ -17,11 +17,13 @@ struct block_need {
   std::shared_ptr<const std::vector<std::int32_t>> tokens = {};
 };
 
-/// All that was asked for, or nothing: an empty list is a refusal for now.
+/// All that was asked for, or nothing: an empty list is a refusal for now, or, with `later`, the promise of another grant:
+/// blocks are on their way out to host memory, or what they shall hold comes back from there.
 struct block_grant {
   generation_id id = 0;
   std::vector<std::int32_t> blocks;
   std::int32_t cached = 0;  ///< tokens whose K and V are in the first of them already; a multiple of the block's
+  bool later = false;
 };
 
 /// K and V of the first `rows` of these tokens are in the sequence's blocks, and the steps that wrote them are over.

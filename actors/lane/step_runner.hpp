@@ -42,6 +42,8 @@ public:
   begun_step begin(const step_plan& plan) override;
   void wait(lane_kind kind, kernels::step_ticket ticket) override { queue_of(kind).lane->wait_step(ticket); }
   step_result finish(lane_kind kind) override;
+  /// Where it keeps K and V. Blocks that no step in flight touches are whoever's the planner says.
+  kernels::kv_arena& kv() noexcept { return *kv_; }
   /// begin, and finish where that is needed.
   step_result run(const step_plan& plan);
   step_result fail(const step_plan& plan, const error& why) override;

@@ -28,6 +28,7 @@ void step_planner::relieve(planner_outputs& out) {
   sequence& youngest = *running_.back();
   if (running_.size() > 1) return preempt(youngest, out);
   if (!youngest.idle()) return;  // the token in flight may be its last
+  if (std::any_of(queue_.begin(), queue_.end(), [](const sequence* one) { return one->promised; })) return;  // it will be the youngest
   refuse(*youngest.terms, youngest.shard, errc::out_of_memory,
          "The KV memory of " + std::to_string(std::int64_t{options_.total_blocks} * options_.block_tokens) +
              " tokens is full and nobody else holds any of it.",
@@ -61,7 +62,7 @@ void step_planner::ask(planner_outputs& out) {
   const std::size_t before = out.needs.size();
   std::int32_t left = free_;
   for (sequence* one : running_) {
-    if (one->stage != sequence_stage::running || one->paused || one->refused) continue;
+    if (one->stage != sequence_stage::running || one->paused || one->refused || one->promised) continue;
     const std::int32_t rows = std::min(one->final_rows(), one->rows + options_.block_headroom);
     const std::int32_t blocks = blocks_for(rows, options_.block_tokens) - one->blocks;
     if (blocks <= 0) continue;
@@ -86,9 +87,14 @@ awaited_prefixes step_planner::prefixes_being_computed() const {
 void step_planner::ask_for_waiting(std::int32_t left, planner_outputs& out) {
   awaited_prefixes computed = prefixes_being_computed();
   std::size_t asked = 0;
+  for (const sequence* one : queue_) {  // what comes later takes a slot, too
+    if (!one->promised) continue;
+    ++asked;
+    if (options_.share_prefixes) computed.add(*one);
+  }
   for (std::size_t i = 0; i < queue_.size() && asked < free_slots_.size(); ++i) {
     sequence& one = *queue_[i];
-    if (one.paused || (options_.share_prefixes && computed.contain_beginning_of(one))) continue;
+    if (one.paused || one.promised || (options_.share_prefixes && computed.contain_beginning_of(one))) continue;
     const std::int32_t blocks = entry_blocks(one);
     if (blocks > options_.total_blocks) {  // grew past the pool, then yielded
       refuse(*one.terms, one.shard, errc::out_of_memory, "The tokens so far no longer fit the KV memory.", out);

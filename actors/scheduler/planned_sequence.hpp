@@ -32,6 +32,7 @@ struct planned_sequence {
   bool paused = false;
   bool started = false;  ///< its first prefill step was planned
   bool asked = false;    ///< blocks asked for, answer outstanding
+  bool promised = false; ///< asked, and the answer was that blocks come later
   bool refused = false;  ///< the last answer was no, and nothing was released since
   bool aside = false;    ///< what is left of its prompt is computed beside the decodes, not in their steps
   bool halted = false;   ///< the lane said that it ended, and computes no more rows of it

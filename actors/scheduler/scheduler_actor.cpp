@@ -39,6 +39,7 @@ protected:
         [this](const blocks_granted& m) {
           act([&](planner_outputs& out) { planner_.granted(m.grants, m.free_blocks, out); });
         },
+        [this](const blocks_arrived& m) { act([&](planner_outputs& out) { planner_.arrived(m.grants, out); }); },
         [this](const probe_engine& m) {
           if (broken_) return m.answer(*broken_);
           if (links_) tell(links_->decode, probe_lane{[answer = m.answer] { answer({}); }});

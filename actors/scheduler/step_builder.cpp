@@ -127,12 +127,14 @@ void step_planner::add_work(step_plan& plan, flight& what, sequence& one, std::i
 std::string step_planner::check() const {
   std::int64_t queued = 0;
   std::uint64_t last = 0;
+  bool promised = false;  // the store holds blocks for some, maybe
   for (const sequence* one : queue_) {
     if (one->stage != sequence_stage::queued || one->slot >= 0 || one->blocks != 0 || !one->idle())
       return "a queued sequence holds something";
     if (one->arrival <= last) return "the queue is out of order";
     last = one->arrival;
     queued += one->known_rows();
+    promised |= one->promised;
   }
   if (queued != queued_tokens_) return "queued tokens are counted wrongly";
   std::vector<bool> taken(static_cast<std::size_t>(options_.max_sequences), false);
@@ -157,7 +159,7 @@ std::string step_planner::check() const {
   if (free_slots_.size() + running_.size() != taken.size()) return "a slot is lost";
   if (queue_.size() + running_.size() != sequences_.size()) return "a sequence is lost";
   const std::int64_t counted = held + free_;  // shared blocks are counted by each who holds them
-  if (shared_ ? counted < options_.total_blocks : counted != options_.total_blocks) return "blocks held and free do not add up";
+  if (shared_ ? counted < options_.total_blocks && !promised : counted != options_.total_blocks) return "blocks held and free do not add up";
   for (const auto& [step, what] : flights_) in_flight -= static_cast<std::int64_t>(what.of.size());
   if (in_flight != 0) return "steps in flight are counted wrongly";
   return {};
@@ -172,7 +174,7 @@ std::string step_planner::draw() const {
              std::to_string(one.samples) + "/" + std::to_string(one.terms->max_tokens - one.generated_before) +
              " blocks " + std::to_string(one.blocks) + " in flight " + std::to_string(one.in_flight[0]) + "+" +
              std::to_string(one.in_flight[1]) + (one.paused ? " paused" : "") + (one.asked ? " asked" : "") +
-             (one.refused ? " refused" : "") + "\n";
+             (one.promised ? " promised" : "") + (one.refused ? " refused" : "") + "\n";
   };
   for (const sequence* one : running_) line("running", *one);
   for (const sequence* one : queue_) line("queued ", *one);

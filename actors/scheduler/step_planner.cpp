@@ -60,6 +60,10 @@ void step_planner::end(generation_id id, planner_outputs& out) {
   sequence& one = at->second;
   if (one.stage == sequence_stage::queued) {
     if (one.asked) out.releases.push_back({{id}});  // the grant is on its way
+    if (one.promised) {                             // or the store holds blocks for it
+      give_back(entry_blocks(one));
+      if (asking_) released_meanwhile_ += entry_blocks(one);
+    }
     leave_queue(one);
     sequences_.erase(at);
   } else {
@@ -153,24 +157,45 @@ void step_planner::granted(const std::vector<block_grant>& grants, std::int32_t 
   const bool stale = released_meanwhile_ > 0 || std::any_of(grants.begin(), grants.end(), gone);
   released_meanwhile_ = 0;
   for (const block_grant& grant : grants) {
-    shared_ |= grant.cached > 0;
+    shared_ |= grant.cached > 0 || grant.later;
     if (gone(grant)) {
-      give_back(static_cast<std::int32_t>(grant.blocks.size()));
+      // How many it holds for a promise, the store alone knows; what is free, it says when it is asked next.
+      give_back(grant.later ? options_.total_blocks : static_cast<std::int32_t>(grant.blocks.size()));
       continue;
     }
     sequence& one = sequences_.find(grant.id)->second;
-    one.asked = false;
+    one.promised = grant.later;
+    if (grant.later) continue;
     one.refused = grant.blocks.empty() && !stale;
-    one.blocks += static_cast<std::int32_t>(grant.blocks.size());
-    one.new_blocks.insert(one.new_blocks.end(), grant.blocks.begin(), grant.blocks.end());
-    if (one.stage == sequence_stage::queued && !grant.blocks.empty()) {
-      one.cached = one.rows = one.computed = grant.cached;
-      one.offered = grant.cached / options_.block_tokens;
-      out.cached_rows += grant.cached;
-      enter(one);
-    }
+    take_grant(one, grant, out);
   }
   advance(out);
+}
+
+void step_planner::arrived(const std::vector<block_grant>& grants, planner_outputs& out) {
+  for (const block_grant& grant : grants) {
+    const auto at = sequences_.find(grant.id);
+    if (at != sequences_.end() && at->second.promised) {
+      take_grant(at->second, grant, out);
+      continue;
+    }
+    const auto blocks = static_cast<std::int32_t>(grant.blocks.size());  // of one that has left: its release is on its way
+    give_back(blocks);
+    if (asking_) released_meanwhile_ += blocks;
+  }
+  give_back(0);  // what was refused may be there now
+  advance(out);
+}
+
+void step_planner::take_grant(sequence& one, const block_grant& grant, planner_outputs& out) {
+  one.asked = one.promised = false;
+  one.blocks += static_cast<std::int32_t>(grant.blocks.size());
+  one.new_blocks.insert(one.new_blocks.end(), grant.blocks.begin(), grant.blocks.end());
+  if (one.stage != sequence_stage::queued || grant.blocks.empty()) return;
+  one.cached = one.rows = one.computed = grant.cached;
+  one.offered = grant.cached / options_.block_tokens;
+  out.cached_rows += grant.cached;
+  enter(one);
 }
 
 void step_planner::enter(sequence& one) {
@@ -206,7 +231,7 @@ void step_planner::release(sequence& one, planner_outputs& out) {
   one.new_blocks.clear();
   one.slot = -1;
   one.joined = 0;
-  one.asked = one.refused = one.aside = false;
+  one.asked = one.promised = one.refused = one.aside = false;
 }
 
 /// Blocks of which some are shared come free in fewer numbers: until the store answers next, free_ may be too high, and

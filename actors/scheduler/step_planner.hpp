@@ -61,6 +61,8 @@ public:
   void pause(generation_id id, bool on, planner_outputs& out);
   void done(const step_result& result, planner_outputs& out);
   void granted(const std::vector<block_grant>& grants, std::int32_t free_blocks, planner_outputs& out);
+  /// Grants that were promised; an empty one is to be asked for again.
+  void arrived(const std::vector<block_grant>& grants, planner_outputs& out);
   /// From now on admit refuses with shutting_down.
   void close() { closed_ = true; }
   /// Fails and forgets everything; steps in flight are not waited for.
@@ -95,6 +97,7 @@ private:
   void spoil(generation_id id);
   void take_token(const step_token& token);
   void take_rows(const flight& what, planner_outputs& out);
+  void take_grant(sequence& one, const block_grant& grant, planner_outputs& out);
   void give_back(std::int32_t blocks);
   block_release release_of(const sequence& one) const;
   void learn(const flight& what, const step_result& result);

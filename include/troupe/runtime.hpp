@@ -35,6 +35,7 @@ struct runtime_options {
   std::string copies;                   ///< folder where tokenizers' tables and (on CPUs) repacked weights are kept for faster starts; "": none
   std::int64_t copies_bytes = std::int64_t{16} << 30;  ///< that they may take together; the longest unused go first
   std::int64_t kv_bytes = 0;            ///< for each model's KV blocks; 0: up to 0.4 of the free memory, a CPU keeping 2 GiB for prompts to come
+  std::int64_t host_kv_bytes = 0;       ///< of host memory, pinned, where cached KV blocks go that leave a GPU and come back from; 0: none
   bool prefix_cache = true;             ///< prompts that begin alike are computed once; false: times tell nobody what others asked
   std::int32_t context_length = 0;      ///< upper bound; 0: what the model has
   std::int32_t max_sequences = 0;       ///< running at once; 0: 64, on a GPU 256

@@ -1,5 +1,6 @@
 // What a build without CUDA says when asked for it.
 #include "kernels/cuda/cuda_lane.hpp"
+#include "kernels/cuda/kv_copies.hpp"
 
 namespace troupe::kernels::cuda {
 
@@ -13,5 +14,6 @@ error absent() {
 
 result<device_facts> find_device() { return absent(); }
 result<std::unique_ptr<cuda_lane>> make_cuda_lane(const cuda_wish&) { return absent(); }
+result<std::unique_ptr<kv_copies>> make_kv_copies(kv_arena&, std::int64_t) { return absent(); }
 
 }  // namespace troupe::kernels::cuda

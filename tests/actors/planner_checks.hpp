@@ -41,7 +41,12 @@ inline void require_right_end(const simulated_engine& engine, generation_id id, 
   REQUIRE(static_cast<std::int32_t>(one.tokens.size()) == (by_token ? one.eos_after : one.max_tokens));
 }
 
-inline void random_life(std::uint32_t seed, batch_policy policy, double most_growth = 0, bool share = false) {
+struct host_copies {
+  std::int64_t restored = 0, lost = 0;
+};
+
+/// With `host`, blocks leave for host memory, and copies fail; how many came back and how many were lost is added there.
+inline void random_life(std::uint32_t seed, batch_policy policy, double most_growth = 0, bool share = false, host_copies* host = nullptr) {
   std::mt19937 random(seed);
   const auto up_to = [&random](std::uint32_t n) { return static_cast<std::int32_t>(random() % n); };
   planner_options options = small(3 + up_to(12), policy, share);
@@ -49,7 +54,7 @@ inline void random_life(std::uint32_t seed, batch_policy policy, double most_gro
   options.most_growth = most_growth;
   options.least_chunk = 16;
   options.most_mixed_steps = 1;
-  simulated_engine engine(options);
+  simulated_engine engine(options, host ? 1 + up_to(20) : 0);
   generation_id next = 1;
   for (int step = 0; step < 400; ++step) {
     const auto what = up_to(20);
@@ -57,10 +62,12 @@ inline void random_life(std::uint32_t seed, batch_policy policy, double most_gro
       engine.admit(next++, 1 + up_to(70), 1 + up_to(60), up_to(3) == 0 ? up_to(40) : -1, up_to(3), 16 * up_to(3) + up_to(2));
     else if (share && what == 2 && up_to(6) == 0)
       engine.fail_a_step();
+    else if (host && what == 3 && up_to(6) == 0)
+      engine.fail_a_copy();
     else if (what == 1 && next > 1)
       up_to(3) == 0 ? engine.cancel(1 + random() % (next - 1)) : engine.pause(1 + random() % (next - 1), up_to(2) == 0);
     else
-      engine.let(random() % 5);
+      engine.let(random() % 12);
     require_sound(engine);
   }
   for (generation_id id = 1; id < next; ++id) engine.pause(id, false);
@@ -71,6 +78,9 @@ inline void random_life(std::uint32_t seed, batch_policy policy, double most_gro
   INFO(engine.planner.draw() << engine.store.draw());
   REQUIRE(engine.planner.empty());
   REQUIRE(engine.store.free() == engine.store.total());
+  if (!host) return;
+  host->restored += engine.restored;
+  host->lost += engine.lost;
 }
 
 }  // namespace troupe::actors

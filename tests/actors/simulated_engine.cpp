@@ -70,25 +70,29 @@ void simulated_engine::take(planner_outputs& out) {
 }
 
 std::size_t simulated_engine::waiting() const {
-  return to_store_.size() + from_store_.size() + lanes_[0].size() + lanes_[1].size() + results_.size();
+  return to_store_.size() + from_store_.size() + lanes_[0].size() + lanes_[1].size() + results_.size() + copies_[0].size() + copies_[1].size();
 }
 
 void simulated_engine::let(std::size_t n) {
-  for (std::size_t i = 0; i < 5; ++i) {
-    switch ((n + i) % 5) {
+  for (std::size_t i = 0; i < 6; ++i) {
+    switch ((n + i) % 6) {
       case 0: if (!to_store_.empty()) return run_store(); break;
       case 1:
         if (!from_store_.empty()) {
           const auto answer = std::move(from_store_.front());
           from_store_.pop_front();
           planner_outputs out;
-          planner.granted(answer.first, answer.second, out);
+          answer.late ? planner.arrived(answer.grants, out) : planner.granted(answer.grants, answer.free, out);
           return take(out);
         }
         break;
       case 2: if (!lanes_[0].empty()) return run_lane(0); break;
       case 3: if (!lanes_[1].empty()) return run_lane(1); break;
-      default: if (!results_.empty()) return deliver(); break;
+      case 4: if (!results_.empty()) return deliver(); break;
+      default:
+        if (!copies_[0].empty() && (n < 6 || copies_[1].empty())) return run_copy(memory::copy_way::out);
+        if (!copies_[1].empty()) return run_copy(memory::copy_way::in);
+        break;
     }
   }
 }
@@ -102,24 +106,77 @@ void simulated_engine::run_store() {
   to_store_.pop_front();
   if (!message.needs.empty()) {
     auto grants = store.reserve(message.needs);
-    for (const auto& grant : grants)
-      for (std::size_t i = 0; i < grant.blocks.size(); ++i) {
-        const std::int32_t block = grant.blocks[i];
-        const bool fresh = static_cast<std::int32_t>(i) * options_.block_tokens >= grant.cached;
-        expect(!fresh || holders_[block].empty(), "a block is granted to be written that another holds");
-        expect(holders_[block].insert(grant.id).second, "a block is granted twice");
-        if (fresh)
-          for (std::int32_t row = 0; row < options_.block_tokens; ++row) kv_.erase(block * options_.block_tokens + row);
-      }
-    from_store_.push_back({std::move(grants), store.free()});
+    see(grants);
+    from_store_.push_back({std::move(grants), store.free(), false});
   }
   for (const computed_rows& one : message.computed) store.offer(one);
   for (const block_release& one : message.releases) {
     store.release(one);
     for (auto& [block, holders] : holders_) holders.erase(one.last.id);
   }
+  hear_store();
+}
+
+void simulated_engine::see(const std::vector<block_grant>& grants) {
+  for (const auto& grant : grants)
+    for (std::size_t i = 0; i < grant.blocks.size(); ++i) {
+      const std::int32_t block = grant.blocks[i];
+      const bool fresh = static_cast<std::int32_t>(i) * options_.block_tokens >= grant.cached;
+      expect(!fresh || holders_[block].empty(), "a block is granted to be written that another holds");
+      expect(holders_[block].insert(grant.id).second, "a block is granted twice");
+      expect(!copying_.contains(block), "a block is granted that is being copied");
+      if (fresh)
+        for (std::int32_t row = 0; row < options_.block_tokens; ++row) kv_.erase(block * options_.block_tokens + row);
+    }
+}
+
+void simulated_engine::hear_store() {
+  for (auto& order : store.take_orders()) hear_copy(std::move(order));
+  if (auto late = store.take_late(); !late.empty()) {
+    see(late);
+    from_store_.push_back({std::move(late), 0, true});
+  }
   const auto sound = store.check();
   expect(sound.ok(), sound.ok() ? "" : sound.why().text);
+}
+
+std::vector<std::uint64_t> simulated_engine::rows_of(std::int32_t block) const {
+  std::vector<std::uint64_t> rows;
+  for (std::int32_t row = 0; row < options_.block_tokens; ++row) {
+    const auto at = kv_.find(block * options_.block_tokens + row);
+    rows.push_back(at == kv_.end() ? 0 : at->second);
+  }
+  return rows;
+}
+
+void simulated_engine::hear_copy(memory::copy_order order) {
+  waiting_copy one{std::move(order), {}};
+  for (const memory::block_copy& copy : one.order.copies) {
+    expect(holders_[copy.block].empty(), "a block is to be copied that somebody holds");
+    expect(copying_.insert(copy.block).second, "a block is to be copied twice at once");
+    one.sources.push_back(one.order.way == memory::copy_way::out ? rows_of(copy.block) : host_[copy.place]);
+  }
+  copies_[static_cast<std::size_t>(one.order.way)].push_back(std::move(one));
+}
+
+void simulated_engine::run_copy(memory::copy_way way) {
+  auto& queue = copies_[static_cast<std::size_t>(way)];
+  const waiting_copy one = std::move(queue.front());
+  queue.pop_front();
+  const bool fails = std::exchange(failing_copy_, false);
+  for (std::size_t i = 0; i < one.sources.size(); ++i) {
+    const auto [block, place] = one.order.copies[i];
+    copying_.erase(block);
+    expect(one.sources[i] == (way == memory::copy_way::out ? rows_of(block) : host_[place]), "a source changed while it was copied");
+    const auto rows = fails ? std::vector<std::uint64_t>(one.sources[i].size(), 1) : one.sources[i];
+    if (way == memory::copy_way::out)
+      host_[place] = rows;
+    else
+      for (std::size_t row = 0; row < rows.size(); ++row) kv_[block * options_.block_tokens + static_cast<std::int32_t>(row)] = rows[row];
+  }
+  (fails ? lost : restored) += fails || way == memory::copy_way::in ? static_cast<std::int64_t>(one.sources.size()) : 0;
+  store.copied(one.order, !fails);
+  hear_store();
 }
 
 void simulated_engine::run_lane(std::size_t lane) {

@@ -36,7 +36,8 @@ public:
     std::vector<std::int32_t> tokens;
   };
 
-  simulated_engine(planner_options options) : planner(options), store(options.total_blocks), options_(options) {}
+  simulated_engine(planner_options options, std::int32_t host_blocks = 0)
+      : planner(options), store(options.total_blocks, options.block_tokens, options.total_blocks, host_blocks), options_(options) {}
 
   /// Prompts of a family begin alike, as far as they both go; where `common` is not 0, so far with every family.
   void admit(generation_id id, std::int32_t prompt, std::int32_t max_tokens, std::int32_t eos_after, std::int32_t family = 0,
@@ -44,11 +45,15 @@ public:
   void admit_tokens(generation_id id, std::vector<std::int32_t> prompt, std::int32_t max_tokens, std::int32_t eos_after);
   void cancel(generation_id id);
   void pause(generation_id id, bool on);
-  /// Lets the `n`th of the waiting things happen: a message to the store, an answer of it, a step of a lane, a result.
+  /// Lets the `n`th of the waiting things happen: a message to the store, an answer of it, a step of a lane, a result, a
+  /// copy out to the host or, from 6 on, one in.
   void let(std::size_t n);
   /// The next step fails: what it writes is garbage.
   void fail_a_step() { failing_ = true; }
+  /// The next copy fails, and leaves garbage where it wrote.
+  void fail_a_copy() { failing_copy_ = true; }
   std::size_t waiting() const;
+  std::size_t restoring() const { return copies_[1].size(); }
   void run_dry();
 
   step_planner planner;
@@ -60,6 +65,8 @@ public:
   std::int32_t preemptions = 0;
   std::int64_t prompt_rows = 0;  ///< computed
   std::int64_t cached_rows = 0;
+  std::int64_t restored = 0;  ///< blocks copied back
+  std::int64_t lost = 0;      ///< blocks whose copy failed
 
 private:
   struct slot_state {
@@ -82,6 +89,11 @@ private:
     if (!rule && broken.empty()) broken = text + "\n" + planner.draw() + store.draw();
   }
   void run_store();
+  void see(const std::vector<block_grant>& grants);
+  void hear_store();
+  void hear_copy(memory::copy_order order);
+  void run_copy(memory::copy_way way);
+  std::vector<std::uint64_t> rows_of(std::int32_t block) const;
   void run_lane(std::size_t lane);
   void run_work(const slot_work& work, bool fails, step_result& result);
   void touch_kv(const slot_state& slot, const slot_work& work, bool fails);
@@ -89,13 +101,26 @@ private:
 
   planner_options options_;
   std::deque<store_message> to_store_;
-  std::deque<std::pair<std::vector<block_grant>, std::int32_t>> from_store_;
+  struct store_answer {
+    std::vector<block_grant> grants;
+    std::int32_t free = 0;
+    bool late = false;
+  };
+  /// With what its sources held when it was ordered.
+  struct waiting_copy {
+    memory::copy_order order;
+    std::vector<std::vector<std::uint64_t>> sources;
+  };
+  std::deque<store_answer> from_store_;
+  std::deque<waiting_copy> copies_[2];
+  std::set<std::int32_t> copying_;  ///< blocks
+  std::map<std::int32_t, std::vector<std::uint64_t>> host_;  ///< rows of each place
   std::deque<std::shared_ptr<const step_plan>> lanes_[2];
   std::deque<step_result> results_;
   std::map<std::int32_t, slot_state> slots_;
   std::map<std::int32_t, std::set<generation_id>> holders_;  ///< of each block, as the store sees it
   std::map<std::int32_t, std::uint64_t> kv_;  ///< of a row of a block: what stands for all tokens that it was computed from
-  bool failing_ = false;
+  bool failing_ = false, failing_copy_ = false;
 };
 
 }  // namespace troupe::actors

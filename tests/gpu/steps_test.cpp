@@ -5,6 +5,7 @@
 #include <random>
 
 #include "cli/planned_steps.hpp"
+#include "kernels/cuda/kv_copies.hpp"
 #include "support/gpu.hpp"
 #include "support/random_model.hpp"
 
@@ -18,6 +19,9 @@ struct request {
 };
 
 using answers = std::map<actors::generation_id, std::vector<actors::step_token>>;
+
+/// With host memory for blocks the same requests come again and again.
+constexpr std::size_t all_requests = 400, few_requests = 40;
 
 /// `common`: most begin with one of two texts, or with a part of it.
 std::vector<request> drawn(std::mt19937& random, std::size_t count, bool common) {
@@ -69,13 +73,13 @@ std::size_t require_same_or_tied(const std::vector<actors::step_token>& got, con
 }
 
 void random_life(const std::shared_ptr<const models::loaded_model>& model, kernels::cuda::cuda_lane& lane, kernels::lane* prompts, double growth, unsigned seed,
-                 std::int64_t least_steps, float most = 0.05f, bool common = false) {
+                 std::int64_t least_steps, float most = 0.05f, bool common = false, std::int64_t host_bytes = 0) {
   std::mt19937 random(seed);
-  const auto all = drawn(random, 400, common);
+  const auto all = drawn(random, host_bytes > 0 ? few_requests : all_requests, common);
   const answers alone = fresh(model, lane, all);
   answers got;
   // 33 at once: a graph of 40 rows would have no room. 130 blocks: some must give way.
-  const cli::planned_steps::options options{33, 96, 130, growth, prompts, warm_up, common};
+  const cli::planned_steps::options options{33, 96, 130, growth, prompts, warm_up, common, host_bytes, kernels::cuda::make_kv_copies};
   auto steps = cli::planned_steps::create(model, lane, options, [&](const actors::step_token& token, auto) { got[token.generation].push_back(token); });
   REQUIRE(steps);
   cli::planned_steps::figures sum;
@@ -100,6 +104,7 @@ void random_life(const std::shared_ptr<const models::loaded_model>& model, kerne
     REQUIRE((*steps)->advance(actors::clock::now() + std::chrono::milliseconds(2)));
     const auto figures = (*steps)->take_figures();
     sum.steps += figures.steps, sum.mixed += figures.mixed, sum.preemptions += figures.preemptions;
+    sum.blocks_out += figures.blocks_out, sum.blocks_in += figures.blocks_in;
     for (auto one = which.begin(); one != which.end();) {
       const bool was_cut = std::find(cut.begin(), cut.end(), one->first) != cut.end();
       const auto& tokens = got[one->first];
@@ -114,9 +119,11 @@ void random_life(const std::shared_ptr<const models::loaded_model>& model, kerne
     }
   }
   std::cout << sum.steps << " steps, " << sum.mixed << " mixed, " << sum.preemptions << " preemptions, " << cut.size() << " cut, " << whole
-            << " whole, " << compared << " tokens compared" << std::endl;
+            << " whole, " << compared << " tokens compared, " << sum.blocks_out << " blocks out, "
+            << sum.blocks_in << " in" << std::endl;
   CHECK(sum.preemptions > 0);
   CHECK(compared > 1000);
+  CHECK((sum.blocks_in > 100) == (host_bytes > 0));
 }
 
 }  // namespace
@@ -168,6 +175,20 @@ TEST_CASE("the same where sequences begin alike, and what they share is read onc
   random_life(model, *lane, nullptr, 0, 4, 3000, 0.05f, true);
   std::cout << lane->steps_shared() << " steps read together what sequences share" << std::endl;
   CHECK(lane->steps_shared() > 1000);
+}
+
+TEST_CASE("the same with host memory for blocks that leave the device, bf16 and fp8, one queue and two") {
+  for (const char* kv : {"", "fp8"}) {
+    const auto lane = test::cuda_lane_or_skip({{}, kv});
+    if (!lane) return;
+    const auto model = test::small_model(*lane, 3, 2048);
+    const std::int64_t bytes = 300 * lane->kv_block_bytes(model->shape().kv());
+    random_life(model, *lane, nullptr, 0, 21, 3000, kv[0] != 0 ? 0.2f : 0.05f, true, bytes);
+    if (kv[0] != 0) continue;
+    const auto prompts = lane->make_second_queue();
+    REQUIRE(prompts);
+    random_life(model, *lane, prompts->get(), 1.5, 22, 3000, 0.05f, true, bytes);
+  }
 }
 
 TEST_CASE("memory that a device has not is refused, and the lane goes on") {

@@ -20,6 +20,12 @@ tokens path_of(const std::map<tokens, std::int32_t>& naive, std::int32_t block) 
   return {};
 }
 
+std::int32_t evict(prefix_tree& tree) {
+  const std::int32_t oldest = tree.oldest(prefix_tree::kind::block);
+  tree.forget(oldest);
+  return oldest;
+}
+
 bool starts_with(const tokens& whole, const tokens& start) {
   return whole.size() >= start.size() && std::equal(start.begin(), start.end(), whole.begin());
 }
@@ -73,19 +79,19 @@ TEST_CASE("what rested longest is evicted first, leaves before what they hang fr
   REQUIRE(tree.insert(0, a, 1));
   REQUIRE(tree.insert(1, a, 2));
   REQUIRE(tree.insert(0, b, 3));
-  REQUIRE(tree.evict() == prefix_tree::none);
+  REQUIRE(evict(tree) == prefix_tree::none);
   tree.rest(3);
   for (const std::int32_t block : {2, 1, 0}) tree.rest(block);
   REQUIRE(tree.check().ok());
   REQUIRE(tree.resting() == 4);
-  REQUIRE(tree.evict() == 3);
+  REQUIRE(evict(tree) == 3);
   for (const std::int32_t block : {0, 1}) tree.wake(block);
   REQUIRE(tree.check().ok());
-  REQUIRE(tree.evict() == 2);
-  REQUIRE(tree.evict() == prefix_tree::none);
+  REQUIRE(evict(tree) == 2);
+  REQUIRE(evict(tree) == prefix_tree::none);
   for (const std::int32_t block : {1, 0}) tree.rest(block);
-  REQUIRE(tree.evict() == 1);
-  REQUIRE(tree.evict() == 0);
+  REQUIRE(evict(tree) == 1);
+  REQUIRE(evict(tree) == 0);
   REQUIRE(tree.size() == 0);
   REQUIRE(tree.insert(prefix_tree::none, c, 0));
 }
@@ -113,4 +119,40 @@ TEST_CASE("a node is refused where its block is one already, its parent is none,
   REQUIRE_FALSE(tree.insert(prefix_tree::none, few, 1));
   REQUIRE_FALSE(tree.insert(prefix_tree::none, b, 4));
   REQUIRE(tree.size() == 1);
+}
+
+TEST_CASE("a node that moves keeps its place, its children and its tokens, and copies rest apart from blocks") {
+  prefix_tree tree(4, 1, 2);
+  const tokens a{7}, b{8};
+  REQUIRE(tree.insert(prefix_tree::none, a, 0));
+  REQUIRE(tree.insert(0, a, 1));
+  REQUIRE(tree.insert(0, b, 2));
+  for (const std::int32_t block : {2, 1, 0}) tree.rest(block);
+  REQUIRE(tree.move(1, 4));
+  REQUIRE_FALSE(tree.move(1, 5));
+  REQUIRE_FALSE(tree.move(0, 2));
+  REQUIRE(tree.check().ok());
+  REQUIRE(tree.match(tokens{7, 7}, 2) == std::vector<std::int32_t>{0, 4});
+  REQUIRE(tree.resting() == 2);
+  REQUIRE(tree.resting(prefix_tree::kind::copy) == 0);
+  tree.rest(4);
+  REQUIRE(tree.oldest(prefix_tree::kind::copy) == 4);
+  REQUIRE(tree.oldest(prefix_tree::kind::block) == 2);
+  REQUIRE(tree.move(2, 5));
+  REQUIRE(tree.move(0, 1));
+  tree.rest(1);
+  REQUIRE(tree.check().ok());
+  REQUIRE(tree.size() == 3);
+  REQUIRE(tree.forget(1).size() == 3);
+  REQUIRE(tree.size() == 0);
+  REQUIRE(tree.resting(prefix_tree::kind::copy) == 0);
+}
+
+TEST_CASE("check sees a block under a copy") {
+  prefix_tree tree(4, 1, 2);
+  const tokens a{7};
+  REQUIRE(tree.insert(prefix_tree::none, a, 0));
+  REQUIRE(tree.insert(0, a, 1));
+  REQUIRE(tree.move(0, 4));
+  REQUIRE_FALSE(tree.check().ok());
 }

@@ -39,9 +39,18 @@ template <int Each>
 __global__ void __launch_bounds__(1024) prepare_x(product p, int k, int k_out, void* out, float* scales, form into) {
   __shared__ float2 scratch[32];
   let_successor_start();
-  wait_for_predecessor();
   const long row = blockIdx.x;
   float v[Each][8] = {}, squares = 0.0f, largest = 0.0f;
+  if (!p.x) {  // the gain, which nobody writes
+#pragma unroll
+    for (int e = 0; e < Each; ++e)
+#pragma unroll
+      for (int i = 0; i < 8; i += 4) {
+        const int c = (e * blockDim.x + threadIdx.x) * 8;
+        if (c < k) *reinterpret_cast<float4*>(v[e] + i) = *reinterpret_cast<const float4*>(p.gain + c + i);
+      }
+  }
+  wait_for_predecessor();
 #pragma unroll
   for (int e = 0; e < Each; ++e) {
     const int c = (e * blockDim.x + threadIdx.x) * 8;
@@ -52,9 +61,8 @@ __global__ void __launch_bounds__(1024) prepare_x(product p, int k, int k_out, v
 #pragma unroll
       for (int i = 0; i < 8; i += 4) {
         const float4 h = *reinterpret_cast<const float4*>(p.hidden + row * p.x_stride + c + i);
-        const float4 g = *reinterpret_cast<const float4*>(p.gain + c + i);
         squares += h.x * h.x + h.y * h.y + h.z * h.z + h.w * h.w;
-        v[e][i] = h.x * g.x, v[e][i + 1] = h.y * g.y, v[e][i + 2] = h.z * g.z, v[e][i + 3] = h.w * g.w;
+        v[e][i] *= h.x, v[e][i + 1] *= h.y, v[e][i + 2] *= h.z, v[e][i + 3] *= h.w;
       }
     }
   }

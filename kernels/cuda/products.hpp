@@ -47,7 +47,7 @@ struct wide_input {
   const void* data = nullptr;
   std::int64_t stride = 0;         ///< elements, a multiple of 16
   const float* scales = nullptr;   ///< fp8: [k_padded / 64][fused_rows], or [T]
-  const float* squares = nullptr;  ///< fused_rows: f32 [T, (cols + 63) / 64], x is to be divided by its length, of which these are parts
+  const float* squares = nullptr;  ///< [(cols + 63) / 64][fused_rows]: x is to be divided by its length, of which these are parts
 };
 
 /// What a product also writes: the x of the one that reads it, in that one's form. Of add_f32 out * gain and its squares;

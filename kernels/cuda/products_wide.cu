@@ -150,16 +150,16 @@ const hopper_device& this_device() {
 /// 16 threads have 64 columns of a row, four each, as in store_tile.
 __global__ void __launch_bounds__(256) prepare_x_blocks(product p, int k, int k_out, wide_next to) {
   let_successor_start();
-  wait_for_predecessor();
   const int row = blockIdx.y, c = static_cast<int>(blockIdx.x * 256 + threadIdx.x) * 4;
   if (c / 64 * 64 >= k_out) return;
   float4 v = {}, gain = {};
+  if (c < k && !p.x) gain = *reinterpret_cast<const float4*>(p.gain + c);  // nobody writes it
+  wait_for_predecessor();
   if (c < k && p.x) {
     const uint2 raw = *reinterpret_cast<const uint2*>(p.x + row * p.x_stride + c);
     v = {__uint_as_float(raw.x << 16), __uint_as_float(raw.x & 0xffff0000u), __uint_as_float(raw.y << 16), __uint_as_float(raw.y & 0xffff0000u)};
   } else if (c < k) {
     v = *reinterpret_cast<const float4*>(p.hidden + row * p.x_stride + c);
-    gain = *reinterpret_cast<const float4*>(p.gain + c);
   }
   if (p.x) store_next(to, row, c, v, c < k_out);
   else store_next_normed(to, row, c, v, gain, c < k_out);

@@ -23,7 +23,7 @@ struct wide_arguments {
   const std::uint8_t* scales;
   const float* row_scale;  // fp8: of weight rows
   const float* x_scale;    // fp8: of wide_input
-  const float* squares;    // [tokens][squares_count], of x before its norm; null: x is to be taken as it is
+  const float* squares;    // of wide_input; null: x is to be taken as it is
   int squares_count;
   float norm_width, eps;
   int n, half64;           // weight rows; silu: tiles of 64 rows in a half, else 0
@@ -101,14 +101,14 @@ __device__ inline void store_next_normed(const wide_next& next, int token, int c
   float squares = __fmaf_rn(v.w, v.w, __fmaf_rn(v.z, v.z, __fmaf_rn(v.y, v.y, __fmul_rn(v.x, v.x))));
 #pragma unroll
   for (int o = 8; o; o >>= 1) squares += __shfl_xor_sync(0xffffu << (threadIdx.x & 16), squares, o);
-  if ((threadIdx.x & 15) == 0 && column / 64 < next.squares_count) next.squares[token * next.squares_count + column / 64] = squares;
+  if ((threadIdx.x & 15) == 0 && column / 64 < next.squares_count) next.squares[column / 64 * fused_rows + token] = squares;
   store_next(next, token, column, {v.x * gain.x, v.y * gain.y, v.z * gain.z, v.w * gain.w}, inside);
 }
 
 /// One warp group's 64 weight rows x N tokens, through shared memory so that rows of `out` are written in runs of 64.
 template <int N, bool Next>
 __device__ void store_tile(const float (&d)[N / 2], float* staging, int pitch, const wide_arguments& a, int first_n,
-                           int n_end, int first_token, int barrier) {
+                           int n_end, int first_token, float4 gain, int barrier) {
   const int tid = threadIdx.x & 127, lane = tid & 31, g = lane >> 2, t = lane & 3;
 #pragma unroll
   for (int part = 0; part < (N + 31) / 32; ++part) {
@@ -143,7 +143,7 @@ __device__ void store_tile(const float (&d)[N / 2], float* staging, int pitch, c
           v = {old.x + v.x, old.y + v.y, old.z + v.z, old.w + v.w};
         }
         if (inside) *to = v;
-        if (Next && a.next.data) store_next_normed(a.next, token, n, v, inside ? *reinterpret_cast<const float4*>(a.next.gain + n) : float4{}, inside);
+        if (Next && a.next.data) store_next_normed(a.next, token, n, v, gain, inside);
       } else {
         const __nv_bfloat162 x = __floats2bfloat162_rn(v.x, v.y), y = __floats2bfloat162_rn(v.z, v.w);
         if (Next && a.next.data) {
@@ -157,11 +157,29 @@ __device__ void store_tile(const float (&d)[N / 2], float* staging, int pitch, c
   }
 }
 
+/// What a thread will want at a tile's end and no kernel writes: asked for at its beginning, since nothing but weights
+/// passes through the caches in between.
+struct tile_constants {
+  float row_scale[2][2];  // fp8: of rows g and g + 8 of either 64
+  float4 gain[2];         // the reader's, of the four columns that store_tile gives to a thread
+  __device__ tile_constants(const wide_arguments& a, int first64, bool next) {
+    const int lane = threadIdx.x & 31, warp = (threadIdx.x & 127) >> 5;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int row = min(first64 + i * (a.half64 ? a.half64 : 1), a.n64 - 1) * 64 + warp * 16 + (lane >> 2);
+      row_scale[i][0] = a.row_scale ? a.row_scale[row] : 1.0f;
+      row_scale[i][1] = a.row_scale ? a.row_scale[row + 8] : 1.0f;
+      const int n = (first64 + i) * 64 + (threadIdx.x & 15) * 4;
+      gain[i] = next && a.next.gain && n < a.n ? *reinterpret_cast<const float4*>(a.next.gain + n) : float4{};
+    }
+  }
+};
+
 /// What remains to be done with whole sums: 128 weight rows of a warp group x N tokens. `factors`: of those tokens.
 template <int N, bool Next>
 __device__ void finish_tile(float (&d)[2][N / 2], float* staging, int pitch, const wide_arguments& a, int first64, int token,
-                            const float* factors, int barrier) {
-  const int lane = threadIdx.x & 31, warp = (threadIdx.x & 127) >> 5;
+                            const float* factors, const tile_constants& constants, int barrier) {
+  const int lane = threadIdx.x & 31;
   if (Next ? a.squares != nullptr : a.row_scale != nullptr) {
 #pragma unroll
     for (int j = 0; j < N / 2; ++j) {
@@ -173,20 +191,17 @@ __device__ void finish_tile(float (&d)[2][N / 2], float* staging, int pitch, con
   }
   if (a.row_scale) {
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int row = min(first64 + i * (a.half64 ? a.half64 : 1), a.n64 - 1) * 64 + warp * 16 + (lane >> 2);
-      const float low = a.row_scale[row], high = a.row_scale[row + 8];
+    for (int i = 0; i < 2; ++i)
 #pragma unroll
-      for (int j = 0; j < N / 2; ++j) d[i][j] *= (j & 2) ? high : low;
-    }
+      for (int j = 0; j < N / 2; ++j) d[i][j] *= constants.row_scale[i][j >> 1 & 1];
   }
   if (a.half64) {
 #pragma unroll
     for (int i = 0; i < N / 2; ++i) d[0][i] = silu_times(d[0][i], d[1][i]);
-    store_tile<N, Next>(d[0], staging, pitch, a, first64 * 64, a.half64 * 64, token, barrier);
+    store_tile<N, Next>(d[0], staging, pitch, a, first64 * 64, a.half64 * 64, token, constants.gain[0], barrier);
   } else {
-    store_tile<N, Next>(d[0], staging, pitch, a, first64 * 64, a.n, token, barrier);
-    store_tile<N, Next>(d[1], staging, pitch, a, (first64 + 1) * 64, a.n, token, barrier);
+    store_tile<N, Next>(d[0], staging, pitch, a, first64 * 64, a.n, token, constants.gain[0], barrier);
+    store_tile<N, Next>(d[1], staging, pitch, a, (first64 + 1) * 64, a.n, token, constants.gain[1], barrier);
   }
 }
 
@@ -194,7 +209,7 @@ __device__ void finish_tile(float (&d)[2][N / 2], float* staging, int pitch, con
 /// all blocks call it when their rings are empty; `inbox` is where the ring was.
 template <int N, int Split, bool Next>
 __device__ void finish_shared(const float (&d)[2][N / 2], float* inbox, float* staging, int pitch, const wide_arguments& a,
-                              int first64, int token, const float* factors, bool consumer) {
+                              int first64, int token, const float* factors, const tile_constants& constants, bool consumer) {
   constexpr int owners = Split < N / 8 ? Split : N / 8, kept = N / owners / 2;
   const unsigned tid = threadIdx.x & 127, rank = hopper::cluster_rank();
   hopper::cluster_sync();
@@ -217,7 +232,7 @@ __device__ void finish_shared(const float (&d)[2][N / 2], float* inbox, float* s
 #pragma unroll
       for (int j = 0; j < kept; ++j) sum[i][j] += inbox[(source * 2 * kept + i * kept + j) * 128 + tid];
   const int first = static_cast<int>(rank) * (N / owners);
-  finish_tile<N / owners, Next>(sum, staging, pitch, a, first64, token + first, factors + first, 1);
+  finish_tile<N / owners, Next>(sum, staging, pitch, a, first64, token + first, factors + first, constants, 1);
 }
 
 /// One stage of packed weights: 128 columns of a warp group's rows, two blocks of 32 columns in flight.
@@ -263,24 +278,12 @@ __device__ __forceinline__ void multiply_packed(float (&d)[2][N / 2], const std:
   }
 }
 
-/// One stage of rows of 128 bytes, read in place. fp8: a short sum joins the long one outside of the unit; fused, of 64
-/// columns with the scale that x has there.
+/// One stage of rows of 128 bytes, read in place. fp8 of up to 16 tokens: a short sum of 64 columns joins the long one
+/// outside of the unit, with the scale that x has there. Of more a block's whole share of the columns stays in the unit.
 template <class F, int N>
 __device__ __forceinline__ void multiply_in_place(float (&d)[2][N / 2], unsigned w, unsigned x, const float* x_scales,
                                                   std::uint64_t* previous) {
-  if constexpr (F::bytes && N != fused_rows) {
-    float part[2][N / 2];
-    hopper::wgmma_fence();
-#pragma unroll
-    for (int step = 0; step < 4; ++step)
-#pragma unroll
-      for (int i = 0; i < 2; ++i)
-        hopper::wgmma_fp8<N>(part[i], hopper::operand_at(w + i * F::chunk_bytes + step * 32), hopper::operand_at(x + step * 32), step);
-    hopper::wgmma_commit();
-    hopper::wgmma_wait<0>();
-#pragma unroll
-    for (int j = 0; j < N / 2; ++j) d[0][j] += part[0][j], d[1][j] += part[1][j];
-  } else if constexpr (F::bytes) {
+  if constexpr (F::bytes && N == fused_rows) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float part[2][N / 2];
@@ -310,8 +313,11 @@ __device__ __forceinline__ void multiply_in_place(float (&d)[2][N / 2], unsigned
 #pragma unroll
     for (int step = 0; step < 4; ++step)
 #pragma unroll
-      for (int i = 0; i < 2; ++i)
-        hopper::wgmma_bf16<N>(d[i], hopper::operand_at(w + i * F::chunk_bytes + step * 32), hopper::operand_at(x + step * 32), 1);
+      for (int i = 0; i < 2; ++i) {
+        const std::uint64_t rows = hopper::operand_at(w + i * F::chunk_bytes + step * 32), tokens = hopper::operand_at(x + step * 32);
+        if constexpr (F::bytes) hopper::wgmma_fp8<N>(d[i], rows, tokens, 1);
+        else hopper::wgmma_bf16<N>(d[i], rows, tokens, 1);
+      }
     hopper::wgmma_commit();
     hopper::wgmma_wait<1>();
   }
@@ -320,17 +326,17 @@ __device__ __forceinline__ void multiply_in_place(float (&d)[2][N / 2], unsigned
 
 /// 1 / length of the tokens, by one warp beside those that multiply: two lanes a token.
 __device__ inline void find_factors(const wide_arguments& a, float* factors) {
-  const int lane = threadIdx.x & 31, half = lane & 1;
-  const float* const from = a.squares + static_cast<long>(min(lane / 2, a.rows - 1)) * a.squares_count;
+  const int token = threadIdx.x & 15, half = threadIdx.x >> 4 & 1;
+  const float* const from = a.squares + token;
   float sums[4] = {};
 #pragma unroll 4
   for (int i = half; i < a.squares_count; i += 8)
 #pragma unroll
     for (int j = 0; j < 4; ++j)
-      if (i + 2 * j < a.squares_count) sums[j] += from[i + 2 * j];
+      if (i + 2 * j < a.squares_count) sums[j] += from[(i + 2 * j) * fused_rows];
   float sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-  sum += __shfl_xor_sync(~0u, sum, 1);
-  if (half == 0) factors[lane / 2] = rsqrtf(sum / a.norm_width + a.eps);
+  sum += __shfl_xor_sync(~0u, sum, 16);
+  if (half == 0) factors[token] = rsqrtf(sum / a.norm_width + a.eps);
 }
 
 template <class F, int N, int Groups>
@@ -361,6 +367,8 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
     return a.half64 ? w_tile * Groups + warp_group : w_tile * shape::chunks + warp_group * 2;
   };
 
+  // fp8 has one tile a block: row_scale is null where a block has more.
+  const tile_constants constants(a, first64(blockIdx.x / (splits ? a.split : 1)), shape::fused && warp_group < Groups);
   if (warp_group == Groups) {
     if constexpr (Groups > 1) fewer_registers<24>();
     if (threadIdx.x == Groups * 128) {
@@ -442,7 +450,7 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
         if (a.squares) factors_awaited();
       if (!splits || a.split == 1)
         finish_tile<N, shape::fused>(d, staging + warp_group * 32 * shape::out_pitch, shape::out_pitch, a, first64(at.tile),
-                       at.tile % a.token_tiles * N, factors, 1 + warp_group);
+                       at.tile % a.token_tiles * N, factors, constants, 1 + warp_group);
     }
   }
   if constexpr (splits) {
@@ -450,9 +458,9 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
     const bool consumer = warp_group == 0;
     float* const inbox = reinterpret_cast<float*>(stages);
     const int first = a.half64 ? tile / a.token_tiles : tile / a.token_tiles * 2;
-    if (a.split == 2) finish_shared<N, 2, shape::fused>(d, inbox, staging, shape::out_pitch, a, first, token, factors, consumer);
-    if (a.split == 4) finish_shared<N, 4, shape::fused>(d, inbox, staging, shape::out_pitch, a, first, token, factors, consumer);
-    if (a.split == 8) finish_shared<N, 8, shape::fused>(d, inbox, staging, shape::out_pitch, a, first, token, factors, consumer);
+    if (a.split == 2) finish_shared<N, 2, shape::fused>(d, inbox, staging, shape::out_pitch, a, first, token, factors, constants, consumer);
+    if (a.split == 4) finish_shared<N, 4, shape::fused>(d, inbox, staging, shape::out_pitch, a, first, token, factors, constants, consumer);
+    if (a.split == 8) finish_shared<N, 8, shape::fused>(d, inbox, staging, shape::out_pitch, a, first, token, factors, constants, consumer);
   }
 #endif
 }

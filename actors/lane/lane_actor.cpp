@@ -10,6 +10,9 @@
 namespace troupe::actors {
 namespace {
 
+/// Of the actor, and of its jobs on the lane's thread where a profiler shows them.
+const char* name_of(lane_kind kind) { return kind == lane_kind::decode ? "decode" : "prefill"; }
+
 /// On the lane's thread. The tokens go to the shards before the scheduler hears, so that what the scheduler does next
 /// (say, report that it has drained) comes after them everywhere.
 void report(const engine_links& links, engine_metrics& metrics, std::shared_ptr<const step_result> result) {
@@ -63,7 +66,9 @@ struct lane_run {
   std::shared_ptr<const step_plan> plan;
   clock::time_point started;
 
+  const char* name() const { return name_of(plan->lane); }
   void begin() {
+    const kernels::cuda::trace_range step(name());
     started = setup.now();
     auto begun = guarded(*setup.machine, *plan, [this] { return setup.machine->begin(*plan); });
     if (begun.result) return end(*std::move(begun.result));
@@ -73,7 +78,10 @@ struct lane_run {
       run.setup.queue->post(lane_kind::decode, [run]() mutable { run.finish(); });
     });
   }
-  void finish() { end(guarded(*setup.machine, *plan, [this] { return setup.machine->finish(plan->lane); })); }
+  void finish() {
+    const kernels::cuda::trace_range step(name());
+    end(guarded(*setup.machine, *plan, [this] { return setup.machine->finish(plan->lane); }));
+  }
   void end(step_result of) {
     auto result = std::make_shared<step_result>(std::move(of));
     result->lane = plan->lane;
@@ -89,7 +97,7 @@ public:
   lane_actor(caf::actor_config& config, lane_kind kind, lane_setup setup)
       : actor_base(config, setup.metrics), kind_(kind), setup_(std::move(setup)) {}
 
-  const char* name() const override { return kind_ == lane_kind::decode ? "decode" : "prefill"; }
+  const char* name() const override { return name_of(kind_); }
 
 protected:
   behavior_type make_behavior() override {

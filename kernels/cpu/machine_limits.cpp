@@ -120,6 +120,7 @@ __attribute__((target("amx-tile"))) void begin_tiles() {
   } shape;
   std::fill_n(shape.row_bytes, 8, std::uint16_t{64});
   std::fill_n(shape.rows, 8, std::uint8_t{16});
+  asm volatile("" : : "r"(&shape) : "memory");  // the compiler believes that the instruction reads eight bytes of it
   _tile_loadconfig(&shape);
 }
 

@@ -40,6 +40,7 @@ struct vec {
       shape.row_bytes[tile] = static_cast<std::uint16_t>(tile == 4 || tile == 5 ? activation_bytes : 64);
       shape.rows[tile] = static_cast<std::uint8_t>(tile < 6 ? 16 : activation_bytes / 4);
     }
+    asm volatile("" : : "r"(&shape) : "memory");  // the compiler believes that the instruction reads eight bytes of it
     _tile_loadconfig(&shape);
   }
   static void end_tiles() { _tile_release(); }

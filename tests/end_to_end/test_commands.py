@@ -64,6 +64,13 @@ class Commands(unittest.TestCase):
         piped = troupe("run", "--temperature", "0", "-n", "12", stdin="Say hello.")
         self.assertEqual(piped.stdout, done.stdout)
 
+    def test_a_model_that_is_repacked_is_in_memory_once(self):
+        process = subprocess.Popen([BINARY, "run", "-n", "1", "Hi"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL, env={**os.environ, "TROUPE_COPIES_GIB": "0"})
+        _, status, spent = os.wait4(process.pid, 0)
+        self.assertEqual(status, 0)
+        self.assertLess(spent.ru_maxrss * 1024, 1.6 * MODEL.stat().st_size)
+
     def test_weights_that_are_not_repacked_give_the_same_text(self):
         texts = [troupe("run", "--temperature", "0", "-n", "8", "Say hello.", *extra).stdout for extra in ([], ["--no-repack"])]
         self.assertTrue(texts[0].strip())

@@ -139,7 +139,9 @@ result<void> planned_steps::advance(clock::time_point until) {
     if (!over(queue)) {
       copied = std::move(copied_.front());
       copied_.pop_front();
-    } else if (!flights_[queue].front().result) --steps_over_[queue];
+    } else if (!flights_[queue].front().result) {
+      --steps_over_[queue];
+    }
   }
   if (copied) {
     hear(*std::move(copied));

@@ -40,7 +40,10 @@ protected:
           send_on();
         },
         [this](const wire_engine& m) { links_ = m.links; },
-        [this](const stop_actor&) { stop(); },
+        [this](const stop_actor&) {
+          host_ = {};  // a copy in hand may keep this actor: its own thread must not be joined there
+          stop();
+        },
     };
   }
 

@@ -1,53 +1,20 @@
 // The engine with host memory behind its blocks: a CPU lane that plays a device, whose copies are memcpy.
-#include <atomic>
-#include <cstring>
 #include <map>
 
 #include "engine_bench.hpp"
-#include "kernels/cpu/kv_arena.hpp"
+#include "support/played_copies.hpp"
 
 using namespace troupe;
 using namespace troupe::actors;
 
 namespace {
 
-class played_copies final : public kernels::kv_copies {
-public:
-  played_copies(kernels::cpu_kv_arena& kv, std::int64_t bytes, int fail_every) : kv_(kv), fail_every_(fail_every) {
-    block_bytes = kernels::cpu_kv_block_bytes(kv.shape, kv.type);
-    places = static_cast<std::int32_t>(bytes / block_bytes);
-    host_.resize(static_cast<std::size_t>(places * block_bytes));
-  }
-  result<void> make(memory::copy_way way, std::span<const memory::block_copy> copies) override {
-    const bool fails = fail_every_ > 0 && ++made_ % fail_every_ == 0;
-    for (const auto [block, place] : copies) {
-      std::byte* device = kv_.unit(block, 0, 0);
-      std::byte* host = host_.data() + place * block_bytes;
-      std::byte* to = way == memory::copy_way::out ? host : device;
-      if (fails)
-        std::memset(to, 0x5a, static_cast<std::size_t>(block_bytes));
-      else
-        std::memcpy(to, way == memory::copy_way::out ? device : host, static_cast<std::size_t>(block_bytes));
-    }
-    if (fails) return error{errc::internal, "the bus is out of order", {}};
-    return {};
-  }
-
-private:
-  kernels::cpu_kv_arena& kv_;
-  std::vector<std::byte> host_;
-  int fail_every_;
-  std::atomic<int> made_{0};
-};
-
 kernels::any_lane playing_device(int fail_every = 0) {
   kernels::lane_wish wish;
   wish.threads = 1;
   auto lane = kernels::make_lane("cpu", wish);
   REQUIRE(lane);
-  lane->host_blocks = [fail_every](kernels::kv_arena& kv, std::int64_t bytes) -> result<std::unique_ptr<kernels::kv_copies>> {
-    return std::unique_ptr<kernels::kv_copies>(std::make_unique<played_copies>(static_cast<kernels::cpu_kv_arena&>(kv), bytes, fail_every));
-  };
+  lane->host_blocks = test::play_copies(fail_every);
   return *std::move(lane);
 }
 

@@ -7,6 +7,7 @@
 #include "kernels/cpu/cpu_lane.hpp"
 #include "models/llama/llama_random.hpp"
 #include "support/catch.hpp"
+#include "support/played_copies.hpp"
 
 using namespace troupe;
 
@@ -67,4 +68,35 @@ TEST_CASE("a sequence that was ended brings nothing more") {
   (*steps)->end(id);
   REQUIRE((*steps)->finish());
   CHECK(came < 500);
+}
+
+TEST_CASE("prompts that come again find their blocks on the host, and say the same with and without it") {
+  auto lane = kernels::make_cpu_lane({1});
+  REQUIRE(lane);
+  const auto model = small_model(**lane);
+  std::map<actors::generation_id, std::vector<std::int32_t>> alone, got;
+  const auto run = [&](auto& into, std::int64_t host_blocks, int fail_every) {
+    cli::planned_steps::options options{4, 64, 30};
+    options.share_prefixes = host_blocks > 0;
+    options.host_bytes = host_blocks * (*lane)->kv_block_bytes(model->network->shape().kv());
+    options.copies = test::play_copies(fail_every);
+    into.clear();
+    auto steps = cli::planned_steps::create(model, **lane, options, [&](const actors::step_token& token, auto) { into[token.generation].push_back(token.id); });
+    REQUIRE(steps);
+    for (std::int32_t i = 0; i < 24; ++i) {
+      std::vector<std::int32_t> prompt;
+      for (std::int32_t k = 0; k < 60 + i % 6 * 11; ++k) prompt.push_back((k * 7 + i % 6) % 96);
+      (*steps)->submit(std::move(prompt), 20);
+      if (i % 3 == 2) REQUIRE((*steps)->finish());
+    }
+    REQUIRE((*steps)->finish());
+    return (*steps)->take_figures();
+  };
+  CHECK(run(alone, 0, 0).blocks_out == 0);
+  for (const int fail_every : {0, 4}) {
+    const auto figures = run(got, 64, fail_every);
+    CHECK(got == alone);
+    CHECK(figures.blocks_out > 0);
+    CHECK(figures.blocks_in > 0);
+  }
 }

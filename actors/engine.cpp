@@ -84,29 +84,6 @@ result<void> size_kv(const models::loaded_model& model, kernels::lane& lane, con
   return {};
 }
 
-/// Pinned memory cannot be swapped: an eighth of what is free is left to others.
-result<void> check_host_memory(std::int64_t bytes) {
-  const auto available = static_cast<std::int64_t>(base::read_memory_limits().available);
-  if (bytes <= available / 8 * 7) return {};
-  const auto gib = [](std::int64_t n) { return std::to_string(n >> 30) + "." + std::to_string((n & ((1 << 30) - 1)) * 10 >> 30) + " GiB"; };
-  return error{errc::out_of_memory, "Of host memory " + gib(bytes) + " are wanted for KV blocks that leave the GPU, and " + gib(available / 8 * 7) +
-               " can be had; give less with --host-kv-gib.", "host_kv_bytes"};
-}
-
-result<host_blocks> make_host_blocks(const kernels::kv_copies_maker& make, kernels::kv_arena& kv, const engine_options& options) {
-  if (options.host_kv_bytes <= 0) return host_blocks{};
-  if (!options.prefix_cache)
-    return error{errc::invalid_argument, "Blocks go to host memory for the prefix cache, which is off.", "host_kv_bytes"};
-  if (!make) {
-    base::log(base::log_level::warning, "engine", "K and V lie in host memory anyway: no more of it is taken for them");
-    return host_blocks{};
-  }
-  if (auto r = check_host_memory(options.host_kv_bytes); !r) return r.why();
-  auto copies = make(kv, options.host_kv_bytes);
-  if (!copies) return copies.why();
-  return host_blocks{*std::move(copies), std::make_shared<lane_thread>(), std::make_shared<lane_thread>()};
-}
-
 /// A GPU reads the weights for decodes at a fraction of its arithmetic: prompt rows beside them are cheap up to here, and
 /// who reads along hardly sees them.
 constexpr double gpu_growth = 2.0;
@@ -228,7 +205,7 @@ result<std::unique_ptr<engine>> engine::create_on(kernels::any_lane lane, caf::a
   const auto now = [] { return clock::now(); };
   if (p->lane->steps_in_flight() > 1)
     for (int i = 0; i < (p->prompts ? 2 : 1); ++i) p->waiting.push_back(std::make_shared<lane_thread>());
-  auto host = make_host_blocks(lane.host_blocks, p->runner->kv(), options);
+  auto host = make_host_blocks(lane.host_blocks, p->runner->kv(), options.host_kv_bytes, options.prefix_cache);
   if (!host) return host.why();
   p->figures.host_kv_blocks = host->places();
   for (const auto& one : {host->out, host->in})

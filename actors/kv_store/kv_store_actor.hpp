@@ -8,19 +8,11 @@
 #include <caf/fwd.hpp>
 
 #include "actors/handles.hpp"
-#include "actors/lane/lane_thread.hpp"
-#include "kernels/kv_copies.hpp"
+#include "actors/kv_store/host_blocks.hpp"
 
 namespace troupe::actors {
 
 struct engine_metrics;
-
-/// Where blocks go that leave the device. Null: nowhere.
-struct host_blocks {
-  std::shared_ptr<kernels::kv_copies> copies;
-  std::shared_ptr<lane_thread> out, in;  ///< a thread for each way, so that neither waits for the other
-  std::int32_t places() const { return copies ? copies->places : 0; }
-};
 
 /// Waits for wire_engine; ends at stop_actor. `kept`: how many blocks may rest (kv_store.hpp).
 kv_store_handle spawn_kv_store(caf::actor_system& system, std::int32_t blocks, std::int32_t kept, std::shared_ptr<engine_metrics> metrics,

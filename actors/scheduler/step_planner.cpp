@@ -146,58 +146,6 @@ void step_planner::take_token(const step_token& token) {
   if (token.end != sequence_end::none) at->second.stage = sequence_stage::ended;
 }
 
-void step_planner::granted(const std::vector<block_grant>& grants, std::int32_t free_blocks, planner_outputs& out) {
-  asking_ = false;
-  free_ = std::min(free_blocks + released_meanwhile_, options_.total_blocks);
-  // A no that was said before the store heard of a release says nothing of what is free now: ask again.
-  const auto gone = [this](const block_grant& grant) {
-    const auto at = sequences_.find(grant.id);
-    return at == sequences_.end() || !at->second.asked;  // a release is on its way to the store
-  };
-  const bool stale = released_meanwhile_ > 0 || std::any_of(grants.begin(), grants.end(), gone);
-  released_meanwhile_ = 0;
-  for (const block_grant& grant : grants) {
-    shared_ |= grant.cached > 0 || grant.later;
-    if (gone(grant)) {
-      // How many it holds for a promise, the store alone knows; what is free, it says when it is asked next.
-      give_back(grant.later ? options_.total_blocks : static_cast<std::int32_t>(grant.blocks.size()));
-      continue;
-    }
-    sequence& one = sequences_.find(grant.id)->second;
-    one.promised = grant.later;
-    if (grant.later) continue;
-    one.refused = grant.blocks.empty() && !stale;
-    take_grant(one, grant, out);
-  }
-  advance(out);
-}
-
-void step_planner::arrived(const std::vector<block_grant>& grants, planner_outputs& out) {
-  for (const block_grant& grant : grants) {
-    const auto at = sequences_.find(grant.id);
-    if (at != sequences_.end() && at->second.promised) {
-      take_grant(at->second, grant, out);
-      continue;
-    }
-    const auto blocks = static_cast<std::int32_t>(grant.blocks.size());  // of one that has left: its release is on its way
-    give_back(blocks);
-    if (asking_) released_meanwhile_ += blocks;
-  }
-  give_back(0);  // what was refused may be there now
-  advance(out);
-}
-
-void step_planner::take_grant(sequence& one, const block_grant& grant, planner_outputs& out) {
-  one.asked = one.promised = false;
-  one.blocks += static_cast<std::int32_t>(grant.blocks.size());
-  one.new_blocks.insert(one.new_blocks.end(), grant.blocks.begin(), grant.blocks.end());
-  if (one.stage != sequence_stage::queued || grant.blocks.empty()) return;
-  one.cached = one.rows = one.computed = grant.cached;
-  one.offered = grant.cached / options_.block_tokens;
-  out.cached_rows += grant.cached;
-  enter(one);
-}
-
 void step_planner::enter(sequence& one) {
   leave_queue(one);
   one.stage = sequence_stage::running;

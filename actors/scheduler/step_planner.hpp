@@ -97,7 +97,6 @@ private:
   void spoil(generation_id id);
   void take_token(const step_token& token);
   void take_rows(const flight& what, planner_outputs& out);
-  void take_grant(sequence& one, const block_grant& grant, planner_outputs& out);
   void give_back(std::int32_t blocks);
   block_release release_of(const sequence& one) const;
   void learn(const flight& what, const step_result& result);
@@ -108,6 +107,7 @@ private:
   void leave_queue(sequence& one);
   void preempt(sequence& one, planner_outputs& out);
   // block_demand.cpp
+  void take_grant(sequence& one, const block_grant& grant, planner_outputs& out);
   std::int32_t entry_blocks(const sequence& one) const;
   std::int32_t reserve_for(std::size_t running) const;
   bool stalled(const sequence& one) const;

@@ -31,9 +31,9 @@ public:
 
   __device__ void run() {
     row_blocks::arrive();
-    load();
+    const best_seen seen = best_is_all() ? best_where_it_is() : (load(), best_of_slice());
     row_blocks::await();  // the others run by now: before that their memory is not theirs to be written to
-    const u64 best = find_best();
+    const u64 best = best_of_row(seen);
     sample_pick& pick = call_.picks[row_];
     if (best == no_rank) {
       if (leads()) finish(-1, 0.0f, 0);
@@ -79,6 +79,11 @@ private:
   }
 
   // --- the row ------------------------------------------------------------------------------------------------
+  __device__ bool best_is_all() const {
+    const bool counted = call_.counts && how_.count_row >= 0;
+    return blocks > 1 && !(how_.temperature > 0) && how_.top_logprobs < 0 && how_.biases == 0 && how_.seen == 0 && !counted;
+  }
+
   __device__ void load() {
     const float* from = call_.logits + row_ * call_.stride + first_;
     if (blocks == 1) {
@@ -117,20 +122,43 @@ private:
     if (in_output > 0) logit = __fsub_rn(logit, __fadd_rn(how_.presence_penalty, __fmul_rn(how_.frequency_penalty, static_cast<float>(in_output))));
   }
 
-  __device__ u64 find_best() {
-    float best = -INFINITY;
+  /// A thread's, in rising order of ids.
+  struct best_seen {
+    float logit = -INFINITY;
     int at = 0;
     bool bad = false;
-    for (int i = threadIdx.x; i < size_; i += threads) {
-      const float x = logits_[i];
+    __device__ void take(float x, int i) {
       bad |= !(x < INFINITY);
-      if (x > best) {
-        best = x;
-        at = i;
+      if (x > logit) logit = x, at = i;
+    }
+  };
+  __device__ best_seen best_of_slice() const {
+    best_seen best;
+    for (int i = threadIdx.x; i < size_; i += threads) best.take(logits_[i], i);
+    return best;
+  }
+  /// The slice read once, past shared memory.
+  __device__ best_seen best_where_it_is() const {
+    constexpr int each = 5;  // loads on their way
+    const float* from = call_.logits + row_ * call_.stride + first_;
+    const int quads = (reinterpret_cast<std::uintptr_t>(from) & 15) == 0 ? size_ / 4 : 0;
+    best_seen best;
+    for (int first = threadIdx.x; first < quads; first += each * threads) {
+      float4 some[each];
+#pragma unroll
+      for (int k = 0; k < each; ++k) some[k] = __ldcs(reinterpret_cast<const float4*>(from) + min(first + k * threads, quads - 1));
+#pragma unroll
+      for (int k = 0; k < each; ++k) {  // the last one again changes nothing
+        const int i = 4 * min(first + k * threads, quads - 1);
+        best.take(some[k].x, i), best.take(some[k].y, i + 1), best.take(some[k].z, i + 2), best.take(some[k].w, i + 3);
       }
     }
-    const u64 rank = best > -INFINITY ? rank_of(best, first_ + at) : no_rank;
-    const u64 least = reduce(bad ? 0 : rank, least_of{}, no_rank);  // no number has rank 0
+    for (int i = 4 * quads + threadIdx.x; i < size_; i += threads) best.take(from[i], i);
+    return best;
+  }
+  __device__ u64 best_of_row(const best_seen& seen) {
+    const u64 rank = seen.logit > -INFINITY ? rank_of(seen.logit, first_ + seen.at) : no_rank;
+    const u64 least = reduce(seen.bad ? 0 : rank, least_of{}, no_rank);  // no number has rank 0
     return least == 0 ? no_rank : least;
   }
 
@@ -203,10 +231,11 @@ private:
 __global__ void TROUPE_CLUSTER(cluster_blocks) __launch_bounds__(threads, 2) sample_rows(sample_call call, step_tables tables) {
   extern __shared__ __align__(16) std::byte shared[];
   let_successor_start();
-  wait_for_predecessor();
   const int row = blockIdx.x / blocks;
-  if (row >= tables.counts[2]) return;
-  const sample_parameters how = call.parameters[row];
+  const int rows = tables.counts[2];
+  const sample_parameters how = call.parameters[row];  // of the step's record, which is there since its beginning
+  wait_for_predecessor();
+  if (row >= rows) return;
   row_sampler(*reinterpret_cast<sample_room*>(shared), call, tables, how, row).run();
   row_blocks::sync();  // no block leaves while another reads its memory
 }

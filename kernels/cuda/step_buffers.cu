@@ -25,19 +25,27 @@ __device__ std::uint64_t device_time() {
   return nanoseconds;
 }
 
-/// A warp a piece, 16 bytes a lane: the latency of the bus is paid twice, for the list and for the numbers. Past L1, which
-/// may hold the record of four steps ago.
+/// A warp a piece, 16 bytes a lane: the latency of the bus is paid twice, for a block's part of the list and for the numbers.
+/// The bus takes few reads at a time, so the list comes in large ones. Past L1, which may hold the record of four steps ago.
 __global__ void read_record(const std::int32_t* records, std::int32_t record_ints, std::int32_t most_pieces, std::int32_t* state) {
+  __shared__ int4 list[32];
+  __shared__ std::int32_t pieces;
   wait_for_predecessor();
   if (blockIdx.x == 0 && threadIdx.x == 0) *reinterpret_cast<std::uint64_t*>(state + began_at) = device_time();
   const std::int32_t* record = records + state[steps_at] % step_buffers::records * record_ints;
-  const auto warp = static_cast<std::int32_t>((blockIdx.x * blockDim.x + threadIdx.x) / 32);
-  const auto warps = static_cast<std::int32_t>(gridDim.x * blockDim.x / 32);
+  const auto warp = static_cast<std::int32_t>(threadIdx.x / 32);
   const auto lane = static_cast<std::int32_t>(threadIdx.x % 32);
-  for (std::int32_t piece = warp; piece < most_pieces; piece += warps) {
-    const std::int32_t pieces = __ldcg(record);
-    const int4 about = __ldcg(reinterpret_cast<const int4*>(record + record_head) + piece);
-    if (piece >= pieces) return;
+  for (auto first = static_cast<std::int32_t>(blockIdx.x * 32); first < most_pieces; first += static_cast<std::int32_t>(gridDim.x * 32)) {
+    __syncthreads();
+    if (warp == 0) {
+      const std::int32_t all = __ldcg(record);
+      if (first + lane < most_pieces) list[lane] = __ldcg(reinterpret_cast<const int4*>(record + record_head) + first + lane);
+      if (lane == 0) pieces = all;
+    }
+    __syncthreads();
+    if (first >= pieces) return;
+    if (first + warp >= pieces) continue;
+    const int4 about = list[warp];
     const std::int32_t left = about.y - 4 * lane;
     if (left <= 0) continue;
     const int4 some = __ldcg(reinterpret_cast<const int4*>(record + about.z) + lane);
@@ -49,24 +57,29 @@ __global__ void read_record(const std::int32_t* records, std::int32_t record_int
   }
 }
 
-/// A warp a row; top log-probabilities only as far as there are any.
+/// A thread a row; where there are top log-probabilities, a warp a row, only as far as there are any.
 __global__ void write_picks(std::int32_t* state, const sample_pick* picks, step_times* times, sample_pick* published, std::int32_t samples) {
   wait_for_predecessor();
   const std::int32_t record = state[steps_at] % step_buffers::records;
   sample_pick* to = published + record * samples;
-  const auto lane = static_cast<std::int32_t>(threadIdx.x % 32);
-  const auto warps = static_cast<std::int32_t>(blockDim.x / 32);
-  for (auto row = static_cast<std::int32_t>(threadIdx.x / 32); row < state[counts_at + 2]; row += warps) {
-    const sample_pick& pick = picks[row];
-    if (lane == 0) to[row].id = pick.id;
-    if (lane == 1) to[row].logprob = pick.logprob;
-    if (lane == 2) to[row].tops = pick.tops;
-    if (lane < pick.tops) {
+  const std::int32_t rows = state[counts_at + 2];
+  bool tops = false;
+  for (auto row = static_cast<std::int32_t>(threadIdx.x); row < rows; row += static_cast<std::int32_t>(blockDim.x)) {
+    to[row].id = picks[row].id;
+    to[row].logprob = picks[row].logprob;
+    to[row].tops = picks[row].tops;
+    tops |= picks[row].tops > 0;
+  }
+  if (__syncthreads_or(tops)) {
+    const auto lane = static_cast<std::int32_t>(threadIdx.x % 32);
+    for (auto row = static_cast<std::int32_t>(threadIdx.x / 32); row < rows; row += static_cast<std::int32_t>(blockDim.x / 32)) {
+      const sample_pick& pick = picks[row];
+      if (lane >= pick.tops) continue;
       to[row].top_ids[lane] = pick.top_ids[lane];
       to[row].top_logprobs[lane] = pick.top_logprobs[lane];
     }
+    __syncthreads();
   }
-  __syncthreads();
   if (threadIdx.x != 0) return;
   ++state[steps_at];
   times[record] = {*reinterpret_cast<const std::uint64_t*>(state + began_at), device_time()};

@@ -143,14 +143,16 @@ __device__ void write_angles(const step_tables& tables, const double* frequencie
 
 __global__ void __launch_bounds__(list_threads, 1) plan_step(step_tables tables, const double* frequencies, int pairs, int tile_rows, int groups, int blocks, int least_prefilled, shared_tables shared, step_plan plan) {
   __shared__ list_room room;
-  wait_for_predecessor();  // and no early start for the successor: later kernels read the plan before they wait
+  // The tables are there, and nobody reads the plan of the step before: the kernel that reads the record lets no other start
+  // before it ends. So this one works beside the embedding. It lets no successor start early: those read the plan before they wait.
   if (blockIdx.x > 0) {
     write_angles(tables, frequencies, pairs, plan.angles, tables.counts[0]);
-    return;
+  } else {
+    list_decode(tables, shared, plan, tables.counts[1], groups, blocks, least_prefilled, room);
+    __syncthreads();
+    list_tiles(tables, plan, tables.counts[1], tile_rows, least_prefilled, room);
   }
-  list_decode(tables, shared, plan, tables.counts[1], groups, blocks, least_prefilled, room);
-  __syncthreads();
-  list_tiles(tables, plan, tables.counts[1], tile_rows, least_prefilled, room);
+  wait_for_predecessor();
 }
 
 }  // namespace

@@ -217,6 +217,13 @@ std::int32_t few_rows(const device_matrix& w) {
   return std::min(small_product_rows(w), w.type == weight_type::q4_0 ? 3 : 2);
 }
 
+/// bf16 to which the wgmma kernel brings x the sooner; matrices of a few MB, that cost latency and no bandwidth, to 32 rows.
+bool outruns_library(const product& p) {
+  constexpr std::int64_t small_bytes = 16 << 20;
+  if (p.w->bytes <= small_bytes) return p.rows <= 32;
+  return p.rows <= fused_rows && !wide_shares_much(p);
+}
+
 bool dense_type(weight_type t) { return t == weight_type::bf16 || t == weight_type::f16 || t == weight_type::fp8; }
 
 }  // namespace
@@ -253,7 +260,7 @@ bool products::takes_wide(const product& p) const {
   if (p.w->type == weight_type::f16 || !wide_serves(p)) return false;
   if (one_order_) return true;
   if (p.rows <= few_rows(*p.w)) return false;
-  if (p.w->type == weight_type::bf16 && library_ && (p.rows > fused_rows || wide_shares_much(p))) return false;
+  if (p.w->type == weight_type::bf16 && library_ && !outruns_library(p)) return false;
   return p.rows <= wide_rows || !library_ || !dense_type(p.w->type);
 }
 

@@ -6,6 +6,7 @@
 #include <cuda_fp8.h>
 
 #include "kernels/cuda/device.hpp"
+#include "kernels/cuda/fp8_pair.cuh"
 
 namespace troupe::kernels::cuda {
 
@@ -33,18 +34,6 @@ __device__ inline void mma(float (&d)[4], unsigned a0, unsigned a1, unsigned a2,
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
   }
-}
-
-__device__ inline unsigned fp8_pair(unsigned two) {  // exact: every e4m3 is an f16
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 890
-  const unsigned apart = __byte_perm(two, 0, 0x1404), raised = (apart & 0x80008000u) | (apart & 0x7f007f00u) >> 1;
-  const __half2 out = __hmul2(*reinterpret_cast<const __half2*>(&raised), __half2half2(__ushort_as_half(0x5c00)));  // 2^8: the biases' difference
-  return *reinterpret_cast<const unsigned*>(&out);
-#else
-  unsigned out;
-  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(out) : "h"(static_cast<unsigned short>(two)));
-  return out;
-#endif
 }
 
 // Weight rows in eights (r8), columns in groups of F::columns.

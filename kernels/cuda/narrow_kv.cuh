@@ -4,6 +4,7 @@
 #include <cuda_fp16.h>
 #include <cuda_fp8.h>
 
+#include "kernels/cuda/fp8_pair.cuh"
 #include "kernels/cuda/rotate.hpp"
 #include "kernels/cuda/warp_tiles.hpp"
 
@@ -13,7 +14,8 @@ namespace troupe::kernels::cuda {
 template <kv_format F>
 __device__ inline void widen(std::uint32_t bytes, std::uint32_t& low, std::uint32_t& high) {
   if constexpr (F == kv_format::fp8) {
-    asm("{.reg .b16 a, b; mov.b32 {a, b}, %2; cvt.rn.f16x2.e4m3x2 %0, a; cvt.rn.f16x2.e4m3x2 %1, b;}" : "=r"(low), "=r"(high) : "r"(bytes));
+    low = fp8_pair(bytes);
+    high = fp8_pair(bytes >> 16);
   } else {
     const __half2 offset = __half2half2(__ushort_as_half(0x6480));  // 1,024 + 128
     const std::uint32_t a = __byte_perm(bytes, 0x64646464, 0x4140), b = __byte_perm(bytes, 0x64646464, 0x4342);

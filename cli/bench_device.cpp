@@ -49,6 +49,7 @@ struct printed_row {
   double tokens = 0;
   double floor = 0;  // seconds
   double bytes = 0;  // a step
+  double flops = 0;  // likewise
   double gap_us = -1;
   double host_us = -1;  // of the thread that begins and ends steps, a step
 };
@@ -64,15 +65,15 @@ public:
       base::json_writer(line).begin_object().field("device", "cuda").field("test", r.test).field("model", o_.model.empty() ? o_.shape : o_.model)
           .field("type", o_.model.empty() ? o_.type : "file").field("kv_type", o_.kv_type).field("batch", r.batch).field("tokens_per_s", r.tokens / median)
           .field("tokens_per_s_min", r.tokens / r.seconds.back()).field("tokens_per_s_max", r.tokens / r.seconds.front())
-          .field("limit_tokens_per_s", r.tokens / r.floor).field("share_of_limit", r.floor / median).field("bytes_a_step", r.bytes)
+          .field("limit_tokens_per_s", r.tokens / r.floor).field("share_of_limit", r.floor / median).field("bytes_a_step", r.bytes).field("flops_a_step", r.flops)
           .field("gap_us", r.gap_us).field("host_us", r.host_us).end_object();
       std::cout << line << std::endl;
       return;
     }
-    if (!headed_) std::printf("%-14s %6s %12s %19s %12s %6s %9s %8s %8s\n", "test", "batch", "tokens/s", "min - max", "limit", "share", "GB/step", "gap us", "host us");
+    if (!headed_) std::printf("%-14s %6s %12s %19s %12s %6s %9s %11s %8s %8s\n", "test", "batch", "tokens/s", "min - max", "limit", "share", "GB/step", "GFLOP/step", "gap us", "host us");
     headed_ = true;
-    std::printf("%-14s %6d %12.1f %9.1f -%8.1f %12.1f %6.3f %9.3f %8.1f %8.1f\n", r.test.c_str(), r.batch, r.tokens / median,
-                r.tokens / r.seconds.back(), r.tokens / r.seconds.front(), r.tokens / r.floor, r.floor / median, r.bytes / 1e9, r.gap_us, r.host_us);
+    std::printf("%-14s %6d %12.1f %9.1f -%8.1f %12.1f %6.3f %9.3f %11.1f %8.1f %8.1f\n", r.test.c_str(), r.batch, r.tokens / median,
+                r.tokens / r.seconds.back(), r.tokens / r.seconds.front(), r.tokens / r.floor, r.floor / median, r.bytes / 1e9, r.flops / 1e9, r.gap_us, r.host_us);
     std::fflush(stdout);
   }
 
@@ -112,7 +113,7 @@ result<void> prefill_row(device_rig& rig, const device_bench_options& o, std::in
   constexpr std::int32_t chunk = 2048;
   const std::int32_t length = depth + tokens;
   if (auto r = rig.reserve({&length, 1}, 0, std::min(chunk, tokens)); !r) return r;
-  printed_row row{at_depth("pp" + std::to_string(tokens), depth), 1, {}, double(tokens), 0, 0, -1, -1};
+  printed_row row{at_depth("pp" + std::to_string(tokens), depth), 1, {}, double(tokens), 0, 0, 0, -1, -1};
   for (std::int32_t i = -1; i < o.repeat; ++i) {
     rig.host_us = 0;
     const auto start = clock::now();
@@ -120,12 +121,14 @@ result<void> prefill_row(device_rig& rig, const device_bench_options& o, std::in
       if (auto r = rig.prefill(depth + done, std::min(chunk, tokens - done)); !r) return r;
     if (i >= 0) row.seconds.push_back(since(start));
   }
-  row.host_us = rig.host_us / ((tokens + chunk - 1) / chunk);
+  const std::int32_t steps = (tokens + chunk - 1) / chunk;
+  row.host_us = rig.host_us / steps;
   if (o.profile)
     if (auto r = print_profile(rig, 1, [&] { return rig.prefill(depth, std::min(chunk, tokens)); }); !r) return r;
   const cost least = prefill_cost(rig, tokens, depth);
   row.floor = least.seconds(limits);
   row.bytes = least.bytes;
+  row.flops = least.flops / steps;
   out.print(std::move(row));
   return {};
 }
@@ -136,7 +139,7 @@ result<void> decode_row(device_rig& rig, const device_bench_options& o, std::int
   const std::vector<std::int32_t> length(past.size(), depth + tokens + 1);
   const std::int32_t shared = batch > 1 ? std::min(o.shared_prefix, depth) / kernels::kv_shape::block_tokens * kernels::kv_shape::block_tokens : 0;
   if (auto r = rig.reserve(length, shared, batch); !r) return r;
-  printed_row row{at_depth("tg" + std::to_string(tokens), depth) + (shared > 0 ? "s" + std::to_string(shared) : ""), batch, {}, double(tokens) * batch, 0, 0, -1, -1};
+  printed_row row{at_depth("tg" + std::to_string(tokens), depth) + (shared > 0 ? "s" + std::to_string(shared) : ""), batch, {}, double(tokens) * batch, 0, 0, 0, -1, -1};
   for (std::int32_t i = -1; i < o.repeat; ++i) {
     rig.gaps.clear();
     rig.host_us = 0;
@@ -148,6 +151,7 @@ result<void> decode_row(device_rig& rig, const device_bench_options& o, std::int
   const cost least = decode_cost(rig, batch, depth + tokens / 2.0, shared);
   row.floor = least.seconds(limits) * tokens;
   row.bytes = least.bytes;
+  row.flops = least.flops;
   std::sort(rig.gaps.begin(), rig.gaps.end());
   if (!rig.gaps.empty()) row.gap_us = rig.gaps[rig.gaps.size() / 2];
   if (o.profile)

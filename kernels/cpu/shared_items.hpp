@@ -10,16 +10,16 @@
 
 namespace troupe::kernels {
 
-/// take() gives each item out once. Its owner takes three quarters of what is left of a share, another half: pieces are few,
-/// as memory is slow where one begins.
+/// take() gives each item out once. Its owner takes three quarters of what is left of a share, another half: pieces are
+/// few, as memory is slow where one begins.
 class shared_items {
 public:
-  /// Item `number` of a stretch of them for each member.
+  /// For the members of this team; nothing is dealt yet.
   explicit shared_items(const thread_team& team)
       : members_(team.size()), left_(new range[static_cast<std::size_t>(members_)]) {}
 
   /// [first, last) for member `member`, and so for all of the team; before the round in which they are taken.
-  void deal(int member, share items) noexcept { left_[member].items.store(packed(items), std::memory_order_relaxed); }
+  void deal(int member, share items) noexcept { items_of(member).store(packed(items), std::memory_order_relaxed); }
   /// `count` items, to each its share in a round of as many members as the last had; the others take what is left.
   void deal(const thread_team& team, std::int64_t count) noexcept {
     for (int member = 0; member < members_; ++member)
@@ -39,12 +39,13 @@ private:
     std::atomic<std::uint64_t> items{0};
   };
 
+  std::atomic<std::uint64_t>& items_of(int member) noexcept { return left_[static_cast<std::size_t>(member)].items; }
   static std::uint64_t packed(share s) noexcept {
     return static_cast<std::uint64_t>(s.first) << 32 | static_cast<std::uint64_t>(s.last);
   }
   /// The owner takes from the front, others from the back.
   share take_from(int member, bool front) noexcept {
-    std::atomic<std::uint64_t>& items = left_[member].items;
+    std::atomic<std::uint64_t>& items = items_of(member);
     std::uint64_t seen = items.load(std::memory_order_relaxed);
     for (;;) {
       const share left{static_cast<std::int64_t>(seen >> 32), static_cast<std::int64_t>(seen & 0xffffffffu)};

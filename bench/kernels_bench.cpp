@@ -1,5 +1,7 @@
 // A manual tool: the time of each op at the default model's shapes, beside what this machine can deliver at best.
 // kernels_bench [threads] [isa]. Other load on the machine only makes it slower: it prints the best of several runs.
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -158,6 +160,34 @@ void report(model_shapes& model, const char* what, std::int64_t rows, std::int32
   std::printf("\n");
 }
 
+/// 64 rows of logits of this head. Sampling may use what the head has found of them.
+void report_sampling(kernels::lane& lane) {
+  const weights table(dtype::q8_0, vocabulary, width);
+  const kernels::matrix head = lane.pack(std::array{table.view}).value_or_throw();
+  floats x(64, width), logits(64, vocabulary);
+  struct {
+    const char* what;
+    kernels::sampling_row how;
+  } ways[] = {{"greedy", {}},
+              {"temperature", {.temperature = 0.8f}},
+              {"top_k 40", {.temperature = 0.8f, .top_k = 40}},
+              {"top_p 0.95", {.temperature = 0.8f, .top_p = 0.95f}},
+              {"top_k, top_p, min_p", {.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f}}};
+  for (const auto& [what, how] : ways) {
+    std::vector<kernels::sampling_row> rows(64, how);
+    for (std::size_t i = 0; i < rows.size(); ++i) rows[i].seed = i;
+    std::vector<kernels::sampled> picks(rows.size());
+    double best = 1e9;
+    for (int run = 0; run < runs; ++run) {
+      lane.head(*head, x.view, logits.view);
+      const auto start = std::chrono::steady_clock::now();
+      lane.sample(logits.view, rows, picks);
+      best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
+    std::printf("sample 64 of %lld, %-20s %8.0f us\n", static_cast<long long>(vocabulary), what, best * 1e6);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -184,6 +214,7 @@ int main(int argc, char** argv) {
   report(model, "decode 16", 16, 128, true, limits);
   report(model, "decode 32", 32, 128, true, limits);
   report(model, "prefill 512", 512, 0, false, limits);
+  report_sampling(**lane);
   const double noop = best_seconds([&] {
     kernels::thread_team team(options.threads);
     for (int i = 0; i < 10000; ++i) team.run([](int, int) {});

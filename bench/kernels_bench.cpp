@@ -167,15 +167,23 @@ void report_sampling(kernels::lane& lane) {
   floats x(64, width), logits(64, vocabulary);
   struct {
     const char* what;
-    kernels::sampling_row how;
-  } ways[] = {{"greedy", {}},
-              {"temperature", {.temperature = 0.8f}},
-              {"top_k 40", {.temperature = 0.8f, .top_k = 40}},
-              {"top_p 0.95", {.temperature = 0.8f, .top_p = 0.95f}},
-              {"top_k, top_p, min_p", {.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f}}};
-  for (const auto& [what, how] : ways) {
-    std::vector<kernels::sampling_row> rows(64, how);
-    for (std::size_t i = 0; i < rows.size(); ++i) rows[i].seed = i;
+    float temperature;
+    std::int32_t top_k;
+    float top_p, min_p;
+  } ways[] = {{"greedy", 0, 0, 1, 0},
+              {"temperature", 0.8f, 0, 1, 0},
+              {"top_k 40", 0.8f, 40, 1, 0},
+              {"top_p 0.95", 0.8f, 0, 0.95f, 0},
+              {"top_k, top_p, min_p", 0.8f, 40, 0.95f, 0.05f}};
+  for (const auto& [what, temperature, top_k, top_p, min_p] : ways) {
+    std::vector<kernels::sampling_row> rows(64);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      rows[i].seed = i;
+      rows[i].temperature = temperature;
+      rows[i].top_k = top_k;
+      rows[i].top_p = top_p;
+      rows[i].min_p = min_p;
+    }
     std::vector<kernels::sampled> picks(rows.size());
     double best = 1e9;
     for (int run = 0; run < runs; ++run) {

@@ -78,8 +78,9 @@ void show_products(const kernels::machine_limits& limits, bool anew) {
     std::printf("\n");
   }
   std::printf(
-      "  Set of kernels / rows at once; bytes read from the caches, then the share of what the team computes at "
-      "best.\n");
+      "  Set of kernels / rows at once; bytes read from the caches, then the share of the team's limit. A type "
+      "without\n"
+      "  figures takes the usual ways: the machine was too busy to measure it.\n");
 }
 
 }  // namespace troupe::cli

@@ -58,9 +58,6 @@ struct tensor_view {
   tensor_view slice_rows(std::int64_t first, std::int64_t count) const noexcept {
     return {row_bytes(first), type, count, cols, stride_bytes};
   }
-  tensor_view slice_cols(std::int64_t first, std::int64_t count) const noexcept {
-    return {row_bytes(0) + first / info(type).block * info(type).block_bytes, type, rows, count, stride_bytes};
-  }
 };
 
 /// Bytes of one contiguous row of `cols` elements.

@@ -136,7 +136,9 @@ bool all_in(const std::vector<std::int32_t>& values, std::int32_t least, std::in
 int bench_on_gpu(const bench_options& o) {
   if (o.through_engine || !o.peers.empty())
     return report({errc::invalid_argument, "--device cuda goes with neither --engine nor --peer", ""});
-  device_bench_options device{"", o.shape, o.type, "", o.engine.kv_type.empty() ? "bf16" : o.engine.kv_type, o.engine.deterministic, o.prompt, o.generate, o.depth, o.batch, o.repeat, o.workloads,
+  if (o.tune && o.engine.deterministic)
+    return report({errc::invalid_argument, "--tune goes not with --deterministic, whose products go one way", ""});
+  device_bench_options device{"", o.shape, o.type, "", o.engine.kv_type.empty() ? "bf16" : o.engine.kv_type, o.engine.deterministic, copies_of(o.engine), o.tune, o.prompt, o.generate, o.depth, o.batch, o.repeat, o.workloads,
                               o.chunks, o.growths, o.queues, o.rates, o.profile, o.json, o.shared_prefix};
   if (o.shape.empty()) {
     const auto path = models::model_cache().resolve(o.engine.model);
@@ -160,6 +162,7 @@ int bench(const bench_options& options) {
   if (!options.peers.empty() && (options.through_engine || options.profile))
     return report({errc::invalid_argument, "--peer goes with neither --engine nor --profile", ""});
   if (options.device == "cuda") return bench_on_gpu(options);
+  if (options.tune) return report({errc::invalid_argument, "--tune goes with --device cuda", ""});
   if (!options.shape.empty()) return report({errc::invalid_argument, "--shape goes with --device cuda", ""});
   if (options.through_engine) return bench_engine(options);
   const auto path = models::model_cache().resolve(options.engine.model);

@@ -9,6 +9,7 @@
 #include "base/json_writer.hpp"
 #include "cli/bench_workloads.hpp"
 #include "cli/device_rig.hpp"
+#include "cli/planned_steps.hpp"
 
 namespace troupe::cli {
 namespace {
@@ -160,6 +161,26 @@ result<void> decode_row(device_rig& rig, const device_bench_options& o, std::int
   return {};
 }
 
+/// Of steps up to the largest that an engine takes unless it is told otherwise, or that is measured now.
+result<void> tune_products(device_rig& rig, const device_bench_options& o) {
+  const auto started = clock::now();
+  std::int32_t rows = 2048;
+  for (const std::int32_t one : o.prompt) rows = std::max(rows, one);
+  for (const std::int32_t one : o.chunks) rows = std::max(rows, one);
+  kernels::cuda::tuned_products tuned;
+  const auto tune = [&](kernels::lane&, kernels::step_space* space, const kernels::step_ops& whole, const kernels::step_ops& ends,
+                        std::int32_t blocks) -> result<void> {
+    auto done = rig.lane().tune(*space, {whole, ends}, blocks);
+    if (!done) return done.why();
+    tuned = *std::move(done);
+    return {};
+  };
+  if (auto steps = planned_steps::create(rig.model(), rig.lane(), {64, rows, rows / 8, 0, nullptr, tune}, [](const auto&, auto) {}); !steps) return steps.why();
+  std::fprintf(stderr, "%zu products timed in %.2f s; %zu go another way than they would untimed; kept in %s\n", tuned.shapes, since(started), tuned.unusual,
+               tuned.kept_in.empty() ? "no file" : tuned.kept_in.c_str());
+  return {};
+}
+
 }  // namespace
 
 result<void> bench_device(const device_bench_options& o) {
@@ -167,6 +188,8 @@ result<void> bench_device(const device_bench_options& o) {
   auto rig = device_rig::create(o);
   if (!rig) return rig.why();
   std::cerr << "weights on the device after " << since(started) << " s\n";
+  if (o.tune)
+    if (auto r = tune_products(**rig, o); !r) return r;
   for (const std::string& name : o.workloads)
     if (auto r = bench_workload(**rig, o, name); !r) return r;
   if (!o.workloads.empty()) return {};

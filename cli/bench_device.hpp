@@ -7,6 +7,8 @@
 
 #include <troupe/result.hpp>
 
+#include "memory/copy_folder.hpp"
+
 namespace troupe::cli {
 
 struct device_bench_options {
@@ -16,6 +18,8 @@ struct device_bench_options {
   std::string head_type = "";    ///< of the output head; "": as `type`, but bf16 for fp8
   std::string kv_type = "bf16";  ///< as make_cuda_lane takes it
   bool deterministic = false;
+  memory::copy_folder copies = {};  ///< where timed products are kept
+  bool tune = false;                ///< time them first
   std::vector<std::int32_t> prompt = {512};
   std::vector<std::int32_t> generate = {128};
   std::vector<std::int32_t> depth = {0};

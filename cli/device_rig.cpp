@@ -33,7 +33,7 @@ result<std::shared_ptr<const models::loaded_model>> random_model(const device_be
 
 result<std::unique_ptr<device_rig>> device_rig::create(const device_bench_options& o) {
   std::unique_ptr<device_rig> rig(new device_rig);
-  auto lane = kernels::cuda::make_cuda_lane({{}, o.kv_type, o.deterministic});
+  auto lane = kernels::cuda::make_cuda_lane({.kv = o.kv_type, .deterministic = o.deterministic, .copies = o.copies});
   if (!lane) return lane.why();
   rig->lane_ = *std::move(lane);
   auto model = o.model.empty() ? random_model(o, *rig->lane_) : models::load_model(o.model, *rig->lane_);

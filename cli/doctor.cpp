@@ -8,6 +8,7 @@
 #include "base/machine.hpp"
 #include "base/topology.hpp"
 #include "cli/doctor_products.hpp"
+#include "cli/engine.hpp"
 #include "cli/options.hpp"
 #include "cli/report.hpp"
 #include "kernels/cpu/isa.hpp"
@@ -123,10 +124,15 @@ void show_accelerator(std::vector<std::string>& advice) {
 /// What the GPU reaches, when there is one.
 void show_gpu_limits() {
   if (!kernels::cuda::find_device()) return;
-  auto lane = kernels::cuda::make_cuda_lane();
+  auto lane = kernels::cuda::make_cuda_lane({.copies = copies_of({})});
   const auto limits = lane ? (*lane)->measure_limits() : result<kernels::cuda::device_limits>(lane.why());
   line("GPU", limits ? text("reads %.2f TB/s, multiplies %.0f bf16 TFLOP/s", limits->read_bytes_per_second / 1e12, limits->bf16_flops_per_second / 1e12)
                      : limits.why().text);
+  if (!lane) return;
+  const auto tuned = (*lane)->tuned();
+  line("products", tuned.shapes == 0 ? "of many rows go the library's first way: troupe bench --device cuda --tune -m MODEL finds faster ones"
+                                     : text("%zu of many rows were timed on this GPU, %zu go another way than the library's first: %s", tuned.shapes, tuned.unusual,
+                                            tuned.kept_in.c_str()));
 }
 
 void show_models(std::vector<std::string>& advice) {

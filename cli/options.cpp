@@ -202,6 +202,7 @@ void add_looking(commands& c, all_options& o) {
   option(bench_app, "--device", b.device, "cpu, or cuda: bare steps on the GPU")->check(CLI::IsMember({"cpu", "cuda"}));
   bench_app.add_option("--shape", b.shape, "With --device cuda: random weights made there, of llama-8b, llama-1b, qwen-0.6b or smollm-135m");
   bench_app.add_option("--type", b.type, "Of random weights: bf16, f16, fp8, q8_0, q4_0 or q4_1")->capture_default_str();
+  bench_app.add_flag("--tune", b.tune, "With --device cuda: first times every way of the model's products of many rows on this device, and keeps which are the fastest, for servers as well");
   bench_app.add_option("--workload", b.workloads, "With --device cuda: offline, offline-128, mixed, long-prompt, goodput, host-tier, first-token")->delimiter(',');
   bench_app.add_option("--chunk", b.chunks, "Of a workload: rows of its largest step")->delimiter(',')->check(CLI::Range(16, 65536));
   bench_app.add_option("--growth", b.growths, "Of long-prompt and goodput: a step with prompt rows may take so many times as long as its decodes; 0 = no bound")->delimiter(',')->check(CLI::Range(0.0, 100.0));

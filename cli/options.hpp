@@ -89,6 +89,7 @@ struct bench_options {
   std::string device = "cpu";  ///< cpu or cuda
   std::string shape;           ///< with cuda: random weights of this shape in place of a file
   std::string type = "bf16";   ///< of random weights
+  bool tune = false;           ///< with cuda: times the ways of dense products and keeps the fastest, for later starts too
   std::vector<std::string> workloads;  ///< with cuda: whole workloads through the planner in place of bare steps
   std::vector<std::int32_t> chunks;    ///< of a workload: rows of its largest step; empty: what suits it
   std::vector<double> growths;         ///< of long-prompt and goodput: how much longer a step may be for its prompt rows

@@ -43,7 +43,7 @@ result<any_lane> make_lane(const std::string& device, const lane_wish& on_cpu) {
     if (device == "auto") return make_on_cpu(on_cpu);
     return found.why();
   }
-  auto made = cuda::make_cuda_lane({on_cpu.weight_type, on_cpu.kv_type, on_cpu.deterministic});
+  auto made = cuda::make_cuda_lane({.weights = on_cpu.weight_type, .kv = on_cpu.kv_type, .deterministic = on_cpu.deterministic, .copies = on_cpu.copies});
   if (!made) return made.why();
   const bool narrow = !on_cpu.kv_type.empty() && on_cpu.kv_type != "bf16";
   return any_lane{*std::move(made), "cuda", 0, "sm_" + std::to_string(found->architecture), narrow ? nullptr : second_queue, warm_up,

@@ -4,6 +4,7 @@
 #include <cublasLt.h>
 #include <dlfcn.h>
 
+#include <array>
 #include <map>
 #include <string>
 #include <tuple>
@@ -31,6 +32,7 @@ struct functions {
   decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy;
   decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set;
   decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic;
+  decltype(&cublasLtGetVersion) version;
 };
 
 template <class F>
@@ -53,20 +55,9 @@ public:
   }
 
   result<void> multiply(const dense_product& p, cudaStream_t on) override {
-    const std::int32_t bucket = library_range(p.rows);
-    const auto shape = std::make_tuple(static_cast<int>(p.inputs), p.n, p.k, bucket, p.f32_out, p.w_stride, p.x_stride, p.out_stride);
-    auto found = plans_.find(shape);
-    if (found == plans_.end()) {
-      plan made;
-      dense_product largest = p;
-      largest.rows = bucket;
-      if (auto done = prepare(largest, made); !done) {
-        release(made);
-        return done.why();
-      }
-      found = plans_.emplace(shape, made).first;
-    }
-    plan& use = found->second;
+    auto found = plan_for(p);
+    if (!found) return found.why();
+    plan& use = **found;
     const auto rows = static_cast<std::uint64_t>(p.rows);
     for (auto layout : {use.x, use.out}) f_.layout_set(layout, CUBLASLT_MATRIX_LAYOUT_COLS, &rows, sizeof rows);
     if (p.inputs == dense_product::element::fp8) {
@@ -80,12 +71,37 @@ public:
     return {};
   }
 
+  result<std::int32_t> ways(const dense_product& p) override {
+    plan made;
+    const auto count = prepare(p, most_library_ways, made);
+    release(made);
+    return count;
+  }
+  std::size_t version() const override { return f_.version(); }
+
 private:
   struct plan {
     cublasLtMatmulDesc_t op = nullptr;
     cublasLtMatrixLayout_t w = nullptr, x = nullptr, out = nullptr;
     cublasLtMatmulAlgo_t algorithm{};
   };
+
+  result<plan*> plan_for(const dense_product& p) {
+    const std::int32_t range = library_range(p.rows);
+    const auto shape = std::make_tuple(static_cast<int>(p.inputs), p.n, p.k, range, p.f32_out, p.way, p.w_stride, p.x_stride, p.out_stride);
+    auto found = plans_.find(shape);
+    if (found == plans_.end()) {
+      plan made;
+      dense_product largest = p;
+      largest.rows = range;
+      if (auto done = prepare(largest, p.way + 1, made); !done) {
+        release(made);
+        return done.why();
+      }
+      found = plans_.emplace(shape, made).first;
+    }
+    return &found->second;
+  }
 
   void release(plan& p) {
     if (p.op) f_.desc_destroy(p.op);
@@ -94,7 +110,8 @@ private:
   }
 
   // The library's matrices are column-major: ours are their transposes, so out^T = w . x^T.
-  result<void> prepare(const dense_product& p, plan& made) {
+  /// Asks for so many ways; returns how many there are.
+  result<std::int32_t> prepare(const dense_product& p, int asked, plan& made) {
     const cudaDataType in = p.inputs == dense_product::element::fp8   ? CUDA_R_8F_E4M3
                             : p.inputs == dense_product::element::f16 ? CUDA_R_16F
                                                                       : CUDA_R_16BF;
@@ -119,19 +136,19 @@ private:
     if (status = f_.preference_create(&preference); status != CUBLAS_STATUS_SUCCESS) return failed("a preference", status);
     const std::uint64_t bytes = workspace_bytes;
     f_.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes);
-    cublasLtMatmulHeuristicResult_t best{};
+    std::array<cublasLtMatmulHeuristicResult_t, most_library_ways> best{};
     int count = 0;
-    status = f_.heuristic(handle_, made.op, made.w, made.x, made.out, made.out, preference, 1, &best, &count);
+    status = f_.heuristic(handle_, made.op, made.w, made.x, made.out, made.out, preference, asked, best.data(), &count);
     f_.preference_destroy(preference);
     if (status != CUBLAS_STATUS_SUCCESS || count == 0) return failed("no way to multiply this shape", status);
-    made.algorithm = best.algo;
-    return {};
+    made.algorithm = best[static_cast<std::size_t>(p.way < count ? p.way : 0)].algo;
+    return count;
   }
 
   functions f_;
   cublasLtHandle_t handle_;
   device_buffer workspace_;
-  std::map<std::tuple<int, int, int, int, bool, std::int64_t, std::int64_t, std::int64_t>, plan> plans_;
+  std::map<std::tuple<int, int, int, int, bool, int, std::int64_t, std::int64_t, std::int64_t>, plan> plans_;
 };
 
 }  // namespace
@@ -159,7 +176,8 @@ result<std::unique_ptr<cublas_lt>> load_cublas_lt() {
                         find(library, "cublasLtMatmulPreferenceCreate", f.preference_create) &&
                         find(library, "cublasLtMatmulPreferenceDestroy", f.preference_destroy) &&
                         find(library, "cublasLtMatmulPreferenceSetAttribute", f.preference_set) &&
-                        find(library, "cublasLtMatmulAlgoGetHeuristic", f.heuristic);
+                        find(library, "cublasLtMatmulAlgoGetHeuristic", f.heuristic) &&
+                        find(library, "cublasLtGetVersion", f.version);
   if (!complete) return error{errc::unsupported, "cuBLASLt lacks a function that Troupe needs", {}};
   auto workspace = allocate_device(workspace_bytes);
   if (!workspace) return workspace.why();

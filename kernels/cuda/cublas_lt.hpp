@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "kernels/cuda/device.hpp"
+#include "kernels/cuda/library_choices.hpp"
 
 namespace troupe::kernels::cuda {
 
@@ -16,7 +17,9 @@ struct dense_product {
   void* out = nullptr;
   std::int64_t w_stride = 0, x_stride = 0, out_stride = 0;  ///< elements
   std::int32_t n = 0, k = 0, rows = 0;
-  enum class element : std::uint8_t { bf16, f16, fp8 } inputs = element::bf16;
+  using element = library_shape::element;
+  element inputs = element::bf16;
+  library_way way = usual_way;     ///< one of the library's; what it does not have is its first
   bool f32_out = false;            ///< else bf16
   bool add = false;                ///< f32_out only
   const float* w_scale = nullptr;  ///< fp8: [n]
@@ -30,6 +33,9 @@ public:
   /// (up to 25 ms on the host); nothing is allocated on the device and nothing synchronises, so it may be captured. The
   /// order of a sum depends on the range that `rows` is in.
   virtual result<void> multiply(const dense_product& p, cudaStream_t on) = 0;
+  /// How many ways it has for this product, up to most_library_ways.
+  virtual result<std::int32_t> ways(const dense_product& p) = 0;
+  virtual std::size_t version() const = 0;
 };
 
 /// The most rows of the range that `rows` is in.

@@ -258,6 +258,7 @@ result<std::unique_ptr<lane>> stream_lane::make_second_queue() {
   (*made)->which_ = 1;
   (*made)->share_from(shareable_.least_saved_bytes);
   (*made)->matrices_ = matrices_;
+  (*made)->products_->follow(choices_);
   if (pair_->parts)
     if (auto r = (*made)->take_part(); !r) return r.why();
   if (auto r = check(cudaDeviceSynchronize(), "waiting for weights"); !r) return r.why();
@@ -265,7 +266,7 @@ result<std::unique_ptr<lane>> stream_lane::make_second_queue() {
 }
 
 result<std::unique_ptr<cuda_lane>> make_cuda_lane(const cuda_wish& wish) {
-  const auto& [weights, kv, deterministic, least_shared_bytes] = wish;
+  const auto& [weights, kv, deterministic, least_shared_bytes, copies] = wish;
   std::optional<weight_type> wanted;
   if (weights == "bf16") wanted = weight_type::bf16;
   else if (weights == "f16") wanted = weight_type::f16;
@@ -277,12 +278,14 @@ result<std::unique_ptr<cuda_lane>> make_cuda_lane(const cuda_wish& wish) {
   else if (kv == "q8_0") format = kv_format::q8_0;
   else if (!kv.empty() && kv != "bf16")
     return error{errc::invalid_argument, "The GPU keeps K and V as bf16, fp8 or q8_0, not as '" + kv + "'; the CPU has other types.", "kv_type"};
-  if (auto found = find_device(); !found) return found.why();
+  const auto found = find_device();
+  if (!found) return found.why();
   auto on = make_stream(stream_priority::high);
   if (!on) return on.why();
   auto made = stream_lane::create(*std::move(on), wanted, format, deterministic);
   if (!made) return made.why();
   (*made)->share_from(least_shared_bytes);
+  if (!deterministic) (*made)->find_choices(copies, *found);
   return std::unique_ptr<cuda_lane>(*std::move(made));
 }
 

@@ -10,6 +10,7 @@
 #include <troupe/result.hpp>
 
 #include "kernels/lane.hpp"
+#include "memory/copy_folder.hpp"
 
 namespace troupe::kernels::cuda {
 
@@ -50,12 +51,25 @@ struct warm_ops {
   step_ops ends;
 };
 
+/// Dense products whose ways were timed, by shape and range of rows.
+struct tuned_products {
+  std::size_t shapes = 0;
+  std::size_t unusual = 0;  ///< go another way than they would untimed
+  std::string kept_in;      ///< the file; "": no folder was given
+};
+
 class cuda_lane : public lane {
 public:
   /// What the first step of each kind would take time for besides computing, now: memory, kernels to load, the library's
   /// choices for every range of rows, graphs of decode steps; alone and beside the other queue. `space` is of no steps yet,
   /// nor is any in flight; blocks [0, blocks) of the arena that `ops` write to hold nothing.
   virtual result<void> warm_up(step_space& space, const warm_ops& ops, std::int32_t blocks) = 0;
+  /// warm_up that times every way of the dense products that it comes by. The clearly faster ones are taken from then on by this
+  /// lane and queues made after, and kept in the wish's folder with all that was kept there before. Not of a deterministic lane.
+  /// Errors: those of warm_up; io, out_of_memory where they cannot be kept.
+  virtual result<tuned_products> tune(step_space& space, const warm_ops& ops, std::int32_t blocks) = 0;
+  /// What was found in the folder, or tuned since.
+  virtual tuned_products tuned() const = 0;
   /// A second queue of the device, for prompts beside this lane's decodes: a lane of its own that computes with this one's
   /// matrices and arenas, driven by the same thread, and given back before this one.
   /// unsupported: where K and V are a byte a number, their one copy in bf16 serves one queue.
@@ -93,6 +107,7 @@ struct cuda_wish {
   /// Decodes read together what their sequences share where that saves so many bytes of K and V a layer: else two kernels
   /// take longer than one.
   std::int64_t least_shared_bytes = 64 << 20;
+  memory::copy_folder copies = {};  ///< where products' ways are kept that were timed on this device; default: nowhere
 };
 
 /// A lane on the device that find_device describes. The process's first lane takes a second: the driver starts.

@@ -6,7 +6,9 @@
 #include <cuda_fp8.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
+#include <vector>
 
 namespace troupe::kernels::cuda {
 namespace {
@@ -224,6 +226,10 @@ bool outruns_library(const product& p) {
   return p.rows <= fused_rows && !wide_shares_much(p);
 }
 
+constexpr std::int64_t swept_bytes = 128 << 20;
+
+library_shape shape_of(const dense_product& d) { return {d.inputs, d.f32_out, d.n, d.k, library_range(d.rows)}; }
+
 bool dense_type(weight_type t) { return t == weight_type::bf16 || t == weight_type::f16 || t == weight_type::fp8; }
 
 }  // namespace
@@ -260,8 +266,66 @@ bool products::takes_wide(const product& p) const {
   if (p.w->type == weight_type::f16 || !wide_serves(p)) return false;
   if (one_order_) return true;
   if (p.rows <= few_rows(*p.w)) return false;
+  if (const auto way = chosen(p)) return *way == own_way;
   if (p.w->type == weight_type::bf16 && library_ && !outruns_library(p)) return false;
   return p.rows <= wide_rows || !library_ || !dense_type(p.w->type);
+}
+
+/// Of what may go several ways: more rows than are fused, of types that the library multiplies.
+std::optional<library_way> products::chosen(const product& p) const {
+  const library_choices* const from = tuned_ ? tuned_ : choices_.get();
+  if (!from || !library_ || one_order_ || p.rows <= fused_rows || !dense_type(p.w->type)) return std::nullopt;
+  const auto way = from->way(shape_of(described(p)));
+  if (way == own_way && (p.rows > wide_rows || p.w->type == weight_type::f16 || !wide_serves(p))) return std::nullopt;
+  return way;
+}
+
+result<void> products::tune(library_choices* into) {
+  tuned_ = into;
+  swept_ = {};
+  return into ? grow(swept_, swept_bytes) : result<void>();
+}
+
+/// The median of five, the cache swept before each.
+result<void> products::time_ways(const product& p, cudaStream_t on) {
+  cudaStreamCaptureStatus captured{};
+  if (auto r = check(cudaStreamIsCapturing(on, &captured), "tuning"); !r) return r;
+  if (!library_ || one_order_ || p.rows <= fused_rows || !dense_type(p.w->type) || captured != cudaStreamCaptureStatusNone) return {};
+  const library_shape shape = shape_of(described(p));
+  if (tuned_->way(shape)) return {};
+  const auto begin = make_event(true), end = make_event(true);
+  if (!begin || !end) return !begin ? begin.why() : end.why();
+  const auto time = [&](library_way way) -> result<timed_way> {
+    std::vector<float> taken;
+    for (int i = 0; i < 6; ++i) {
+      if (auto r = check(cudaMemsetAsync(swept_.data(), i, swept_bytes, on), "tuning"); !r) return r.why();
+      if (auto r = check(cudaEventRecord(begin->get(), on), "tuning"); !r) return r.why();
+      if (way == own_way) run_wide({p, {}}, {}, on);
+      else if (auto r = dense(p, way, on); !r) return timed_way{way, 0};
+      if (auto r = check(cudaEventRecord(end->get(), on), "tuning"); !r) return r.why();
+      if (auto r = check(cudaEventSynchronize(end->get()), "tuning"); !r) return r.why();
+      float milliseconds = 0;
+      if (auto r = check(cudaEventElapsedTime(&milliseconds, begin->get(), end->get()), "tuning"); !r) return r.why();
+      if (i > 0) taken.push_back(milliseconds);  // the first loads the kernel
+    }
+    std::nth_element(taken.begin(), taken.begin() + 2, taken.end());
+    return timed_way{way, std::llround(double{taken[2]} * 1e6)};
+  };
+  const auto count = library_->ways(described(p));
+  if (!count) return count.why();
+  std::vector<library_way> ways;
+  if (p.rows <= wide_rows && p.w->type != weight_type::f16 && wide_serves(p)) ways.push_back(own_way);
+  for (library_way way = 0; way < *count; ++way) ways.push_back(way);
+  const library_way usual = takes_wide(p) ? own_way : usual_way;
+  timed_way usual_time, best;
+  for (const library_way way : ways) {
+    const auto one = time(way);
+    if (!one) return one.why();
+    if (way == usual) usual_time = *one;
+    if (one->nanoseconds > 0 && (best.nanoseconds == 0 || one->nanoseconds < best.nanoseconds)) best = *one;
+  }
+  tuned_->choose(shape, usual_time, best);
+  return {};
 }
 
 result<void> products::linear(const product& p, cudaStream_t on) {
@@ -316,30 +380,37 @@ wide_next products::written_for(const product& reader, const held& by) {
   return room_for(reader, by.x.data);
 }
 
+void products::run_wide(const held& one, const wide_next& next, cudaStream_t on) {
+  const product& p = one.what;
+  wide_input x = one.x;
+  const bool bytes = p.w->type == weight_type::fp8;
+  const int k = static_cast<int>(p.w->cols), k_padded = static_cast<int>(p.w->k_padded);
+  if (!x.data && may_fuse(p) && (!p.x || bytes)) {
+    const wide_next to = room_for(p, next.data);
+    prepare_blocks(p, to, on);
+    x = {to.data, to.stride, to.scales, p.x ? nullptr : to.squares};
+  } else if (!x.data && bytes) {
+    x = {prepared_[0].data(), k_padded, scales_.as<const float>(), nullptr};
+    launch_prepare(p, k, k_padded, prepared_[0].data(), scales_.as<float>(), form::fp8, on);
+  } else if (!x.data && !p.x) {
+    x = {prepared_[0].data(), k, nullptr, nullptr};
+    launch_prepare(p, k, k, prepared_[0].data(), nullptr, form::bf16, on);
+  } else if (!x.data) {
+    x = {p.x, p.x_stride, nullptr, nullptr};
+  }
+  wide_product(p, x, on, next, 0, one_order_);
+}
+
 result<void> products::run(const held& one, const wide_next& next, cudaStream_t on) {
   const product& p = one.what;
   const std::int32_t most = one_order_ ? small_product_rows(*p.w) : few_rows(*p.w);
+  if (tuned_)
+    if (auto done = time_ways(p, on); !done) return done;
   if (takes_wide(p)) {
-    wide_input x = one.x;
-    const bool bytes = p.w->type == weight_type::fp8;
-    const int k = static_cast<int>(p.w->cols), k_padded = static_cast<int>(p.w->k_padded);
-    if (!x.data && may_fuse(p) && (!p.x || bytes)) {
-      const wide_next to = room_for(p, next.data);
-      prepare_blocks(p, to, on);
-      x = {to.data, to.stride, to.scales, p.x ? nullptr : to.squares};
-    } else if (!x.data && bytes) {
-      x = {prepared_[0].data(), k_padded, scales_.as<const float>(), nullptr};
-      launch_prepare(p, k, k_padded, prepared_[0].data(), scales_.as<float>(), form::fp8, on);
-    } else if (!x.data && !p.x) {
-      x = {prepared_[0].data(), k, nullptr, nullptr};
-      launch_prepare(p, k, k, prepared_[0].data(), nullptr, form::bf16, on);
-    } else if (!x.data) {
-      x = {p.x, p.x_stride, nullptr, nullptr};
-    }
-    wide_product(p, x, on, next, 0, one_order_);
+    run_wide(one, next, on);
     return {};
   }
-  if (!one_order_ && p.rows > most && library_ && dense_type(p.w->type)) return dense(p, on);
+  if (!one_order_ && p.rows > most && library_ && dense_type(p.w->type)) return dense(p, chosen(p).value_or(usual_way), on);
   product some = p;
   const std::int64_t out_bytes = p.output == product_output::f32 || p.output == product_output::add_f32 ? 4 : 2;
   for (std::int32_t first = 0; first < p.rows; first += most) {
@@ -352,38 +423,44 @@ result<void> products::run(const held& one, const wide_next& next, cudaStream_t 
   return {};
 }
 
-result<void> products::dense(const product& p, cudaStream_t on) {
+/// All but the addresses.
+dense_product products::described(const product& p) const {
   const device_matrix& w = *p.w;
-  const int k = static_cast<int>(w.cols), k_padded = static_cast<int>(w.k_padded);
+  const bool as_given = p.x && w.type == weight_type::bf16;
   dense_product d;
-  d.w = w.data.data();
   d.w_stride = w.k_padded;
-  d.w_scale = w.scales.as<const float>();
   d.n = static_cast<std::int32_t>(w.rows);
-  d.k = k_padded;
+  d.k = static_cast<std::int32_t>(as_given ? w.cols : w.k_padded);
+  d.x_stride = as_given ? p.x_stride : w.k_padded;
   d.rows = p.rows;
   d.inputs = w.type == weight_type::fp8   ? dense_product::element::fp8
              : w.type == weight_type::f16 ? dense_product::element::f16
                                           : dense_product::element::bf16;
+  const bool finish = w.type == weight_type::f16, silu = p.output == product_output::silu_bf16;
+  d.f32_out = finish || p.output == product_output::f32 || p.output == product_output::add_f32;
+  d.add = !finish && p.output == product_output::add_f32;
+  d.out_stride = silu || finish ? w.rows : p.out_stride;
+  return d;
+}
+
+result<void> products::dense(const product& p, library_way way, cudaStream_t on) {
+  const device_matrix& w = *p.w;
+  const int k = static_cast<int>(w.cols), k_padded = static_cast<int>(w.k_padded);
+  dense_product d = described(p);
+  d.way = way;
+  d.w = w.data.data();
+  d.w_scale = w.scales.as<const float>();
   if (p.x && w.type == weight_type::bf16) {
-    d.k = k;
     d.x = p.x;
-    d.x_stride = p.x_stride;
   } else {
     const form into = w.type == weight_type::fp8 ? form::fp8 : w.type == weight_type::f16 ? form::f16 : form::bf16;
     if (p.gated) launch_gated(p, k, k_padded, prepared_[0].data(), scales_.as<float>(), on);
     else launch_prepare(p, k, k_padded, prepared_[0].data(), scales_.as<float>(), into, on);
     d.x = prepared_[0].data();
-    d.x_stride = k_padded;
     d.x_scale = scales_.as<const float>();
   }
-  d.f32_out = p.output == product_output::f32 || p.output == product_output::add_f32;
-  d.add = p.output == product_output::add_f32;
-  const bool silu = p.output == product_output::silu_bf16;
-  const bool finish = w.type == weight_type::f16;
-  if (finish) d.f32_out = true, d.add = false;
+  const bool silu = p.output == product_output::silu_bf16, finish = w.type == weight_type::f16;
   d.out = silu || finish ? wide_.data() : p.out;
-  d.out_stride = silu || finish ? w.rows : p.out_stride;
   if (auto done = library_->multiply(d, on); !done) return done;
   if (finish) {
     const int n_out = silu ? d.n / 2 : d.n;

@@ -85,6 +85,14 @@ public:
   /// it takes the matrix, else the one for few rows as often as need be.
   static result<std::unique_ptr<products>> make(bool one_order = false);
 
+  /// What was measured of this device: then products of more than fused_rows rows go as it says.
+  void follow(std::shared_ptr<const library_choices> choices) { choices_ = std::move(choices); }
+  /// While `into` is set, the first product of each shape is timed in all its ways, into `out` again and again: what it adds
+  /// to is garbage then. Null: an end of that.
+  result<void> tune(library_choices* into);
+  /// 0: the library is not on this machine.
+  std::size_t library_version() const { return library_ ? library_->version() : 0; }
+
   /// Makes the workspace large enough for `rows` rows times w, before the first such product (and before a capture).
   result<void> reserve(std::int32_t rows, const device_matrix& w);
   result<void> linear(const product& p, cudaStream_t on);
@@ -108,10 +116,17 @@ private:
   wide_next room_for(const product& reader, const void* taken);
   wide_next written_for(const product& reader, const held& by);
   result<void> run(const held& p, const wide_next& next, cudaStream_t on);
-  result<void> dense(const product& p, cudaStream_t on);
+  void run_wide(const held& p, const wide_next& next, cudaStream_t on);
+  result<void> dense(const product& p, library_way way, cudaStream_t on);
+  dense_product described(const product& p) const;
+  std::optional<library_way> chosen(const product& p) const;
+  result<void> time_ways(const product& p, cudaStream_t on);
 
   bool one_order_ = false;
   std::unique_ptr<cublas_lt> library_;  // null: not on this machine
+  std::shared_ptr<const library_choices> choices_;  // null: all go the usual way
+  library_choices* tuned_ = nullptr;
+  device_buffer swept_;  // while tuning: larger than the cache
   std::optional<held> held_;
   device_buffer prepared_[2];           // x normed or quantised: of a product, and of its reader
   device_buffer scales_;                // of fp8 rows

@@ -108,7 +108,11 @@ public:
   std::int32_t steps_in_flight() const override { return 2; }
   result<void> divide(std::int32_t multiprocessors) override;
   result<std::unique_ptr<lane>> make_second_queue() override;
+  /// Follows what is kept of this device. Before make_second_queue.
+  void find_choices(const memory::copy_folder& folder, const device_facts& device);
   result<void> warm_up(step_space& space, const warm_ops& ops, std::int32_t blocks) override;
+  result<tuned_products> tune(step_space& space, const warm_ops& ops, std::int32_t blocks) override;
+  tuned_products tuned() const override;
   /// Never past the limits: activations have no room for more.
   static std::int32_t graph_rows(const step_limits& limits, std::int32_t rows);
   /// Kernels are chosen by whether all contexts are up to 2,048 tokens (resident layers, attention in clusters): one graph
@@ -174,6 +178,9 @@ private:
   bool beside_ = false;               // the step in hand has the other queue beside it
   std::array<event, most_in_flight> done_;
   std::unique_ptr<products> products_;
+  std::shared_ptr<const library_choices> choices_;  // null: products go the usual ways
+  memory::copy_folder choices_folder_;
+  std::string choices_path_, fingerprint_;
   std::optional<weight_type> weights_;
   kv_format kv_format_ = kv_format::bf16;
   bool deterministic_ = false;

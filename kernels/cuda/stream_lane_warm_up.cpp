@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "kernels/cuda/stream_lane.hpp"
+#include "memory/kept_text.hpp"
 
 namespace troupe::kernels::cuda {
 
@@ -76,6 +77,40 @@ result<void> stream_lane::warm_up(step_space& space, const warm_ops& ops, std::i
     if (!done) return done;
   }
   return {};
+}
+
+void stream_lane::find_choices(const memory::copy_folder& folder, const device_facts& device) {
+  if (!folder.wanted()) return;
+  choices_folder_ = folder;
+  choices_path_ = library_choices_path(folder, device.name);
+  fingerprint_ = device.name + "; driver " + device.driver + "; built with CUDA " + device.runtime + "; cuBLASLt " +
+                 std::to_string(products_->library_version());
+  auto found = library_choices::of(memory::read_kept(choices_path_), fingerprint_);
+  if (found.measured() == 0) return;
+  choices_ = std::make_shared<const library_choices>(std::move(found));
+  products_->follow(choices_);
+}
+
+tuned_products stream_lane::tuned() const {
+  if (!choices_) return {0, 0, choices_path_};
+  return {choices_->measured(), choices_->unusual(), choices_path_};
+}
+
+result<tuned_products> stream_lane::tune(step_space& space, const warm_ops& ops, std::int32_t blocks) {
+  if (deterministic_) return error{errc::invalid_argument, "Deterministic products go one way; there is nothing to tune.", "deterministic"};
+  library_choices timed;
+  auto done = products_->tune(&timed);
+  if (done) done = warm_steps(static_cast<cuda_steps&>(space), ops, blocks);
+  if (auto ended = products_->tune(nullptr); done) done = ended;
+  if (!done) return done.why();
+  library_choices all = choices_ ? *choices_ : library_choices();
+  all.add(timed);
+  if (choices_folder_.wanted())
+    if (auto kept = memory::keep_text(all.text(fingerprint_), choices_folder_, choices_path_); !kept) return kept.why();
+  choices_ = std::make_shared<const library_choices>(std::move(all));
+  products_->follow(choices_);
+  if (auto warmed = warm_up(space, ops, blocks); !warmed) return warmed.why();
+  return tuned();
 }
 
 }  // namespace troupe::kernels::cuda

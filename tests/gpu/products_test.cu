@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <initializer_list>
+#include <memory>
 #include <cuda_fp16.h>
 #include <cuda_fp8.h>
 #include <random>
@@ -213,8 +215,8 @@ void run_bits(weight_type type, const device_matrix& w, products& engine, cudaSt
 }
 
 /// The products of two layers as a chain, where a product writes its reader's x, against one by one: bit for bit.
-void run_chain(weight_type type, products& engine, cudaStream_t on) {
-  const int width = 1024, feed = 1536, qkv_width = 1344;
+void run_chain(weight_type type, products& engine, cudaStream_t on, int width) {
+  const int feed = width * 3 / 2 / 64 * 64, qkv_width = width + 320;
   const auto matrix = [&](int rows, int cols) { return random_matrix(type, rows, cols, random_bits(), on).value_or_throw(); };
   const auto qkv = matrix(qkv_width, width), attended = matrix(width, width), gate_up = matrix(2 * feed, width), down = matrix(width, feed);
   for (const auto* w : {&qkv, &attended, &gate_up, &down}) must(engine.reserve(64, **w));
@@ -256,6 +258,26 @@ void run_chain(weight_type type, products& engine, cudaStream_t on) {
   for (void* q : {static_cast<void*>(gain), static_cast<void*>(x)}) cudaFree(q);
 }
 
+/// Every way that a product of many rows may be told to go, each against sums in double.
+void run_ways(weight_type type, dtype file_type, products& engine, int n, int k, std::initializer_list<int> all_rows, cudaStream_t on) {
+  auto file = random_file(file_type, n, k);
+  const auto whole = file.view();
+  auto w = pack_matrix({&whole, 1}, type, on).value_or_throw();
+  if (type == weight_type::fp8) round_to_fp8(file);
+  const auto inputs = type == weight_type::fp8 ? library_shape::element::fp8 : type == weight_type::f16 ? library_shape::element::f16 : library_shape::element::bf16;
+  for (int rows : all_rows)
+    for (library_way way = own_way; way < most_library_ways; ++way) {
+      auto choices = std::make_shared<library_choices>();
+      for (bool f32_out : {false, true})
+        for (std::int64_t columns : {w->cols, w->k_padded})
+          choices->choose({inputs, f32_out, n, static_cast<std::int32_t>(columns), library_range(rows)}, {usual_way, 1000}, {way, 1});
+      engine.follow(choices);
+      std::printf("way %d: ", way);
+      run_case({type, file_type, n, k, rows, static_cast<product_output>(random_bits() % 4), way % 2 == 0}, file, *w, engine, on);
+    }
+  engine.follow(nullptr);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -271,9 +293,12 @@ int main(int argc, char** argv) {
       {weight_type::fp8, dtype::q4_k}};
   const struct { int n, k; } shapes[] = {{3072, 4096}, {1536, 14336}, {1024, 2048}, {6144, 1024}, {1024, 3072}, {960, 576}, {176, 32}, {4096, 576}, {112, 1536}};
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
+  const std::string only = argc > 1 ? argv[1] : "";
+  const bool quick = only == "quick";  // each kernel once or twice, for tools that slow it a thousandfold
   for (auto [type, file_type] : types) {
-    if (argc > 1 && std::string(argv[1]) != name_of(type)) continue;
+    if (!only.empty() && !quick && only != name_of(type)) continue;
     for (auto [n, k] : shapes) {
+      if (quick && (n != 112 || file_type > dtype::q8_0)) continue;
       if (k % troupe::memory::info(file_type).block != 0) continue;
       if (file_type > dtype::q8_0 && n * k > 8 << 20) continue;
       auto file = random_file(file_type, n, k);
@@ -282,7 +307,7 @@ int main(int argc, char** argv) {
       const tensor_view parts[] = {whole.slice_rows(0, cut), whole.slice_rows(cut, cut), whole.slice_rows(2 * cut, n - 2 * cut)};
       auto w = pack_matrix(parts, type, stream.get()).value_or_throw();
       if (type == weight_type::fp8) round_to_fp8(file);
-      if (n <= 1536) run_bits(type, *w, *engine, stream.get());
+      if (n <= 1536 && !quick) run_bits(type, *w, *engine, stream.get());
       const bool unpacked = file_type > dtype::q8_0;  // into a form that others have been through already
       for (int rows : {1, 2, 3, 5, 8, 9, 17, 33, 65, 129, 300}) {
         if (unpacked && rows != 3 && rows != 9 && rows != 65) continue;
@@ -294,7 +319,10 @@ int main(int argc, char** argv) {
     }
   }
   for (weight_type type : {weight_type::bf16, weight_type::f16, weight_type::fp8, weight_type::q8_0, weight_type::q4_0})
-    run_chain(type, *engine, stream.get());
+    run_chain(type, *engine, stream.get(), quick ? 192 : 1024);
+  if (quick) return std::printf("%d failures\n", failures), failures != 0;
+  for (auto [type, file_type] : {std::pair{weight_type::bf16, dtype::bf16}, {weight_type::f16, dtype::f16}, {weight_type::fp8, dtype::bf16}})
+    run_ways(type, file_type, *engine, 1536, 2048, {24, 64, 200, 1100}, stream.get());
   for (auto [type, file_type] : {std::pair{weight_type::q8_0, dtype::q8_0}, {weight_type::q4_1, dtype::q4_1}}) {
     auto file = random_file(file_type, 1024, 4096);
     raise_scales(file);

@@ -83,6 +83,29 @@ result<void> mixed(device_rig& rig, const device_bench_options& o) {
   return {};
 }
 
+struct long_prompt_times {
+  std::int32_t which = 0;
+  double start_ms = 0, first_token_ms = 0;
+};
+
+/// Gaps between tokens of the decodes, before the prompt and beside it.
+void print_beside(const device_bench_options& o, const mixture& how, const long_prompt_times& t, std::vector<double>& alone, std::vector<double>& beside,
+                  const planned_steps::figures& f) {
+  figure_row row(o, "long-prompt", how.chunk);
+  row.add(how);
+  row.add("start_ms", t.start_ms, "warm after %.0f ms,");
+  row.add("prompt", t.which, "prompt %.0f:");
+  row.add("alone_p50_ms", share(alone, 0.5), "alone p50 %.2f");
+  row.add("alone_p99_ms", share(alone, 0.99), "p99 %.2f ms,");
+  row.add("beside_p50_ms", share(beside, 0.5), "beside p50 %.2f");
+  row.add("beside_p99_ms", share(beside, 0.99), "p99 %.2f,");
+  row.add("beside_worst_ms", share(beside, 1), "worst %.2f ms:");
+  row.add("ratio", share(beside, 0.99) / share(alone, 0.5), "%.2f;");
+  row.add("first_token_ms", t.first_token_ms, "first token after %.0f ms");
+  add_steps(row, f);
+  row.print();
+}
+
 result<void> long_prompt(device_rig& rig, const device_bench_options& o, const mixture& how) {
   constexpr std::int32_t decodes = 32, prompt = 16384, context = 512, tokens = 4000;
   timeline t;
@@ -124,19 +147,7 @@ result<void> long_prompt(device_rig& rig, const device_bench_options& o, const m
     const auto f = (*steps)->take_figures();
     auto beside = token_gaps(t, 0, decodes, from);
     if (auto r = decode_for(20); !r) return r;
-    figure_row row(o, "long-prompt", how.chunk);
-    row.add(how);
-    row.add("start_ms", 1e3 * warmed, "warm after %.0f ms,");
-    row.add("prompt", which, "prompt %.0f:");
-    row.add("alone_p50_ms", share(alone, 0.5), "alone p50 %.2f");
-    row.add("alone_p99_ms", share(alone, 0.99), "p99 %.2f ms,");
-    row.add("beside_p50_ms", share(beside, 0.5), "beside p50 %.2f");
-    row.add("beside_p99_ms", share(beside, 0.99), "p99 %.2f,");
-    row.add("beside_worst_ms", share(beside, 1), "worst %.2f ms:");
-    row.add("ratio", share(beside, 0.99) / share(alone, 0.5), "%.2f;");
-    row.add("first_token_ms", ttft, "first token after %.0f ms");
-    add_steps(row, f);
-    row.print();
+    print_beside(o, how, {which, 1e3 * warmed, ttft}, alone, beside, f);
   }
   for (std::int32_t i = 1; i <= decodes; ++i) (*steps)->end(static_cast<actors::generation_id>(i));
   return (*steps)->finish();

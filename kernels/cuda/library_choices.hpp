@@ -4,6 +4,7 @@
 //   fp8 f32 4096 14336 2048 3 170200 177400     inputs, out, weight rows, columns, rows up to, way, nanoseconds, of the usual way
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <map>
 #include <optional>

@@ -311,7 +311,10 @@ result<void> products::time_ways(const product& p, cudaStream_t on) {
     std::nth_element(taken.begin(), taken.begin() + 2, taken.end());
     return timed_way{way, std::llround(double{taken[2]} * 1e6)};
   };
-  const auto count = library_->ways(described(p));
+  dense_product asked = described(p);
+  asked.w_scale = p.w->scales.as<const float>();
+  asked.x_scale = scales_.as<const float>();
+  const auto count = library_->ways(asked);
   if (!count) return count.why();
   std::vector<library_way> ways;
   if (p.rows <= wide_rows && p.w->type != weight_type::f16 && wide_serves(p)) ways.push_back(own_way);

@@ -215,7 +215,7 @@ void run_bits(weight_type type, const device_matrix& w, products& engine, cudaSt
 }
 
 /// The products of two layers as a chain, where a product writes its reader's x, against one by one: bit for bit.
-void run_chain(weight_type type, products& engine, cudaStream_t on, int width) {
+void run_chain(weight_type type, products& engine, cudaStream_t on, int width, std::initializer_list<int> all_rows) {
   const int feed = width * 3 / 2 / 64 * 64, qkv_width = width + 320;
   const auto matrix = [&](int rows, int cols) { return random_matrix(type, rows, cols, random_bits(), on).value_or_throw(); };
   const auto qkv = matrix(qkv_width, width), attended = matrix(width, width), gate_up = matrix(2 * feed, width), down = matrix(width, feed);
@@ -227,7 +227,7 @@ void run_chain(weight_type type, products& engine, cudaStream_t on, int width) {
   for (bf16& v : values) v = __float2bfloat16(normal());
   float* gain = on_device(gains);
   bf16* x = on_device(values);
-  for (int rows : {1, 5, 16, 17, 33, 64}) {
+  for (int rows : all_rows) {
     const auto both = [&](bool chained) {
       float* hidden = on_device(residual);
       bf16* gated = on_device(std::vector<bf16>(static_cast<std::size_t>(rows) * feed, __float2bfloat16(std::nanf(""))));
@@ -278,6 +278,25 @@ void run_ways(weight_type type, dtype file_type, products& engine, int n, int k,
   engine.follow(nullptr);
 }
 
+/// Each kernel of a type once or twice and none of the library's, for tools that slow all of it a thousandfold.
+int run_quickly(const std::string& type_name) {
+  auto stream = make_stream().value_or_throw();
+  auto engine = products::make().value_or_throw(), one_order = products::make(true).value_or_throw();
+  const struct { weight_type type; dtype file; int most; } types[] = {{weight_type::bf16, dtype::bf16, 16}, {weight_type::fp8, dtype::bf16, 64}, {weight_type::q8_0, dtype::q8_0, 129}, {weight_type::q4_0, dtype::q4_0, 129}};
+  for (auto [type, file_type, most] : types) {
+    if (type_name != name_of(type)) continue;
+    auto file = random_file(file_type, 192, 512);
+    const auto whole = file.view();
+    auto w = pack_matrix({&whole, 1}, type, stream.get()).value_or_throw();
+    if (type == weight_type::fp8) round_to_fp8(file);
+    for (int rows : {1, 3, 16, 17, 33, 129})
+      run_case({type, file_type, 192, 512, rows, static_cast<product_output>(rows % 4), rows % 3 == 0}, file, *w, rows <= most ? *engine : *one_order, stream.get());
+    if (most <= 64) run_chain(type, *engine, stream.get(), 256, {5});
+  }
+  std::printf("%d failures\n", failures);
+  return failures != 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -294,11 +313,10 @@ int main(int argc, char** argv) {
   const struct { int n, k; } shapes[] = {{3072, 4096}, {1536, 14336}, {1024, 2048}, {6144, 1024}, {1024, 3072}, {960, 576}, {176, 32}, {4096, 576}, {112, 1536}};
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   const std::string only = argc > 1 ? argv[1] : "";
-  const bool quick = only == "quick";  // each kernel once or twice, for tools that slow it a thousandfold
+  if (argc > 2) return run_quickly(only);
   for (auto [type, file_type] : types) {
-    if (!only.empty() && !quick && only != name_of(type)) continue;
+    if (!only.empty() && only != name_of(type)) continue;
     for (auto [n, k] : shapes) {
-      if (quick && (n != 112 || file_type > dtype::q8_0)) continue;
       if (k % troupe::memory::info(file_type).block != 0) continue;
       if (file_type > dtype::q8_0 && n * k > 8 << 20) continue;
       auto file = random_file(file_type, n, k);
@@ -307,7 +325,7 @@ int main(int argc, char** argv) {
       const tensor_view parts[] = {whole.slice_rows(0, cut), whole.slice_rows(cut, cut), whole.slice_rows(2 * cut, n - 2 * cut)};
       auto w = pack_matrix(parts, type, stream.get()).value_or_throw();
       if (type == weight_type::fp8) round_to_fp8(file);
-      if (n <= 1536 && !quick) run_bits(type, *w, *engine, stream.get());
+      if (n <= 1536) run_bits(type, *w, *engine, stream.get());
       const bool unpacked = file_type > dtype::q8_0;  // into a form that others have been through already
       for (int rows : {1, 2, 3, 5, 8, 9, 17, 33, 65, 129, 300}) {
         if (unpacked && rows != 3 && rows != 9 && rows != 65) continue;
@@ -319,8 +337,7 @@ int main(int argc, char** argv) {
     }
   }
   for (weight_type type : {weight_type::bf16, weight_type::f16, weight_type::fp8, weight_type::q8_0, weight_type::q4_0})
-    run_chain(type, *engine, stream.get(), quick ? 192 : 1024);
-  if (quick) return std::printf("%d failures\n", failures), failures != 0;
+    run_chain(type, *engine, stream.get(), 1024, {1, 5, 16, 17, 33, 64});
   for (auto [type, file_type] : {std::pair{weight_type::bf16, dtype::bf16}, {weight_type::f16, dtype::f16}, {weight_type::fp8, dtype::bf16}})
     run_ways(type, file_type, *engine, 1536, 2048, {24, 64, 200, 1100}, stream.get());
   for (auto [type, file_type] : {std::pair{weight_type::q8_0, dtype::q8_0}, {weight_type::q4_1, dtype::q4_1}}) {

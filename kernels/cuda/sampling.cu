@@ -232,10 +232,9 @@ __global__ void TROUPE_CLUSTER(cluster_blocks) __launch_bounds__(threads, 2) sam
   extern __shared__ __align__(16) std::byte shared[];
   let_successor_start();
   const int row = blockIdx.x / blocks;
-  const int rows = tables.counts[2];
+  if (row >= tables.counts[2]) return wait_for_predecessor();
   const sample_parameters how = call.parameters[row];  // of the step's record, which is there since its beginning
   wait_for_predecessor();
-  if (row >= rows) return;
   row_sampler(*reinterpret_cast<sample_room*>(shared), call, tables, how, row).run();
   row_blocks::sync();  // no block leaves while another reads its memory
 }

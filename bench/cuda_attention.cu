@@ -146,6 +146,8 @@ int main(int count, char** words) {
       return decode_case((std::string(name) + what).c_str(), llama_8b, std::move(sequences), limit, format);
     };
     narrow("1 x 8,192", equal(1, 8192));
+    narrow("1 x 1,024", equal(1, 1024));
+    narrow("8 x 1,024", equal(8, 1024));
     narrow("64 x 1,024", equal(64, 1024));
     narrow("256 x 1,024", equal(256, 1024));
     const double same = narrow("16 x 7,936", equal(16, 7936));

@@ -44,8 +44,12 @@ bool reads_shared(const kv_layout& kv, std::int32_t heads);
 /// Partial results of the splits, after one arrival counter for each sequence and group of query heads.
 std::int64_t decode_workspace_bytes(std::int64_t splits, std::int32_t heads, const kv_layout& kv);
 
+/// Whether attend_decode's splits are those of narrow K and V: not where a step's sequences are few and short.
+bool splits_narrow(const step_tables& tables, std::int32_t heads, const kv_layout& kv);
+
 /// Rows of the sequences that have one row in this step. Reads their K and V once for each group of up to eight query
-/// heads. A sequence's bits depend on its own length alone, but for what `shared` says that it shares.
+/// heads. A sequence's bits depend on its own length alone, but for what `shared` says that it shares, and for
+/// splits_narrow.
 void attend_decode(const attention_call& call, cudaStream_t on);
 
 /// Rows of the sequences that have several; their K and V are in the arena, their Q is rotated (rope_store). A row's bits

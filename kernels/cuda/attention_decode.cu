@@ -31,7 +31,7 @@ public:
   __device__ void run() {
     const bool fused = call_.rope.angles != nullptr;
     if (!fused) wait_for_predecessor();
-    work_walk work(call_.plan.decode, heads_.all);
+    work_walk work(call_.plan.decode, heads_.all, F != kv_format::bf16);
     tile_stream<D, F> tiles(tables_, call_, heads_, room_, work);
     if (work.ended() && blockIdx.x > 0) return;  // makes room for the successor; one block must wait, for those behind it
     if (fused) wait_for_predecessor();
@@ -42,12 +42,15 @@ public:
     __syncthreads();
 
     int turn = 0, done = 0;  // done: splits of these heads by this block
+    bool fresh = true;       // the queries are not in registers yet
+    query_columns<D, F> q;
     while (!work.ended()) {
       work_walk next = work;
       const bool last = next.advance();
       const item_heads heads(work.at.group, heads_);
+      if (fresh) q.load(room_.queries[turn]);
       if (last && !next.ended()) rows.ask(next.sequence.row, item_heads(next.at.group, heads_));
-      const column_state<D, F> state = attend(room_, tables_, call_, tiles, work, heads, turn);
+      const column_state<D, F> state = attend(room_, tables_, call_, tiles, work, heads, q, turn);
       if (last && !next.ended()) rows.store(turn ^ 1);
       ++done;
 #pragma unroll
@@ -68,6 +71,7 @@ public:
         done = 0;
         turn ^= 1;
       }
+      fresh = last;
       work = next;
     }
     settle();
@@ -180,8 +184,10 @@ __global__ void TROUPE_CLUSTER(cluster_blocks) __launch_bounds__(threads, 1) dec
     rows.store(0);
     __syncthreads();
   }
+  query_columns<D, F> q;
+  if (!work.ended()) q.load(room.queries[0]);
   for (int round = 0; !work.ended(); ++round, work.advance()) {
-    const column_state<D, F> state = attend(room, tables, call, tiles, work, of, 0);
+    const column_state<D, F> state = attend(room, tables, call, tiles, work, of, q, 0);
     for (int first = 0; first < of.own; first += quad) {
       write_room(room, state, first);
       __syncthreads();
@@ -211,6 +217,10 @@ __global__ void TROUPE_CLUSTER(cluster_blocks) __launch_bounds__(threads, 1) dec
 #endif
 }
 
+bool in_clusters(const step_tables& tables, const head_groups& heads) {
+  return tables.longest <= cluster_tokens && tables.sequences * heads.all * cluster_blocks <= decode_blocks() && device_has_clusters();
+}
+
 /// All kernels of a step share one division of the memory: a multiprocessor that must divide it anew first runs dry.
 void prepare(const void* kernel, std::size_t bytes) {
   static_cast<void>(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
@@ -230,8 +240,8 @@ void launch_decode(const attention_call& call, const head_groups& heads, const w
       attend_shared(call, on);
       return launch_rows<D, F, true>(call, heads, space, on);
     }
-  const int pairs = call.tables->sequences * heads.all;
-  if (call.tables->longest <= cluster_tokens && pairs * cluster_blocks <= decode_blocks() && device_has_clusters()) {
+  if (in_clusters(*call.tables, heads)) {
+    const int pairs = call.tables->sequences * heads.all;
     prepare(reinterpret_cast<const void*>(decode_in_clusters<D, F>), sizeof(cluster_room<D, F>));
     return launch(decode_in_clusters<D, F>, dim3(static_cast<unsigned>(pairs * cluster_blocks)), dim3(threads), sizeof(cluster_room<D, F>), on, *call.tables, call, heads);
   }
@@ -249,6 +259,10 @@ void launch_heads(const attention_call& call, const head_groups& heads, const wo
 std::int64_t decode_workspace_bytes(std::int64_t splits, std::int32_t heads, const kv_layout& kv) {
   const head_groups groups = groups_of(heads, kv);
   return arrival_bytes(groups) + splits * groups.all * columns * (kv.head_dim + 4) * 4;
+}
+
+bool splits_narrow(const step_tables& tables, std::int32_t heads, const kv_layout& kv) {
+  return kv.format != kv_format::bf16 && !in_clusters(tables, groups_of(heads, kv));
 }
 
 void attend_decode(const attention_call& call, cudaStream_t on) {

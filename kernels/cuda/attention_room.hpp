@@ -21,6 +21,7 @@ struct room_shape {
   std::int32_t heads = 0;
   std::int32_t kv_heads = 0;
   std::int32_t head_dim = 0;
+  kv_format format = kv_format::bf16;
   std::int32_t rows = 0;       ///< of the largest step
   std::int32_t sequences = 0;
   std::int64_t results = 0;    ///< of splits, all sequences of a step together

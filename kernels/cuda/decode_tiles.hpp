@@ -2,8 +2,8 @@
 // softmax of a warp and how results are merged. Device code only; knows no launch.
 #pragma once
 
+#include "kernels/cuda/decode_narrow.hpp"
 #include "kernels/cuda/decode_workspace.hpp"
-#include "kernels/cuda/narrow_kv.cuh"
 #include "kernels/cuda/rotate.hpp"
 #include "kernels/cuda/warp_tiles.hpp"
 
@@ -14,8 +14,6 @@ constexpr int threads = warps * 32;
 constexpr int quad = 4;     ///< heads that are summed over the warps at a time: two blocks must fit a multiprocessor
 template <kv_format F>
 constexpr int stages_of = F == kv_format::bf16 ? 3 : 6;  ///< tiles that a warp has asked for
-constexpr int block_tokens = kv_layout::block_tokens;
-constexpr float minus_infinity = -INFINITY;
 
 template <int D, kv_format F>
 struct decode_room {
@@ -34,25 +32,26 @@ struct decode_room {
 struct work_walk {
   const decode_plan* plan;
   int groups;
+  bool narrow;      ///< of split_tokens
   decode_start at;  ///< works: how many are left
   int step = 1;     ///< from split to split of the same heads
   decode_sequence sequence, ahead;
 
   /// A block's stretch of the plan.
-  __device__ work_walk(const decode_plan* plan, int groups) : plan(plan), groups(groups), at(plan->starts[blockIdx.x]) {
+  __device__ work_walk(const decode_plan* plan, int groups, bool narrow) : plan(plan), groups(groups), narrow(narrow), at(plan->starts[blockIdx.x]) {
     if (at.works == 0) return;
     sequence = plan->sequences[at.sequence];
     look_ahead();
   }
   /// Every `step`th split of one sequence and group.
   __device__ work_walk(const decode_plan* plan, int groups, int pair, int first, int step)
-      : plan(plan), groups(groups), at{pair / groups, pair % groups, first, 0}, step(step), sequence(plan->sequences[pair / groups]) {
+      : plan(plan), groups(groups), narrow(false), at{pair / groups, pair % groups, first, 0}, step(step), sequence(plan->sequences[pair / groups]) {
     at.works = max(0, (splits() - first + step - 1) / step);
   }
   __device__ bool ended() const { return at.works == 0; }
-  __device__ int splits() const { return split_count(sequence.length); }
-  __device__ int first() const { return at.split * split_tokens(sequence.length); }
-  __device__ int tokens() const { return min(split_tokens(sequence.length), sequence.length - first()); }
+  __device__ int splits() const { return split_count(sequence.length, narrow); }
+  __device__ int first() const { return at.split << split_shift(sequence.length, narrow); }
+  __device__ int tokens() const { return min(split_tokens(sequence.length, narrow), sequence.length - first()); }
   /// Turns to the next split; true where it is of other heads or another sequence, or there is none.
   __device__ bool advance() {
     --at.works;
@@ -80,7 +79,8 @@ public:
   static constexpr int tile_bytes = kv_layout::tile_bytes_of(D, F);
 
   __device__ tile_stream(const step_tables& tables, const attention_call& call, const head_groups& heads, decode_room<D, F>& room, const work_walk& work)
-      : tables_(tables), call_(call), heads_(heads), room_(room), lane_(threadIdx.x & 31), warp_(threadIdx.x >> 5), ahead_(work) {
+      : tables_(tables), heads_(heads), room_(room), layer_(call.kv.tile(0, call.layer, 0)), block_bytes_(call.kv.block_bytes()), value_offset_(call.kv.value_offset()),
+        lane_(threadIdx.x & 31), warp_(threadIdx.x >> 5), ahead_(work) {
 #if __CUDA_ARCH__ >= 900
     if (lane_ < stages) barrier_init(&room_.arrived[warp_][lane_], 1);
     barrier_init_fence();
@@ -121,7 +121,7 @@ private:
     for (left_ = 0; left_ <= 0 && !ahead_.ended();) {
       left_ = share(ahead_.tokens(), warp_);
       blocks_ = ahead_blocks_;
-      kv_head_ = ahead_.at.group / heads_.groups;
+      kv_head_ = heads_.kv_head(ahead_.at.group);
       ahead_.advance();
       ask_blocks();
     }
@@ -130,19 +130,19 @@ private:
   __device__ void fetch() {
     if (left_ > 0) {
       const int block = __shfl_sync(~0u, blocks_, next_);
-      const std::byte* from = call_.kv.tile(block, call_.layer, kv_head_);
+      const std::byte* from = layer_ + block * block_bytes_ + kv_head_ * tile_bytes;
       auto* to = room_.tiles[warp_][fetched_ % stages];
 #if __CUDA_ARCH__ >= 900
       if (lane_ == 0) {
         std::uint64_t* barrier = &room_.arrived[warp_][fetched_ % stages];
         barrier_expect(barrier, 2 * tile_bytes);
         copy_bulk(to[0], from, tile_bytes, barrier);
-        copy_bulk(to[1], from + call_.kv.value_offset(), tile_bytes, barrier);
+        copy_bulk(to[1], from + value_offset_, tile_bytes, barrier);
       }
 #else
       for (int at = lane_ * 16; at < tile_bytes; at += 512) {
         copy_16(to[0] + at, from + at);
-        copy_16(to[1] + at, from + call_.kv.value_offset() + at);
+        copy_16(to[1] + at, from + value_offset_ + at);
       }
 #endif
       ++fetched_;
@@ -155,9 +155,11 @@ private:
   }
 
   const step_tables& tables_;
-  const attention_call& call_;
   const head_groups& heads_;
   decode_room<D, F>& room_;
+  const std::byte* layer_;  // of the arena's first block
+  std::int64_t block_bytes_;
+  int value_offset_;
   int lane_, warp_;
   work_walk ahead_;
   int ahead_blocks_ = 0, blocks_ = 0;
@@ -170,7 +172,7 @@ struct item_heads {
   int group, kv_head, first, own;
 
   __device__ item_heads(int group, const head_groups& heads)
-      : group(group), kv_head(group / heads.groups), first(kv_head * heads.heads + group % heads.groups * columns),
+      : group(group), kv_head(heads.kv_head(group)), first(kv_head * heads.heads + (group - kv_head * heads.groups) * columns),
         own(min(columns, (kv_head + 1) * heads.heads - first)) {}
 };
 
@@ -254,7 +256,7 @@ struct column_state {
   /// One tile: the first `valid` of its tokens count.
   __device__ void add(const std::byte* tile, const query_columns<D, F>& q, int valid, float scale) {
     if constexpr (F == kv_format::bf16) add_wide(tile, q, valid, scale);
-    else add_narrow(tile, q, valid, scale);
+    else add_narrow<D, F>(*this, tile, q.pairs, valid, scale);
   }
   /// The lanes' sums to the warp's.
   __device__ void close() {
@@ -263,6 +265,24 @@ struct column_state {
     if constexpr (F != kv_format::bf16)
       for (auto& o : out)
         for (float& x : o) x *= unit;
+  }
+  /// Scores to weights under the largest so far; what was summed before counts `shrink` times.
+  __device__ void soften(float (&score)[4], float (&shrink)[2]) {
+    for (int c = 0; c < 2; ++c) {
+      float best = fmaxf(score[c], score[c + 2]);
+      for (int step = 4; step < 32; step *= 2) best = fmaxf(best, __shfl_xor_sync(~0u, best, step));
+      best = fmaxf(best, maximum[c]);
+      shrink[c] = exp2_fast(maximum[c] - best);
+      maximum[c] = best;
+      score[c] = exp2_fast(score[c] - best);
+      score[c + 2] = exp2_fast(score[c + 2] - best);
+      sum[c] = sum[c] * shrink[c] + (score[c] + score[c + 2]);
+    }
+  }
+  __device__ void shrink_out(const float (&shrink)[2]) {
+    if (__any_sync(~0u, shrink[0] != 1.0f || shrink[1] != 1.0f))
+      for (auto& o : out)
+        for (int i = 0; i < 4; ++i) o[i] *= shrink[i & 1];
   }
 
 private:
@@ -293,88 +313,15 @@ private:
       multiply_add(out[m], a, low, high);
     }
   }
-
-  __device__ void add_narrow(const std::byte* tile, const query_columns<D, F>& q, int valid, float scale) {
-    constexpr int tile_bytes = kv_layout::tile_bytes_of(D, F);
-    const int lane = threadIdx.x & 31, token = lane / 4;
-    const auto* keys = reinterpret_cast<const uint4*>(tile) + lane;
-    const auto* values = reinterpret_cast<const uint4*>(tile + tile_bytes) + lane;
-    const auto scale_bits = [&](int value, int at) -> unsigned {
-      return *reinterpret_cast<const std::uint16_t*>(tile + value * tile_bytes + kv_layout::scale_offset(D, at));
-    };
-    float even[4] = {}, odd[4] = {};
-#pragma unroll
-    for (int s = 0; s < D / 16; s += 2) {
-      const uint4 two = keys[s * 16];
-      multiply_add_narrow<F>(even, two.x, two.y, q.pairs[2 * s], q.pairs[2 * s + 1]);
-      multiply_add_narrow<F>(odd, two.z, two.w, q.pairs[2 * s + 2], q.pairs[2 * s + 3]);
-    }
-    float score[4];
-    unsigned weight[2];  // of the lane's two tokens' values
-    for (int half = 0; half < 2; ++half) {
-      const int at = token + half * 8;
-      const float of_key = __uint_as_float(scale_bits(0, at) << 16) * scale;
-      for (int i = 2 * half; i < 2 * half + 2; ++i) score[i] = at < valid ? (even[i] + odd[i]) * of_key : minus_infinity;
-      weight[half] = at < valid ? scale_bits(1, at) << 16 : 0;
-    }
-    float shrink[2];
-    soften(score, shrink);
-    const float most = __uint_as_float(__reduce_max_sync(~0u, max(weight[0], weight[1])));
-    if (!(most <= unit)) {
-      shrink[0] *= unit / most;
-      shrink[1] *= unit / most;
-      unit = most;
-      inverse_unit = 1.0f / most;
-    }
-    shrink_out(shrink);
-    const float first = __uint_as_float(weight[0]) * inverse_unit, second = __uint_as_float(weight[1]) * inverse_unit;
-    const std::uint32_t low = transpose_matrix(pack_f16(score[0] * first, score[1] * first));
-    const std::uint32_t high = transpose_matrix(pack_f16(score[2] * second, score[3] * second));
-#pragma unroll
-    for (int m = 0; m < D / 16; m += 2) {
-      const uint4 two = values[m * 16];
-      multiply_add_narrow<F>(out[m], two.x, two.y, low, high);
-      multiply_add_narrow<F>(out[m + 1], two.z, two.w, low, high);
-    }
-  }
-
-  /// Scores to weights under the largest so far; what was summed before counts `shrink` times.
-  __device__ void soften(float (&score)[4], float (&shrink)[2]) {
-    for (int c = 0; c < 2; ++c) {
-      float best = fmaxf(score[c], score[c + 2]);
-      for (int step = 4; step < 32; step *= 2) best = fmaxf(best, __shfl_xor_sync(~0u, best, step));
-      best = fmaxf(best, maximum[c]);
-      shrink[c] = exp2_fast(maximum[c] - best);
-      maximum[c] = best;
-      score[c] = exp2_fast(score[c] - best);
-      score[c + 2] = exp2_fast(score[c + 2] - best);
-      sum[c] = sum[c] * shrink[c] + (score[c] + score[c + 2]);
-    }
-  }
-  __device__ void shrink_out(const float (&shrink)[2]) {
-    if (__any_sync(~0u, shrink[0] != 1.0f || shrink[1] != 1.0f))
-      for (auto& o : out)
-        for (int i = 0; i < 4; ++i) o[i] *= shrink[i & 1];
-  }
 };
 
 /// The sequence's newest token, from shared memory to its place in the tile and in the arena.
 template <int D, kv_format F = kv_format::bf16>
 __device__ void add_newest(std::byte* tile, const bf16 (&newest)[2][D], const kv_layout& kv, std::byte* arena, int token) {
-  const int lane = threadIdx.x & 31;
   if constexpr (F != kv_format::bf16) {
-    const int value = lane / (D / 8) % 2, at = lane % (D / 8);
-    const chunk c = reinterpret_cast<const chunk*>(newest[value])[at];
-    float most = largest(c, 0.0f);
-    for (int step = 1; step < D / 8; step *= 2) most = larger(most, __shfl_xor_sync(~0u, most, step));
-    if (lane >= D / 4) return;
-    std::byte *here = tile + value * kv_layout::tile_bytes_of(D, F), *there = arena + value * kv.value_offset();
-    const bf16 scale = scale_for<F>(most);
-    store_narrow<F>(c, scale, value, token, at, here, there);
-    if (at > 0) return;
-    *reinterpret_cast<bf16*>(here + kv_layout::scale_offset(D, token)) = scale;
-    *reinterpret_cast<bf16*>(there + kv_layout::scale_offset(D, token)) = scale;
+    add_newest_narrow<D, F>(tile, newest, kv, arena, token);
   } else {
+    const int lane = threadIdx.x & 31;
     if (lane >= D / 4) return;
     const int value = lane / (D / 8), at = lane % (D / 8);
     const chunk c = reinterpret_cast<const chunk*>(newest[value])[at];
@@ -388,15 +335,7 @@ __device__ void add_newest(std::byte* tile, const bf16 (&newest)[2][D], const kv
 template <int D, kv_format F = kv_format::bf16>
 __device__ void clear_values(std::byte* tile, int valid) {
   if constexpr (F != kv_format::bf16) {
-    __syncwarp();  // the newest token's bytes lie among these
-    const int lane = threadIdx.x & 31;
-    std::uint32_t real = 0;  // of the lane's columns, the same in all words
-    for (int i = 0; i < 4; ++i)
-      if (lane % 4 * 2 + i % 2 + i / 2 * 8 < valid) real |= 0xffu << (8 * i);
-    for (int at = lane * 16; at < block_tokens * D; at += 512) {
-      auto& four = *reinterpret_cast<uint4*>(tile + kv_layout::tile_bytes_of(D, F) + at);
-      four = {four.x & real, four.y & real, four.z & real, four.w & real};
-    }
+    clear_narrow<D, F>(tile, valid);
   } else {
     for (int at = valid * (D / 8) + (threadIdx.x & 31); at < block_tokens * (D / 8); at += 32)
       *reinterpret_cast<uint4*>(tile + block_tokens * D * 2 + kv_layout::chunk_offset(at / (D / 8), at % (D / 8))) = uint4{};
@@ -422,10 +361,8 @@ __device__ void write_room(decode_room<D, F>& room, const column_state<D, F>& st
 
 /// This warp's tiles of a split; the newest token is added where it is the split's.
 template <int D, kv_format F>
-__device__ column_state<D, F> attend(decode_room<D, F>& room, const step_tables& tables, const attention_call& call, tile_stream<D, F>& tiles, const work_walk& work, const item_heads& heads, int turn) {
+__device__ column_state<D, F> attend(decode_room<D, F>& room, const step_tables& tables, const attention_call& call, tile_stream<D, F>& tiles, const work_walk& work, const item_heads& heads, const query_columns<D, F>& q, int turn) {
   const int warp = threadIdx.x >> 5;
-  query_columns<D, F> q;
-  q.load(room.queries[turn]);
   column_state<D, F> state;
   const int share = tile_stream<D, F>::share(work.tokens(), warp);
   for (int i = 0; i < share; ++i) {

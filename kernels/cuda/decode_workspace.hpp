@@ -2,17 +2,22 @@
 // counts of those that are there. Knows no split's length.
 #pragma once
 
+#include <cmath>
+
 #include "kernels/cuda/attention.hpp"
 
 namespace troupe::kernels::cuda::decode {
 
 constexpr int columns = 8;  ///< query heads of one item
+constexpr int block_tokens = kv_layout::block_tokens;
+constexpr float minus_infinity = -INFINITY;
 
 /// Query heads of a KV head in groups of up to eight.
 struct head_groups {
   int heads;   ///< query heads of a KV head
   int groups;  ///< of a KV head
   int all;     ///< of all KV heads
+  TROUPE_HOST_DEVICE int kv_head(int group) const { return groups == 1 ? group : group / groups; }
 };
 
 inline head_groups groups_of(int heads, const kv_layout& kv) {

@@ -49,13 +49,16 @@ struct list_room {
   int warp_sums[32];
 };
 
+/// The first split that begins at token `at` of a sequence or behind it.
+__device__ int split_of(int at, int length, bool narrow) { return (at + split_tokens(length, narrow) - 1) >> split_shift(length, narrow); }
+
 /// The work that covers token `position` of all groups of all sequences laid end to end, or the next one where it has
 /// begun before; `index` is its number.
-__device__ decode_start work_at(const list_room& room, int sequences, int groups, std::int64_t position, int& index) {
+__device__ decode_start work_at(const list_room& room, int sequences, int groups, bool narrow, std::int64_t position, int& index) {
   const int s = owner_of(room.starts, sequences, static_cast<int>(position / groups));
   const int length = room.starts[s + 1] - room.starts[s], splits = room.slots[s + 1] - room.slots[s];
   const auto within = static_cast<int>(position - std::int64_t{room.starts[s]} * groups);
-  decode_start at{s, within / length, (within % length + split_tokens(length) - 1) / split_tokens(length), 0};
+  decode_start at{s, within / length, split_of(within % length, length, narrow), 0};
   index = room.slots[s] * groups + at.group * splits + at.split;
   if (at.split == splits) {
     at.split = 0;
@@ -67,19 +70,19 @@ __device__ decode_start work_at(const list_room& room, int sequences, int groups
   return at;
 }
 
-__device__ void list_decode(const step_tables& tables, const shared_tables& shared, const step_plan& plan, int sequences, int groups, int blocks, int least_prefilled, list_room& room) {
+__device__ void list_decode(const step_tables& tables, const shared_tables& shared, const step_plan& plan, int sequences, int groups, bool narrow, int blocks, int least_prefilled, list_room& room) {
   const int s = threadIdx.x;
   const bool decoded = s < sequences && tables.row_count[s] < least_prefilled;
   const own_part own = decoded && shared.own ? shared.own[s] : own_part{};
   const int length = decoded ? tables.past[s] + 1 - own.from : 0;
   int all = 0, slots = 0, tokens = 0, others = 0;
   const int place = exclusive_sum(decoded, room.warp_sums, all);
-  const int first_slot = exclusive_sum(decoded ? split_count(length) : 0, room.warp_sums, slots);
+  const int first_slot = exclusive_sum(decoded ? split_count(length, narrow) : 0, room.warp_sums, slots);
   const int first_token = exclusive_sum(length, room.warp_sums, tokens);
   const int with_others = first_slot + (shared.own ? exclusive_sum(own.results, room.warp_sums, others) : 0);
   if (decoded) {
     plan.decode->sequences[place] = {tables.first_row[s], length, s * tables.table_stride + own.from / kv_layout::block_tokens, with_others, own.results};
-    plan.decode->shared_slots[s] = with_others + split_count(length);
+    plan.decode->shared_slots[s] = with_others + split_count(length, narrow);
     room.starts[place] = first_token;
     room.slots[place] = first_slot;
   }
@@ -94,8 +97,8 @@ __device__ void list_decode(const step_tables& tables, const shared_tables& shar
   if (all > 0) {
     const std::int64_t end = std::int64_t{tokens} * groups;
     int index = 0, next = slots * groups;
-    start = work_at(room, all, groups, s * end / blocks, index);
-    if (s + 1 < blocks) work_at(room, all, groups, (s + 1) * end / blocks, next);
+    start = work_at(room, all, groups, narrow, s * end / blocks, index);
+    if (s + 1 < blocks) work_at(room, all, groups, narrow, (s + 1) * end / blocks, next);
     start.works = next - index;
   }
   plan.decode->starts[s] = start;
@@ -141,14 +144,14 @@ __device__ void write_angles(const step_tables& tables, const double* frequencie
   angles[index] = {cosine, sine};
 }
 
-__global__ void __launch_bounds__(list_threads, 1) plan_step(step_tables tables, const double* frequencies, int pairs, int tile_rows, int groups, int blocks, int least_prefilled, shared_tables shared, step_plan plan) {
+__global__ void __launch_bounds__(list_threads, 1) plan_step(step_tables tables, const double* frequencies, int pairs, int tile_rows, int groups, bool narrow, int blocks, int least_prefilled, shared_tables shared, step_plan plan) {
   __shared__ list_room room;
   // The tables are there, and nobody reads the plan of the step before: the kernel that reads the record lets no other start
   // before it ends. So this one works beside the embedding. It lets no successor start early: those read the plan before they wait.
   if (blockIdx.x > 0) {
     write_angles(tables, frequencies, pairs, plan.angles, tables.counts[0]);
   } else {
-    list_decode(tables, shared, plan, tables.counts[1], groups, blocks, least_prefilled, room);
+    list_decode(tables, shared, plan, tables.counts[1], groups, narrow, blocks, least_prefilled, room);
     __syncthreads();
     list_tiles(tables, plan, tables.counts[1], tile_rows, least_prefilled, room);
   }
@@ -173,7 +176,7 @@ std::int64_t most_tiles(std::int64_t sequences, std::int64_t rows, std::int64_t 
 void make_step_plan(const step_planning& what, cudaStream_t on) {
   const int angles = what.tables->rows * what.pairs;
   const int blocks = 1 + (angles + list_threads - 1) / list_threads;
-  launch(plan_step, dim3(blocks), dim3(list_threads), 0, on, *what.tables, what.frequencies, what.pairs, what.tile_rows, what.groups, decode_blocks(), what.least_prefilled, what.shared, what.plan);
+  launch(plan_step, dim3(blocks), dim3(list_threads), 0, on, *what.tables, what.frequencies, what.pairs, what.tile_rows, what.groups, what.narrow_splits, decode_blocks(), what.least_prefilled, what.shared, what.plan);
 }
 
 }  // namespace troupe::kernels::cuda

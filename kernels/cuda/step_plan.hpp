@@ -43,14 +43,16 @@ struct alignas(16) prefill_tile {
   std::int32_t past;
 };
 
-/// How long a split of a sequence is: a function of its own length alone, so that a sequence's bits do not depend on
-/// its neighbours.
-TROUPE_HOST_DEVICE inline std::int32_t split_tokens(std::int32_t length) {
-  return length <= 2048 ? 128 : length <= 16384 ? 256 : length <= 32768 ? 512 : 1024;
+/// How long a split of a sequence is, as a power of two: a function of its own length alone, so that a sequence's bits do
+/// not depend on its neighbours. What ends a split takes as long whatever its bytes: those of narrow K and V are longer.
+TROUPE_HOST_DEVICE inline std::int32_t split_shift(std::int32_t length, bool narrow = false) {
+  if (narrow) return length <= 16384 ? 9 : length <= 32768 ? 10 : 11;
+  return length <= 2048 ? 7 : length <= 16384 ? 8 : length <= 32768 ? 9 : 10;
 }
-TROUPE_HOST_DEVICE inline std::int32_t split_count(std::int32_t length) {
-  const std::int32_t tokens = split_tokens(length);
-  return (length + tokens - 1) / tokens;
+TROUPE_HOST_DEVICE inline std::int32_t split_tokens(std::int32_t length, bool narrow = false) { return 1 << split_shift(length, narrow); }
+TROUPE_HOST_DEVICE inline std::int32_t split_count(std::int32_t length, bool narrow = false) {
+  const std::int32_t shift = split_shift(length, narrow);
+  return (length + (1 << shift) - 1) >> shift;
 }
 
 /// Sequences with fewer rows than `least_prefilled` are decoded, those with more are prefilled.
@@ -68,6 +70,7 @@ struct step_planning {
   std::int32_t tile_rows = 0;
   std::int32_t groups = 0;  ///< decode_groups
   std::int32_t least_prefilled = 2;  ///< rows of a sequence: 2, or 1: none is decoded
+  bool narrow_splits = false;  ///< as splits_narrow says
   shared_tables shared;
   step_plan plan;
 };

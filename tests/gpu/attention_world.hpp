@@ -80,6 +80,7 @@ public:
     p.pairs = shape_.rotated / 2;
     p.tile_rows = prefill_tile_rows();
     p.groups = decode_groups(shape_.heads, shape_.kv_heads);
+    p.narrow_splits = splits_narrow();
     p.shared = shared_;
     p.plan = plan_;
     make_step_plan(p, on);
@@ -102,6 +103,7 @@ public:
   }
   const shared_reads& reads() const { return reads_; }
   std::int64_t blocks() const { return blocks_; }
+  bool splits_narrow() const { return cuda::splits_narrow(tables_, shape_.heads, layout()); }
   /// From now on the step is sequence `s` alone, its row where it was.
   void leave_alone(int s) {
     alone_ = device_array<int>(std::vector<int>{rows_, 1, 0, 0});
@@ -186,6 +188,51 @@ public:
     return worst;
   }
 
+  /// The same of one row; where KV is narrow, what the step stored is taken as it was at the last call of `error`.
+  double row_error(const std::vector<bf16>& out, int layer, int s, int r) const {
+    const int D = shape_.head_dim, group = shape_.heads / shape_.kv_heads;
+    const int position = sequences_[static_cast<std::size_t>(s)].past + r;
+    double off = 0, norm = 0;
+    std::vector<double> k(static_cast<std::size_t>(D)), v(static_cast<std::size_t>(D));
+    std::vector<std::vector<double>> keys(static_cast<std::size_t>(position) + 1), values(keys.size());
+    for (int kv_head = 0; kv_head < shape_.kv_heads; ++kv_head) {
+      if (position > 3000 && kv_head != (position + s) % shape_.kv_heads) continue;  // long rows: one KV head of each
+      for (int t = 0; t <= position; ++t) {
+        if (format_ == kv_format::bf16 || t < sequences_[static_cast<std::size_t>(s)].past) {
+          key_value(layer, s, kv_head, t, k, v);
+        } else {
+          for (int d = 0; d < D; ++d) {
+            k[static_cast<std::size_t>(d)] = number(after_, layer, s, 0, kv_head, t, d);
+            v[static_cast<std::size_t>(d)] = number(after_, layer, s, 1, kv_head, t, d);
+          }
+        }
+        keys[static_cast<std::size_t>(t)] = k;
+        values[static_cast<std::size_t>(t)] = v;
+      }
+      for (int g = 0; g < group; ++g) {
+        const int head = kv_head * group + g;
+        const std::vector<double> q = turned(rotated(first_row(s) + r, head, position));
+        std::vector<double> weight(keys.size());
+        double best = -1e300, sum = 0;
+        for (std::size_t t = 0; t < keys.size(); ++t) {
+          weight[t] = std::inner_product(q.begin(), q.end(), keys[t].begin(), 0.0) * static_cast<double>(scale());
+          best = std::max(best, weight[t]);
+        }
+        for (double& w : weight) sum += w = std::exp(w - best);
+        for (int d = 0; d < D; ++d) {
+          double expected = 0;
+          for (std::size_t t = 0; t < keys.size(); ++t) expected += weight[t] * values[t][static_cast<std::size_t>(d)];
+          expected /= sum;
+          const double got = __bfloat162float(out[(static_cast<std::size_t>(first_row(s) + r) * static_cast<std::size_t>(shape_.heads) + static_cast<std::size_t>(head)) * static_cast<std::size_t>(D) + static_cast<std::size_t>(d)]);
+          if (!std::isfinite(got)) return 1e9;
+          off += (got - expected) * (got - expected);
+          norm += expected * expected;
+        }
+      }
+    }
+    return std::sqrt(off / norm);
+  }
+
   /// K and V of `head` at a position of a sequence. What this step brings: as it should be stored, but not yet narrow.
   void key_value(int layer, int s, int head, int position, std::vector<double>& k, std::vector<double>& v) const {
     const int D = shape_.head_dim;
@@ -253,50 +300,6 @@ private:
       x[b] = u * std::sin(angle) + w * std::cos(angle);
     }
     return x;
-  }
-
-  double row_error(const std::vector<bf16>& out, int layer, int s, int r) const {
-    const int D = shape_.head_dim, group = shape_.heads / shape_.kv_heads;
-    const int position = sequences_[static_cast<std::size_t>(s)].past + r;
-    double off = 0, norm = 0;
-    std::vector<double> k(static_cast<std::size_t>(D)), v(static_cast<std::size_t>(D));
-    std::vector<std::vector<double>> keys(static_cast<std::size_t>(position) + 1), values(keys.size());
-    for (int kv_head = 0; kv_head < shape_.kv_heads; ++kv_head) {
-      if (position > 3000 && kv_head != (position + s) % shape_.kv_heads) continue;  // long rows: one KV head of each
-      for (int t = 0; t <= position; ++t) {
-        if (format_ == kv_format::bf16 || t < sequences_[static_cast<std::size_t>(s)].past) {
-          key_value(layer, s, kv_head, t, k, v);
-        } else {
-          for (int d = 0; d < D; ++d) {
-            k[static_cast<std::size_t>(d)] = number(after_, layer, s, 0, kv_head, t, d);
-            v[static_cast<std::size_t>(d)] = number(after_, layer, s, 1, kv_head, t, d);
-          }
-        }
-        keys[static_cast<std::size_t>(t)] = k;
-        values[static_cast<std::size_t>(t)] = v;
-      }
-      for (int g = 0; g < group; ++g) {
-        const int head = kv_head * group + g;
-        const std::vector<double> q = turned(rotated(first_row(s) + r, head, position));
-        std::vector<double> weight(keys.size());
-        double best = -1e300, sum = 0;
-        for (std::size_t t = 0; t < keys.size(); ++t) {
-          weight[t] = std::inner_product(q.begin(), q.end(), keys[t].begin(), 0.0) * static_cast<double>(scale());
-          best = std::max(best, weight[t]);
-        }
-        for (double& w : weight) sum += w = std::exp(w - best);
-        for (int d = 0; d < D; ++d) {
-          double expected = 0;
-          for (std::size_t t = 0; t < keys.size(); ++t) expected += weight[t] * values[t][static_cast<std::size_t>(d)];
-          expected /= sum;
-          const double got = __bfloat162float(out[(static_cast<std::size_t>(first_row(s) + r) * static_cast<std::size_t>(shape_.heads) + static_cast<std::size_t>(head)) * static_cast<std::size_t>(D) + static_cast<std::size_t>(d)]);
-          if (!std::isfinite(got)) return 1e9;
-          off += (got - expected) * (got - expected);
-          norm += expected * expected;
-        }
-      }
-    }
-    return std::sqrt(off / norm);
   }
 
   void make_tables() {

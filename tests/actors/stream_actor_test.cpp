@@ -35,7 +35,8 @@ protected:
         [this](const end_sequence& m) { log_.ended.push_back(m.id); },
         [this](const pause_sequence& m) { log_.paused.push_back(m.id); },
         [this](const resume_sequence& m) { log_.resumed.push_back(m.id); },
-        [](const step_done&) {}, [](const blocks_granted&) {}, [](const fail_sequences&) {}, [](const probe_engine&) {}, [](const check_steps&) {}, [](const drain_scheduler&) {},
+        [](const step_done&) {}, [](const blocks_granted&) {}, [](const blocks_arrived&) {}, [](const fail_sequences&) {}, [](const probe_engine&) {}, [](const check_steps&) {},
+        [](const drain_scheduler&) {},
         [](const wire_engine&) {}, [this](const stop_actor&) { quit(); },
     };
   }

@@ -6,7 +6,7 @@
 #include <set>
 #include <string>
 
-#include "engine_bench.hpp"
+#include "tests/actors/engine_bench.hpp"
 
 using namespace troupe;
 using namespace troupe::actors;

@@ -84,7 +84,6 @@ public:
   void drain() override {
     post([self = shared_from_this()] {
       self->draining_ = true;
-      self->live_.refuse_new();
       if (self->open_ && self->live_.empty()) self->close(websocket::close_code::going_away);
     });
   }
@@ -120,6 +119,7 @@ private:
     if (!link_.got_text()) return close(websocket::close_code::unknown_data);
     if (!open_) return;
     const auto bytes = buffer_.cdata();
+    if (state_->draining) live_.refuse_new();  // true before any socket is told
     live_.receive({static_cast<const char*>(bytes.data()), bytes.size()}, shared_from_this());
     buffer_.consume(buffer_.size());
     resume_reading();

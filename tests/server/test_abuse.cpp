@@ -26,6 +26,13 @@ std::string frame_of(int first, std::string_view payload) {
   return out.append(4, '\0').append(payload);
 }
 
+/// The server says 1008, hears the same from the client, and ends the connection.
+void check_closed_by_policy(client& c) {
+  CHECK(c.next_frame() == "close 1008");
+  c.frame("\x03\xf0", 8);
+  CHECK(c.closed());
+}
+
 }  // namespace
 
 TEST_CASE("folded fields, bare line ends, zeros and names that are not ASCII are refused (row 11)") {
@@ -99,9 +106,7 @@ TEST_CASE("fragments without end close the socket with 1008 (row 29)") {
   std::string many = frame_of(0x01, "{");
   for (int i = 0; i < 1030; ++i) many += frame_of(0x00, " ");
   c.send(many);
-  CHECK(c.next_frame() == "close 1008");
-  c.frame("\x03\xf0", 8);
-  CHECK(c.closed());
+  check_closed_by_policy(c);
   client fine(s.port());  // as many as are allowed, of which some are empty
   fine.handshake();
   many = frame_of(0x01, "{");
@@ -118,9 +123,7 @@ TEST_CASE("empty fragments without end close the socket with 1008, also behind a
     std::string many = frame_of(0x01, first);
     for (int i = 0; i < 3000; ++i) many += frame_of(0x00, "");
     c.send(many);
-    CHECK(c.next_frame() == "close 1008");
-    c.frame("\x03\xf0", 8);
-    CHECK(c.closed());
+    check_closed_by_policy(c);
   }
 }
 
@@ -143,9 +146,7 @@ TEST_CASE("a message that is never finished closes the socket with 1008 (row 29)
     client c(s.port());
     c.handshake();
     c.send(begun);
-    CHECK(c.next_frame() == "close 1008");
-    c.frame("\x03\xf0", 8);
-    CHECK(c.closed());
+    check_closed_by_policy(c);
   }
 }
 

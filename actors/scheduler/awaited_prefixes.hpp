@@ -15,7 +15,7 @@ namespace troupe::actors {
 /// each length that those added differ in. Hashes find candidates; tokens are compared.
 class awaited_prefixes {
 public:
-  /// For beginnings of fewer than `least_tokens` nobody waits.
+  /// For beginnings of fewer than `least_tokens` nobody waits. Where prefixes are not shared, sequences have none.
   awaited_prefixes(std::int32_t block_tokens, std::int32_t least_tokens)
       : width_(block_tokens), least_(blocks_for(least_tokens, block_tokens)) {}
 

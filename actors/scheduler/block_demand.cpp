@@ -90,11 +90,11 @@ void step_planner::ask_for_waiting(std::int32_t left, planner_outputs& out) {
   for (const sequence* one : queue_) {  // what comes later takes a slot, too
     if (!one->promised) continue;
     ++asked;
-    if (options_.share_prefixes) computed.add(*one);
+    computed.add(*one);
   }
   for (std::size_t i = 0; i < queue_.size() && asked < free_slots_.size(); ++i) {
     sequence& one = *queue_[i];
-    if (one.paused || one.promised || (options_.share_prefixes && computed.contain_beginning_of(one))) continue;
+    if (one.paused || one.promised || computed.contain_beginning_of(one)) continue;
     const std::int32_t blocks = entry_blocks(one);
     if (blocks > options_.total_blocks) {  // grew past the pool, then yielded
       refuse(*one.terms, one.shard, errc::out_of_memory, "The tokens so far no longer fit the KV memory.", out);
@@ -111,7 +111,7 @@ void step_planner::ask_for_waiting(std::int32_t left, planner_outputs& out) {
     left -= blocks;
     if (!fits) return;  // only if others have computed its beginning
     ++asked;
-    if (options_.share_prefixes) computed.add(one);
+    computed.add(one);
   }
 }
 

@@ -20,7 +20,6 @@ to_ik=(--peer "ik_llama.cpp=$ik" --peer-args "ik_llama.cpp=-fa 1 -rtr 1" --peer-
 to_both=("${to_llama[@]}" "${to_ik[@]}")
 to_either_attention=(--peer "llama.cpp-fa0=$llama" --peer-args "llama.cpp-fa0=-fa 0"
                      --peer "llama.cpp-fa1=$llama" --peer-args "llama.cpp-fa1=-fa 1")
-to_flash_attention=(--peer "llama.cpp-fa1=$llama" --peer-args "llama.cpp-fa1=-fa 1")
 to_avx2=(--peer "llama.cpp-avx2=$avx2" --peer-args "-fa 1")
 
 bench() {
@@ -47,7 +46,7 @@ declare -A measure=(
   [prefill-llama-bf16]='prefill -m "$(model llama-1b bf16)" "${to_both[@]}"'
   [batch-default]='decode -m "$default_model" -b 1,8,16,32 "${to_both[@]}"'
   [depth-default]='repeat=1 tokens=32 decode -d 4096 -m "$default_model" "${to_either_attention[@]}";
-    pairs=1 repeat=1 tokens=16 decode -d 8192 -m "$default_model" "${to_flash_attention[@]}"'
+    pairs=$((pairs < 3 ? pairs : 3)) repeat=1 tokens=16 decode -d 8192 -m "$default_model" "${to_either_attention[@]}"'
   [decode-llama-q4_k]='tokens=32 decode -m "$(model llama-1b q4_k)" "${to_both[@]}"'
   [decode-llama-q6_k]='tokens=32 decode -m "$(model llama-1b q6_k)" "${to_both[@]}"'
   [prefill-llama-q4_k]='prefill -m "$(model llama-1b q4_k)" "${to_both[@]}"'

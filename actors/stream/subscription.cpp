@@ -11,16 +11,11 @@ void subscription::deliver(std::uint64_t generation_id, const generation& from, 
     send(from.started_event(generation_id, cursor_));
   }
   if (begun && !started_) return;
-  // Entries without text (a control token) are no news by themselves: they wait for the next one that has some.
-  const auto news = [&] {
-    return cursor_ < from.log().size() && (from.log().text_bytes_from(cursor_) > 0 || from.what().top_logprobs >= 0);
-  };
-  while (news() && spend()) {
+  while (cursor_ < from.log().size() && spend()) {  // a token without text too: clients count and time them
     event e = from.delta_event(generation_id, cursor_, delta_bytes);
     cursor_ = e.next_offset;
     send(std::move(e));
   }
-  if (from.ended() && !news()) cursor_ = from.log().size();
   if (from.ended() && !complete_ && cursor_ == from.log().size() && spend()) {
     complete_ = true;
     send(from.last_event(generation_id));

@@ -6,10 +6,6 @@ namespace troupe::actors {
 bool text_assembler::push(stream_token token, std::vector<stream_token>& out) {
   token.text = text_.push(token.ids.front());
   const std::string piece = token.text;
-  if (text_.held_back() == 0)
-    open_tokens_ = 0;
-  else
-    open_tokens_ = piece.empty() ? open_tokens_ + 1 : 1;
   held_bytes_ += piece.size();
   held_.push_back(std::move(token));
   if (scan(piece, out)) return true;
@@ -19,9 +15,8 @@ bool text_assembler::push(stream_token token, std::vector<stream_token>& out) {
 
 bool text_assembler::finish(std::vector<stream_token>& out) {
   const std::string rest = text_.finish();
-  open_tokens_ = 0;
-  if (!rest.empty()) {  // bytes were held back, so their token was too
-    held_.back().text += rest;
+  if (!rest.empty()) {  // the tokens of its bytes may be gone already
+    held_.push_back({{}, rest, {}});
     held_bytes_ += rest.size();
     if (scan(rest, out)) return true;
   }
@@ -41,7 +36,7 @@ bool text_assembler::scan(std::string_view piece, std::vector<stream_token>& out
 
 void text_assembler::release_safe(std::vector<stream_token>& out) {
   const std::size_t open = stops_.open_bytes();
-  while (held_.size() > open_tokens_ && held_bytes_ - held_.front().text.size() >= open) {
+  while (!held_.empty() && held_bytes_ - held_.front().text.size() >= open) {
     held_bytes_ -= held_.front().text.size();
     out.push_back(std::move(held_.front()));
     held_.pop_front();

@@ -115,6 +115,24 @@ TEST_CASE("every watcher reads the same text and one end, whatever the credits, 
   }
 }
 
+TEST_CASE("who keeps up has an event for every token, with text or without") {
+  bench b;
+  const auto sink = b.open(1, 100);
+  b.admit(1);
+  const std::int32_t control = tests::byte_tokenizer()->size() - 1;
+  const std::vector<std::int32_t> ids = {'a', 0xC3, 0xA9, control, 0xE2, 'b'};
+  const std::vector<std::string> texts = {"a", "", "\xC3\xA9", "", "", "\xEF\xBF\xBD" "b"};
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    b.token(1, ids[i]);
+    REQUIRE(sink->events.size() == i + 2);
+    const event& e = sink->events.back();
+    CHECK(e.what == event::kind::delta);
+    CHECK(e.offset == i);
+    CHECK(e.next_offset == i + 1);
+    CHECK(e.text == texts[i]);
+  }
+}
+
 TEST_CASE("without credit nothing comes, and later text is joined into one delta") {
   bench b;
   const auto sink = b.open(1, 1);

@@ -149,6 +149,23 @@ TEST_CASE("text without a stop string's beginning is not held back") {
   CHECK(assembler.held_bytes() == 0);
 }
 
+TEST_CASE("a token that ends inside a code point goes at once, and the one that completes it has its text") {
+  text_assembler assembler(byte_tokenizer(), {"STOP"});
+  std::vector<stream_token> out;
+  const std::string snowman = "\xE2\x98\x83";
+  for (std::size_t i = 0; i < snowman.size(); ++i) {
+    REQUIRE_FALSE(assembler.push({{static_cast<unsigned char>(snowman[i])}, {}, {}}, out));
+    REQUIRE(out.size() == i + 1);
+    CHECK(out.back().text == (i + 1 < snowman.size() ? "" : snowman));
+  }
+  REQUIRE_FALSE(assembler.push({{0xE2}, {}, {}}, out));
+  REQUIRE_FALSE(assembler.finish(out));
+  REQUIRE(out.size() == 5);
+  CHECK(out[3].text.empty());
+  CHECK(out[4].text == "\xEF\xBF\xBD");
+  CHECK(out[4].ids.empty());
+}
+
 TEST_CASE("log-probabilities stay with their tokens while text is held back") {
   generator random(4);
   const auto tokens = byte_tokenizer();
@@ -174,7 +191,7 @@ TEST_CASE("log-probabilities stay with their tokens while text is held back") {
     one.append(end, {});
     REQUIRE(one.used().completion_tokens == static_cast<std::int32_t>(fed.size()));
     const auto logprobs = one.log().logprobs_between(0, one.log().size());
-    REQUIRE(logprobs.size() == one.log().size());
+    REQUIRE(logprobs.size() == one.log().ids().size());
     if (!by_stop) REQUIRE(logprobs.size() == fed.size());
     for (std::size_t i = 0; i < logprobs.size(); ++i) {
       REQUIRE(logprobs[i].id == fed[i]);

@@ -62,6 +62,14 @@ class Figures(unittest.TestCase):
         self.assertGreater(row["tokens_per_s"], 0)
         self.assertAlmostEqual(row["ratio"], row["tokens_per_s"] / row["bench_tokens_per_s"], places=6)
 
+    def test_gaps_of_tokens_are_timed_alone_and_beside_a_prompt(self):
+        row = json.loads(script("token_gaps.py", "--troupe", BINARY, "-m", MODEL, "--streams", "2", "--prompt", "200", "--prompts", "1",
+                                "--device", "cpu"))
+        for way in ("alone", "beside"):
+            self.assertGreater(row[way]["gaps"], 0)
+            self.assertGreaterEqual(row[way]["max_ms"], row[way]["p50_ms"])
+        self.assertGreaterEqual(row["most_joined"], 1)
+
     def test_shared_prompts_are_timed_with_the_cache_and_without(self):
         on, off = (json.loads(line) for line in script("shared_prompt.py", "--troupe", BINARY, "--tokens", "60", "--streams", "3",
                                                        "--answer", "4", "--pairs", "1").splitlines())

@@ -17,7 +17,8 @@ if command -v compute-sanitizer >/dev/null && nvidia-smi -L >/dev/null 2>&1; the
       check "$tool" build/cuda/tests/gpu/gpu_products_test "$type" quick
       check "$tool" build/cuda/tests/gpu/gpu_resident_test "$type" quick
     done
-    check "$tool" build/cuda/tests/gpu/gpu_sampling_test 16
+    check "$tool" build/cuda/tests/gpu/gpu_sampling_test 64
+    check "$tool" build/cuda/tests/gpu/gpu_attention_test quick
   done
   check memcheck build/cuda/tests/models/llama/test_llama_cuda "*frequency*"
 fi

@@ -13,11 +13,10 @@ namespace {
 /// Of the actor, and of its jobs on the lane's thread where a profiler shows them.
 const char* name_of(lane_kind kind) { return kind == lane_kind::decode ? "decode" : "prefill"; }
 
-/// On the lane's thread. The tokens go to the shards before the scheduler hears, so that what the scheduler does next
-/// (say, report that it has drained) comes after them everywhere.
-void report(const engine_links& links, engine_metrics& metrics, std::shared_ptr<const step_result> result) {
+/// How many messages: one for each shard that has a token in it.
+std::uint64_t tell_shards(const engine_links& links, const std::shared_ptr<const step_result>& result) {
   std::vector<bool> told(links.streams.size(), false);
-  std::uint64_t messages = 1;
+  std::uint64_t messages = 0;
   for (const step_token& token : result->tokens) {
     const std::size_t shard = token.generation % told.size();
     if (told[shard]) continue;
@@ -25,9 +24,27 @@ void report(const engine_links& links, engine_metrics& metrics, std::shared_ptr<
     ++messages;
     caf::anon_send(links.streams[shard], step_tokens{result});
   }
+  return messages;
+}
+
+void tell_scheduler(const engine_links& links, const std::shared_ptr<const step_result>& result) {
   if (result->lane_lost) caf::anon_send(links.scheduler, fail_sequences{*result->lane_lost});
-  caf::anon_send(links.scheduler, step_done{std::move(result)});
-  metrics.messages.fetch_add(messages, std::memory_order_relaxed);
+  caf::anon_send(links.scheduler, step_done{result});
+}
+
+bool answers_end(const step_result& result) {
+  return std::any_of(result.tokens.begin(), result.tokens.end(),
+                     [](const step_token& t) { return t.end == sequence_end::eos || t.end == sequence_end::length; });
+}
+
+/// On the lane's thread. Readers hear first, but of an end the scheduler does: who goes on from an answer the moment it has
+/// been read is to find what was computed for it.
+void report(const engine_links& links, engine_metrics& metrics, const std::shared_ptr<const step_result>& result) {
+  const bool scheduler_first = answers_end(*result);
+  if (scheduler_first) tell_scheduler(links, result);
+  const std::uint64_t to_shards = tell_shards(links, result);
+  if (!scheduler_first) tell_scheduler(links, result);
+  metrics.messages.fetch_add(to_shards + 1, std::memory_order_relaxed);
 }
 
 void measure(engine_metrics& metrics, bool follows, const step_result& result) {
@@ -88,7 +105,7 @@ struct lane_run {
     result->started = started;
     result->ended = setup.now();
     measure(*setup.metrics, plan->follows, *result);
-    report(*links, *setup.metrics, std::move(result));
+    report(*links, *setup.metrics, result);
   }
 };
 

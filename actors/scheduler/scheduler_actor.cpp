@@ -64,10 +64,16 @@ private:
     call(out);
     send_on(out);
     count(out);
-    if (drained_ && planner_.empty()) {
+    if (drained_ && planner_.empty()) report_drained();
+  }
+
+  /// On the lane's thread, behind what it is telling the shards; a lane that hangs says nothing any more.
+  void report_drained() {
+    if (broken_)
       drained_();
-      drained_ = nullptr;
-    }
+    else
+      tell(links_->decode, probe_lane{std::move(drained_)});
+    drained_ = nullptr;
   }
 
   void lose(const error& why) {

@@ -160,12 +160,21 @@ void step_planner::leave_queue(sequence& one) {
 }
 
 void step_planner::settle(sequence& one, planner_outputs& out) {
-  if (!one.idle() || (one.stage != sequence_stage::ended && one.stage != sequence_stage::yielding)) return;
+  if (one.stage != sequence_stage::ended && one.stage != sequence_stage::yielding) return;
+  if (!one.idle()) return offer_all(one, out);
   release(one, out);
   if (one.stage == sequence_stage::yielding)
     requeue(one);
   else
     sequences_.erase(id_of(one));
+}
+
+/// Of one that ends while a step of it is computed: who goes on from its answer at once need not wait for that step.
+void step_planner::offer_all(sequence& one, planner_outputs& out) {
+  const std::int32_t full = one.computed / options_.block_tokens;
+  if (!options_.share_prefixes || one.spoiled || full <= one.offered) return;
+  one.offered = full;
+  out.computed.push_back(release_of(one).last);
 }
 
 void step_planner::release(sequence& one, planner_outputs& out) {

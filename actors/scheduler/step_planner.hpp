@@ -101,6 +101,7 @@ private:
   block_release release_of(const sequence& one) const;
   void learn(const flight& what, const step_result& result);
   void settle(sequence& one, planner_outputs& out);
+  void offer_all(sequence& one, planner_outputs& out);
   void release(sequence& one, planner_outputs& out);
   void requeue(sequence& one);
   void enter(sequence& one);

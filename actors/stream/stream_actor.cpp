@@ -83,6 +83,7 @@ private:
   // True where a sink threw: it is unsubscribed, which may lead to more.
   bool deliver(stream_outputs& out) {
     stream_outputs more;
+    for (const sequence_order& order : out.orders) pass_on(order);
     for (const delivery& d : out.events) {
       try {
         d.sink->on_event(d.what);
@@ -90,7 +91,6 @@ private:
         shard_.unsubscribe(d.generation, d.subscription, clock::now(), more);
       }
     }
-    for (const sequence_order& order : out.orders) pass_on(order);
     out = std::move(more);
     return !out.events.empty() || !out.orders.empty();
   }

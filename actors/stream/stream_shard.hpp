@@ -27,7 +27,8 @@ struct sequence_order {
   generation_id id = 0;
 };
 
-/// What one call leads to, in order. Events go out before orders.
+/// What one call leads to, in order. Orders go out before events: who goes on from an answer as soon as it ends is to come
+/// after the end at the scheduler, too.
 struct stream_outputs {
   std::vector<delivery> events;
   std::vector<sequence_order> orders;

@@ -26,6 +26,7 @@ struct notes {
   std::map<generation_id, clock::time_point> started;
   std::map<generation_id, std::int32_t> cached;
   bool stopped = false;
+  std::function<void(generation_id)> on_end = {};  ///< what a client does at once
 };
 
 class noting_stream : public stream_handle::base {
@@ -46,6 +47,7 @@ protected:
                 to_.tokens[token.generation].push_back(token.id);
                 if (token.end != sequence_end::none) to_.ends[token.generation] = token.end;
                 if (token.end == sequence_end::failed) to_.failures[token.generation] = token.why;
+                if (token.end != sequence_end::none && to_.on_end) to_.on_end(token.generation);
               }
             },
             [](const open_subscription&) {},
@@ -109,12 +111,14 @@ struct bench {
   }
 
   void admit(generation_id id, std::int32_t prompt, std::int32_t max_tokens) {
+    send_admit(id, std::vector<std::int32_t>(static_cast<std::size_t>(prompt), 1), max_tokens);
+    run->run();
+  }
+  void send_admit(generation_id id, std::vector<std::int32_t> prompt, std::int32_t max_tokens) {
     auto terms = std::make_shared<sequence_terms>();
     terms->generation = id;
     terms->max_tokens = max_tokens;
-    caf::anon_send(links->scheduler,
-                   admit_sequence{terms, std::make_shared<std::vector<std::int32_t>>(static_cast<std::size_t>(prompt), 1), 0});
-    run->run();
+    caf::anon_send(links->scheduler, admit_sequence{terms, std::make_shared<const std::vector<std::int32_t>>(std::move(prompt)), 0});
   }
   void end(generation_id id) {
     caf::anon_send<caf::message_priority::high>(links->scheduler, end_sequence{id});
@@ -198,6 +202,44 @@ TEST_CASE("what one request computed the next finds, and its stream is told how 
   b.run_dry();
   REQUIRE(b.metrics->kv_blocks_cached == 6);
   REQUIRE(b.metrics->kv_blocks_free == 58);
+}
+
+TEST_CASE("who goes on from an answer the moment it ends finds all of it computed") {
+  planner_options options = planner_for(64, 512, 64);
+  options.share_prefixes = true;
+  bench b(options);
+  b.admit(1, 20, 30);
+  b.seen.on_end = [&](generation_id id) {
+    if (id != 1) return;
+    std::vector<std::int32_t> prompt(20, 1);
+    for (std::int32_t i = 0; i < 40; ++i) prompt.push_back(100 + i);
+    b.send_admit(2, std::move(prompt), 5);
+  };
+  while (!b.queue->jobs.empty()) {
+    b.run->inline_next_enqueue();  // whom the lane tells first acts on it before the other hears
+    b.step();
+  }
+  REQUIRE(b.seen.tokens.at(1).size() == 30);
+  REQUIRE(b.seen.cached.at(2) == 48);
+}
+
+TEST_CASE("a drained engine says so when the shards have been told of the last tokens") {
+  bench b;
+  b.admit(1, 4, 1);
+  std::size_t tokens = 0;
+  bool drained = false;
+  caf::anon_send(b.links->scheduler, drain_scheduler{[&] {
+                   b.run->run();
+                   tokens = b.seen.tokens[1].size();
+                   drained = true;
+                 }});
+  b.run->run();
+  while (!b.queue->jobs.empty()) {
+    b.run->inline_next_enqueue();
+    b.step();
+  }
+  REQUIRE(drained);
+  REQUIRE(tokens == 1);
 }
 
 TEST_CASE("a full queue answers overloaded and hurts nobody else") {

@@ -33,6 +33,22 @@ TEST_CASE("a second sequence starts behind the full blocks of the first, and com
   for (const auto& [id, one] : engine.fates) require_right_end(engine, id, one);
 }
 
+TEST_CASE("what a sequence has generated others find when it ends, while its last steps are still computed") {
+  for (const bool stopped : {true, false}) {  // by its reader, or by its end token
+    simulated_engine engine(small(64, batch_policy::mix, true));
+    std::vector<std::int32_t> prompt(32, 7);
+    engine.admit_tokens(1, prompt, 100, stopped ? -1 : 20);
+    while (engine.fates[1].ends == 0 && engine.fates[1].tokens.size() < 22) engine.let(0);
+    if (stopped) engine.cancel(1);
+    REQUIRE(engine.planner.steps_in_flight(lane_kind::decode) > 0);
+    for (std::int32_t i = 0; i < 20; ++i) prompt.push_back(true_token(1, i));
+    engine.admit_tokens(2, prompt, 3, -1);
+    engine.run_dry();
+    require_sound(engine);
+    REQUIRE(engine.fates[2].cached == 48);
+  }
+}
+
 TEST_CASE("who begins like one that is being computed waits for its rows; others go on") {
   auto options = small(64, batch_policy::mix, true);
   simulated_engine engine(options);

@@ -1,7 +1,9 @@
 // The planner under random traffic: whatever order messages arrive in, every sequence gets its own tokens, once.
+#include <algorithm>
 #include <deque>
 #include <map>
 #include <memory>
+#include <random>
 
 #include "planner_checks.hpp"
 
@@ -31,6 +33,28 @@ TEST_CASE("sequences start in the order of their arrival") {
   require_sound(engine);
   REQUIRE(engine.admission_order.size() == 20);
   for (generation_id id = 1; id <= 20; ++id) REQUIRE(engine.admission_order[id - 1] == id);
+}
+
+TEST_CASE("whatever comes and goes, nobody's prompt is begun before that of one who came earlier") {
+  for (std::uint32_t seed = 1; seed <= 100; ++seed) {
+    std::mt19937 random(seed);
+    const auto up_to = [&random](std::uint32_t n) { return static_cast<std::int32_t>(random() % n); };
+    simulated_engine engine(small(6 + up_to(12), seed % 2 == 0 ? batch_policy::mix : batch_policy::split));
+    generation_id next = 1;
+    while (next <= 30) {
+      if (up_to(6) == 0)
+        engine.admit(next++, 1 + up_to(70), 1 + up_to(20), -1);
+      else if (up_to(20) == 0 && next > 1)
+        engine.cancel(1 + random() % (next - 1));
+      else
+        engine.let(random() % 6);
+    }
+    engine.run_dry();
+    require_sound(engine);
+    CAPTURE(seed);
+    REQUIRE(std::is_sorted(engine.admission_order.begin(), engine.admission_order.end()));
+    for (const auto& [id, one] : engine.fates) REQUIRE((one.cancelled || one.ends == 1));
+  }
 }
 
 TEST_CASE("a long prompt never keeps decodes from a step") {

@@ -50,6 +50,17 @@ public:
   void on_event(const event&) override { throw std::runtime_error("a bad sink"); }
 };
 
+class asking_sink : public event_sink {
+public:
+  explicit asking_sink(std::function<void()> at_end) : at_end_(std::move(at_end)) {}
+  void on_event(const event& e) override {
+    if (e.what == event::kind::done) at_end_();
+  }
+
+private:
+  std::function<void()> at_end_;
+};
+
 struct test_config : caf::actor_system_config {
   test_config() { set("scheduler.policy", caf::atom("testing")); }
 };
@@ -141,6 +152,17 @@ TEST_CASE("a cancel ends the sequence at the scheduler and answers whether it wa
   CHECK(found == std::vector<bool>{true, false});
   CHECK(b.log.ended == std::vector<generation_id>{8});
   CHECK(sink->events.back().reason == finish_reason::cancelled);
+}
+
+TEST_CASE("the scheduler is told that a sequence is not wanted any more before its readers hear of the end") {
+  bench b;
+  const auto& coordinator = dynamic_cast<caf::scheduler::test_coordinator&>(b.system.scheduler());
+  bool told = false;
+  b.open(8, std::make_shared<asking_sink>([&] { told = coordinator.has_job(); }), "hi");
+  b.send(b.stream, generation_admitted{8, 2, 62});
+  b.send(b.stream, cancel_generation{8, {}});
+  CHECK(told);
+  CHECK(b.log.ended == std::vector<generation_id>{8});
 }
 
 TEST_CASE("a sink that throws loses its subscription, and others go on") {

@@ -10,10 +10,10 @@
 #include <optional>
 #include <sstream>
 #include <string_view>
-#include <thread>
 
-#include <sched.h>
 #include <unistd.h>
+
+#include "base/topology.hpp"
 
 namespace troupe::base {
 namespace {
@@ -155,18 +155,12 @@ huge_pages read_huge_pages(const fs::path& root) {
   return text.find("[never]") != text.npos ? huge_pages::never : huge_pages::unknown;
 }
 
-int count_affinity() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
-}
-
 }  // namespace
 
 cpu_limits read_cpu_limits(const fs::path& root) {
   cpu_limits limits;
   const long online = sysconf(_SC_NPROCESSORS_ONLN);
-  const int affinity = count_affinity();  // 0 on machines with more processors than the mask holds
+  const auto affinity = static_cast<int>(allowed_cpus().size());
   limits.online = static_cast<int>(std::max(1L, online));
   limits.allowed = affinity > 0 ? affinity : limits.online;
   limits.quota = cpu_quota(root);

@@ -6,9 +6,10 @@
 #include <sys/statvfs.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <filesystem>
 #include <system_error>
+
+#include "memory/digest.hpp"
 
 namespace troupe::memory {
 namespace {
@@ -17,22 +18,14 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view ending = ".kept";  // of every copy: nothing else is ever deleted
 
-/// FNV-1a (Fowler, Noll, Vo): which source, where file names are the same.
-std::uint64_t hash_of(std::string_view text) noexcept {
-  std::uint64_t hash = 0xCBF29CE484222325u;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
-  return hash;
-}
-
 }  // namespace
 
 std::string copy_folder::path_of(const std::string& source, std::string_view kind) const {
   std::error_code failed;
   fs::path whole = fs::canonical(source, failed);
   if (failed) whole = source;
-  char number[24];
-  std::snprintf(number, sizeof number, "-%016llx.", static_cast<unsigned long long>(hash_of(whole.string())));
-  return (fs::path(path) / (whole.stem().string().substr(0, 128) + number + std::string(kind) + std::string(ending))).string();
+  const std::string name = whole.stem().string().substr(0, 128) + "-" + digest(whole.string()) + ".";
+  return (fs::path(path) / (name + std::string(kind) + std::string(ending))).string();
 }
 
 std::vector<listed_copy> copy_folder::list() const {

@@ -15,14 +15,6 @@ std::string sum_line(std::string_view text) { return "sum " + digest(text) + "\n
 
 }  // namespace
 
-std::string digest(std::string_view text) {
-  std::uint64_t hash = 0xCBF29CE484222325u;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
-  char digits[24];
-  std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(hash));
-  return digits;
-}
-
 std::string kept_text(std::string_view heading, std::string_view fingerprint, std::string_view lines) {
   std::string text;
   for (const std::string_view part : {heading, std::string_view("\n"), fingerprint, std::string_view("\n"), lines}) text += part;

@@ -15,11 +15,9 @@
 #include <troupe/result.hpp>
 
 #include "memory/copy_folder.hpp"
+#include "memory/digest.hpp"
 
 namespace troupe::memory {
-
-/// FNV-1a (Fowler, Noll, Vo) in 16 hexadecimal digits: also for the name of a machine's file.
-std::string digest(std::string_view text);
 
 /// `lines`: whole ones, each with its end. Neither heading nor fingerprint has one.
 std::string kept_text(std::string_view heading, std::string_view fingerprint, std::string_view lines);

@@ -19,9 +19,12 @@ using tokens = std::vector<std::int32_t>;
 constexpr std::int32_t letters = 3;
 constexpr std::size_t longest = 4;
 
-tokens beginning(const tokens& all, std::size_t count) { return {all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count)}; }
+tokens beginning(const tokens& all, std::size_t count) {
+  return {all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count)};
+}
 
-/// Who reads and writes blocks, as the KV store does. The bytes of a block are the tokens from which they were computed.
+/// Who reads and writes blocks, as the KV store does. The bytes of a block are the tokens from which they were
+/// computed.
 struct world {
   struct sequence {
     tokens text;
@@ -91,7 +94,8 @@ struct world {
     const std::int32_t parent = one.computed == 0 ? prefix_tree::none : one.blocks[one.computed - 1];
     const std::span<const std::int32_t> token(&one.text[one.computed], 1);
     if (tree.insert(parent, token, block)) return pool.share(block);
-    const std::int32_t known = parent == prefix_tree::none || tree.holds(parent) ? tree.find(parent, token) : prefix_tree::none;
+    const std::int32_t known =
+        parent == prefix_tree::none || tree.holds(parent) ? tree.find(parent, token) : prefix_tree::none;
     if (known == prefix_tree::none || !tree.is_copy(known) || !tree.rests(known)) return false;
     tier.replace(known, block);
     return true;
@@ -161,7 +165,8 @@ struct world {
     if (in.empty()) return;
     const copy_order order = std::move(in.front());
     in.pop_front();
-    const auto whose = std::find_if(running.begin(), running.end(), [&](const sequence& one) { return one.order == order.number; });
+    const auto whose =
+        std::find_if(running.begin(), running.end(), [&](const sequence& one) { return one.order == order.number; });
     REQUIRE(whose != running.end());
     for (const auto [block, place] : order.copies) device[block] = well ? host[place] : tokens{-1};
     const std::int32_t arrived = tier.came_in(order.number, well);
@@ -185,7 +190,8 @@ struct world {
     if (!kept.empty()) REQUIRE(tree.oldest(prefix_tree::kind::copy) == kept.front());
     REQUIRE(static_cast<std::size_t>(tree.resting()) == rested.size());
     std::int32_t in_use = 0;
-    for (std::int32_t block = 0; block < pool.total(); ++block) in_use += pool.count(block) > 0 && !tree.rests(block) ? 1 : 0;
+    for (std::int32_t block = 0; block < pool.total(); ++block)
+      in_use += pool.count(block) > 0 && !tree.rests(block) ? 1 : 0;
     REQUIRE(in_use + tree.resting() + pool.free() == pool.total());
   }
 
@@ -233,10 +239,15 @@ TEST_CASE("what the tier brings back is what left, and nothing is lost but by a 
             if (here.running[which].order == 0) here.leave(which, up_to(8) == 0);
           }
           break;
-        case 4: here.send_out(up_to(14)); break;
+        case 4:
+          here.send_out(up_to(14));
+          break;
         case 5:
-        case 6: here.end_out(up_to(6) != 0); break;
-        default: here.end_in(up_to(6) != 0);
+        case 6:
+          here.end_out(up_to(6) != 0);
+          break;
+        default:
+          here.end_in(up_to(6) != 0);
       }
       here.require_sound();
     }

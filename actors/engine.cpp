@@ -10,14 +10,13 @@
 #include <caf/actor_system.hpp>
 #include <caf/send.hpp>
 
-#include "actors/decode/decode_actor.hpp"
 #include "actors/handles.hpp"
 #include "actors/kv_store/kv_store.hpp"
 #include "actors/kv_store/kv_store_actor.hpp"
+#include "actors/lane/lane_actor.hpp"
 #include "actors/lane/lane_thread.hpp"
 #include "actors/lane/step_runner.hpp"
 #include "actors/metrics.hpp"
-#include "actors/prefill/prefill_actor.hpp"
 #include "actors/scheduler/scheduler_actor.hpp"
 #include "actors/stream/stream_actor.hpp"
 #include "actors/stream/stream_counters.hpp"
@@ -213,9 +212,9 @@ result<std::unique_ptr<engine>> engine::create_on(kernels::any_lane lane, caf::a
   lane_setup setup{p->thread, p->runner, now, p->metrics, p->waiting.empty() ? nullptr : p->waiting.back()};
   auto links = std::make_shared<engine_links>();
   links->kv_store = spawn_kv_store(system, planner.total_blocks, p->figures.kept_blocks, p->metrics, *std::move(host));
-  links->prefill = spawn_prefill(system, setup);
+  links->prefill = spawn_lane_actor(system, lane_kind::prefill, setup);
   if (!p->waiting.empty()) setup.waiting = p->waiting.front();
-  links->decode = spawn_decode(system, setup);
+  links->decode = spawn_lane_actor(system, lane_kind::decode, setup);
   links->scheduler = spawn_scheduler(
       system, {planner, now, p->metrics, p->figures.device == "cuda" ? clock::duration(gpu_patience) : clock::duration(), options.on_lost});
   spawn_front(system, options, *p->model, p->figures.context_length, p->counters, p->metrics, *links);

@@ -2,7 +2,6 @@
 // writes plans, the lane's core runs them, tests compare both.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -13,12 +12,12 @@
 #include <troupe/event.hpp>
 #include <troupe/request.hpp>
 
-#include "actors/scheduler/lane_kind.hpp"
+#include "actors/lane/lane_kind.hpp"
+#include "base/clock.hpp"
 
 namespace troupe::actors {
 
-using generation_id = std::uint64_t;
-using clock = std::chrono::steady_clock;
+using base::clock;
 
 /// Everything that a lane must know of a sequence to sample it. Constant while the sequence lives.
 struct sequence_terms {

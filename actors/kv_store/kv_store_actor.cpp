@@ -56,7 +56,7 @@ private:
 
   void copy(memory::copy_order order) {
     const auto& queue = order.way == memory::copy_way::out ? host_.out : host_.in;
-    queue->post(lane_kind::prefill, [order = std::move(order), copies = host_.copies, self = caf::actor_cast<kv_store_handle>(this)]() mutable {
+    queue->post_in_order([order = std::move(order), copies = host_.copies, self = caf::actor_cast<kv_store_handle>(this)]() mutable {
       const auto made = copies->make(order.way, order.copies);
       if (!made) base::log(base::log_level::warning, "kv_store", "cached blocks are lost: " + made.why().text);
       caf::anon_send(self, blocks_copied{std::move(order), made.ok()});

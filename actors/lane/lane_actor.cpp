@@ -89,9 +89,9 @@ struct lane_run {
     started = setup.now();
     auto begun = guarded(*setup.machine, *plan, [this] { return setup.machine->begin(*plan); });
     if (begun.result) return end(*std::move(begun.result));
-    // The kind decode for all: these jobs keep the order of the steps of one queue.
-    setup.waiting->post(lane_kind::decode, [run = *this, ticket = begun.ticket] {
+    setup.waiting->post_in_order([run = *this, ticket = begun.ticket] {
       run.setup.machine->wait(run.plan->lane, ticket);
+      // The kind decode for all: steps of one queue finish in their order.
       run.setup.queue->post(lane_kind::decode, [run]() mutable { run.finish(); });
     });
   }

@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "actors/scheduler/lane_kind.hpp"
+#include "actors/lane/lane_kind.hpp"
 #include "actors/step_plan.hpp"
 
 namespace troupe::actors {

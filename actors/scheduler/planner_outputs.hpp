@@ -8,7 +8,7 @@
 #include <troupe/result.hpp>
 
 #include "actors/kv_store/block_grant.hpp"
-#include "actors/scheduler/lane_kind.hpp"
+#include "actors/lane/lane_kind.hpp"
 #include "actors/step_plan.hpp"
 
 namespace troupe::actors {

@@ -113,7 +113,7 @@ void step_planner::learn(const flight& what, const step_result& result) {
   const bool typical = what.typical && what.beside == (options_.policy != batch_policy::mix && flying_[0] > 0);
   const bool whole = typical && result.decode_rows == what.size.decode_rows && result.prefill_rows == what.size.prompt_rows;
   if (what.size.decode_rows > 0 && whole && took > clock::duration::zero())
-    cost_[what.beside].observe(what.size, std::chrono::duration<double, std::milli>(took).count());
+    cost_[what.beside].observe(what.size, base::to_milliseconds(took));
 }
 
 /// What it computed and what it read, one of them is the cause: others shall compute it anew.

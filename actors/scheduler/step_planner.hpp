@@ -21,34 +21,12 @@
 #include "actors/kv_store/block_grant.hpp"
 #include "actors/scheduler/awaited_prefixes.hpp"
 #include "actors/scheduler/planned_sequence.hpp"
+#include "actors/scheduler/planner_options.hpp"
 #include "actors/scheduler/planner_outputs.hpp"
 #include "actors/scheduler/step_cost.hpp"
 #include "actors/step_plan.hpp"
 
 namespace troupe::actors {
-
-/// mix: one step may hold decode rows and prompt chunks (one device queue). split: a step is one or the other (two queues,
-/// as on a GPU). choose: with two queues, whichever of both holds the decodes up less; a prompt that few mixed steps would
-/// finish is mixed.
-enum class batch_policy : std::uint8_t { mix, split, choose };
-
-struct planner_options {
-  std::int32_t max_sequences = 64;
-  std::int32_t max_batch_tokens = 512;  ///< raised to max_sequences + a block, so that decodes never starve prompts
-  std::int32_t block_tokens = 16;
-  std::int32_t total_blocks = 0;
-  std::size_t queue_sequences = 1024;
-  std::int64_t queue_tokens = 1 << 20;
-  std::int32_t steps_in_flight = 2;  ///< on each lane
-  std::int32_t block_headroom = 8;   ///< tokens before a block's end at which the next one is asked for
-  batch_policy policy = batch_policy::mix;
-  /// A mixed step may take so many times as long as its decodes would alone, by what steps have taken so far; 0: no bound.
-  double most_growth = 0;
-  std::int32_t least_chunk = 64;  ///< prompt rows that a bounded step may have at any rate, so that prompts get on
-  std::int32_t most_mixed_steps = 4;  ///< choose: a prompt that takes more of them goes to a queue of its own
-  bool share_prefixes = false;    ///< sequences that begin alike read the same blocks
-  std::int32_t least_awaited = 64;  ///< tokens of a common beginning for which a sequence waits while another computes them
-};
 
 /// One owner, one thread. Each call costs at most a pass over the running set.
 class step_planner {
@@ -74,8 +52,9 @@ public:
   std::int32_t steps_in_flight(lane_kind lane) const { return flying_[static_cast<std::size_t>(lane)]; }
   std::int32_t free_blocks() const { return free_; }
 
-  /// Empty, or the broken invariant.
+  /// Empty, or the broken invariant. Linear in the sequences.
   std::string check() const;
+  /// A line for each sequence: what a failing test prints.
   std::string draw() const;
 
 private:

@@ -4,11 +4,8 @@
 #include <exception>
 
 namespace troupe::actors {
-namespace {
 
-double milliseconds(clock::duration d) { return std::chrono::duration<double, std::milli>(d).count(); }
-
-}  // namespace
+using base::to_milliseconds;
 
 generation::generation(std::shared_ptr<const request> what, std::shared_ptr<const models::tokenizer> tokens,
                        const operator_chain* operators, clock::time_point submitted)
@@ -24,7 +21,7 @@ void generation::admit(std::int32_t prompt_tokens) {
 void generation::begin_prefill(clock::time_point when, std::int32_t cached_tokens) {
   if (state_ != state::queued && state_ != state::accepted) return;  // again, after a preemption
   state_ = state::running;
-  timing_.queued_ms = milliseconds(when - submitted_);
+  timing_.queued_ms = to_milliseconds(when - submitted_);
   usage_.cached_tokens = cached_tokens;
 }
 
@@ -32,7 +29,7 @@ void generation::append(const step_token& token, clock::time_point when) {
   if (ended()) return;
   if (token.end == sequence_end::failed) return fail(token.why, when);
   state_ = state::running;
-  if (timing_.first_token_ms == 0) timing_.first_token_ms = milliseconds(when - submitted_);
+  if (timing_.first_token_ms == 0) timing_.first_token_ms = to_milliseconds(when - submitted_);
   if (token.end == sequence_end::eos) return finish(finish_reason::stop, when);
 
   std::vector<stream_token> released;
@@ -72,7 +69,7 @@ void generation::finish(finish_reason reason, clock::time_point when) {
   state_ = state::ended;
   reason_ = reason;
   ended_at_ = when;
-  timing_.total_ms = milliseconds(when - submitted_);
+  timing_.total_ms = to_milliseconds(when - submitted_);
 }
 
 // An operator's exception is this generation's failure and nobody else's.

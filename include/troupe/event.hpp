@@ -10,6 +10,8 @@
 
 namespace troupe {
 
+using generation_id = std::uint64_t;  ///< unguessable (random 64 bits), never 0
+
 enum class finish_reason { stop, length, cancelled };
 std::string_view to_string(finish_reason reason) noexcept;
 
@@ -40,7 +42,7 @@ struct token_logprob {
 struct event {
   enum class kind { started, delta, done, failed };
   kind what = kind::delta;
-  std::uint64_t generation = 0;
+  generation_id generation = 0;
   std::uint64_t offset = 0;
   std::uint64_t next_offset = 0;
   std::string text;                      ///< delta

@@ -14,7 +14,6 @@
 
 namespace troupe {
 
-using generation_id = std::uint64_t;    ///< unguessable (random 64 bits), never 0
 using subscription_id = std::uint64_t;  ///< unique within a process
 
 struct model_card {

@@ -234,13 +234,9 @@ std::shared_ptr<const engine_links> engine::links() const {
 }
 
 const models::loaded_model& engine::model() const noexcept { return *parts_->model; }
-const engine_metrics& engine::metrics() const noexcept { return *parts_->metrics; }
+std::shared_ptr<const engine_metrics> engine::metrics() const noexcept { return parts_->metrics; }
 std::shared_ptr<const stream_counters> engine::stream_counts() const noexcept { return parts_->counters; }
 const engine_figures& engine::figures() const noexcept { return parts_->figures; }
-
-void engine::append_metrics(std::string& out, const std::string& name) const {
-  parts_->metrics->append_prometheus(out, name);
-}
 
 void engine::drain(std::function<void()> drained) {
   if (const auto all = links()) return caf::anon_send(all->scheduler, drain_scheduler{std::move(drained)});

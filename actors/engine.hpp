@@ -29,7 +29,7 @@ namespace troupe::actors {
 
 struct engine_links;
 struct engine_metrics;
-class stream_counters;
+struct stream_counters;
 
 /// How large steps may become where the options leave it open. A GPU reads the weights once for all rows of a step and
 /// needs some hundreds of them to be busy; a CPU is at 64, and a step must not keep others waiting for long.
@@ -101,13 +101,11 @@ public:
   /// Null after stop.
   std::shared_ptr<const engine_links> links() const;
   const models::loaded_model& model() const noexcept;
-  const engine_metrics& metrics() const noexcept;
+  /// What is counted; also after the engine has ended.
+  std::shared_ptr<const engine_metrics> metrics() const noexcept;
   std::shared_ptr<const stream_counters> stream_counts() const noexcept;
   const engine_figures& figures() const noexcept;
   std::int32_t context_length() const noexcept { return figures().context_length; }
-
-  /// Prometheus text, with the label model="name". Any thread.
-  void append_metrics(std::string& out, const std::string& name) const;
 
   /// Takes nothing new in; `drained` is called, on a runtime thread, when all that was taken in has ended.
   void drain(std::function<void()> drained);

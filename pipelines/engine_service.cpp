@@ -8,8 +8,8 @@
 #include <caf/send.hpp>
 
 #include "actors/handles.hpp"
+#include "pipelines/metrics_page.hpp"
 #include "pipelines/request_path.hpp"
-#include "pipelines/stream_metrics.hpp"
 
 namespace troupe::pipelines {
 namespace {
@@ -52,10 +52,7 @@ result<void> engine_service::add(served_model model) {
 void engine_service::close() {
   const std::unique_lock lock(mutex_);
   closed_ = true;
-  for (served_model& one : models_) {
-    one.links.reset();
-    one.append_metrics = nullptr;
-  }
+  for (served_model& one : models_) one.links.reset();
 }
 
 result<submission> engine_service::submit(const std::string& name, request what, std::shared_ptr<event_sink> sink,
@@ -147,9 +144,7 @@ void engine_service::check_health(std::function<void(result<void>)> answer) {
 std::string engine_service::metrics_text() const {
   const std::shared_lock lock(mutex_);
   std::string out;
-  append_stream_metrics(out, models_);
-  for (const served_model& one : models_)
-    if (one.append_metrics) one.append_metrics(out);
+  append_metrics_page(out, models_);
   return out;
 }
 

@@ -14,16 +14,17 @@
 
 namespace troupe::actors {
 struct engine_links;
-class stream_counters;
+struct engine_metrics;
+struct stream_counters;
 }  // namespace troupe::actors
 
 namespace troupe::pipelines {
 
 struct served_model {
   model_card card;
-  std::shared_ptr<const actors::engine_links> links;
+  std::shared_ptr<const actors::engine_links> links;  ///< null once the service is closed
+  std::shared_ptr<const actors::engine_metrics> engine;
   std::shared_ptr<const actors::stream_counters> stream;
-  std::function<void(std::string&)> append_metrics;  ///< the engine's own lines
 };
 
 /// Generation ids are random; their top 4 bits name the model's place, so that an id alone finds its shard.

@@ -125,7 +125,7 @@ result<model_card> runtime::state::load(const std::string& name_or_path) {
   served.card = {path->stem().string(), changed_at(*path), engine.context_length(), engine.model().tokenizer->size()};
   served.links = engine.links();
   served.stream = engine.stream_counts();
-  served.append_metrics = [&engine, name = served.card.name](std::string& out) { engine.append_metrics(out, name); };
+  served.engine = engine.metrics();
   const model_card card = served.card;
   if (auto ok = service->add(std::move(served)); !ok) return ok.why();
   engines.push_back(*std::move(made));

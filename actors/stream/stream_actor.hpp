@@ -16,7 +16,7 @@ class tokenizer;
 
 namespace troupe::actors {
 
-class stream_counters;
+struct stream_counters;
 struct engine_metrics;
 
 struct stream_setup {

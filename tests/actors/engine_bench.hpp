@@ -90,7 +90,7 @@ struct engine_bench {
 
   /// The last event comes a little before the blocks do. False: they do not come.
   bool gives_everything_back() const {
-    const auto& now = made->metrics();
+    const auto& now = *made->metrics();
     const auto until = clock::now() + std::chrono::seconds(60);
     while (now.running != 0 || now.queued != 0 || now.kv_blocks_free + now.kv_blocks_cached != now.kv_blocks_total) {
       if (clock::now() > until) return false;

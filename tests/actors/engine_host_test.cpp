@@ -39,7 +39,7 @@ TEST_CASE("a prompt whose blocks went to host memory is not computed again, and 
     REQUIRE(b.ask(id, prompt_of(id), 20)->wait()->usage.cached_tokens == 0);
     REQUIRE(b.gives_everything_back());
   }
-  const auto& counted = b.made->metrics();
+  const auto& counted = *b.made->metrics();
   REQUIRE(counted.kv_host_blocks > 0);
   REQUIRE(counted.kv_host_bytes_out > 0);
   const std::uint64_t rows = counted.prefill_rows;
@@ -50,8 +50,6 @@ TEST_CASE("a prompt whose blocks went to host memory is not computed again, and 
   CHECK(counted.kv_host_hit_tokens >= 128);
   CHECK(counted.kv_host_bytes_in * 16 == counted.kv_host_hit_tokens * static_cast<std::uint64_t>(b.made->figures().kv_bytes / b.made->figures().kv_blocks));
   CHECK(b.gives_everything_back());
-  const std::string text = counted.prometheus_text("m");
-  CHECK(text.find("troupe_kv_host_hit_tokens_total{model=\"m\"} " + std::to_string(counted.kv_host_hit_tokens)) != std::string::npos);
 }
 
 TEST_CASE("many that preempt each other and come back say what each says alone, also when copies fail") {
@@ -69,8 +67,8 @@ TEST_CASE("many that preempt each other and come back say what each says alone, 
         CHECK(sink->ids == alone[i]);
       }
     }
-    CHECK(b.made->metrics().kv_host_hit_tokens > 0);
-    CHECK((b.made->metrics().kv_host_failed_copies > 0) == (fail_every > 0));
+    CHECK(b.made->metrics()->kv_host_hit_tokens > 0);
+    CHECK((b.made->metrics()->kv_host_failed_copies > 0) == (fail_every > 0));
     CHECK(b.gives_everything_back());
   }
 }

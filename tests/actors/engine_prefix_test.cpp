@@ -77,13 +77,13 @@ TEST_CASE("a second request with the same prompt computes its tail only, and say
   const auto first = b.ask(1, prompt, 30);
   REQUIRE(first->wait()->usage.cached_tokens == 0);
   REQUIRE(b.gives_everything_back());
-  const std::uint64_t rows = b.made->metrics().prefill_rows;
+  const std::uint64_t rows = b.made->metrics()->prefill_rows;
   REQUIRE(rows == 200);
   const auto second = b.ask(2, prompt, 30);
   REQUIRE(second->wait()->usage.cached_tokens == 192);
   CHECK(second->last->usage.prompt_tokens == 200);
-  CHECK(b.made->metrics().prefill_rows - rows == 8);
-  CHECK(b.made->metrics().prefix_cache_hit_tokens == 192);
+  CHECK(b.made->metrics()->prefill_rows - rows == 8);
+  CHECK(b.made->metrics()->prefix_cache_hit_tokens == 192);
   CHECK(first->ids == text);
   CHECK(second->ids == text);
   // A prompt of whole blocks computes its last one again: something must be sampled.
@@ -101,10 +101,10 @@ TEST_CASE("without the prefix cache every prompt is computed whole") {
   engine_bench b(with_cache(false));
   const auto prompt = long_prompt(1, 200, 200);
   for (generation_id id = 1; id <= 3; ++id) REQUIRE(b.ask(id, prompt, 3)->wait()->usage.cached_tokens == 0);
-  CHECK(b.made->metrics().prefill_rows == 600);
-  CHECK(b.made->metrics().prefix_cache_hit_tokens == 0);
+  CHECK(b.made->metrics()->prefill_rows == 600);
+  CHECK(b.made->metrics()->prefix_cache_hit_tokens == 0);
   CHECK(b.gives_everything_back());
-  CHECK(b.made->metrics().kv_blocks_cached == 0);
+  CHECK(b.made->metrics()->kv_blocks_cached == 0);
 }
 
 TEST_CASE("requests that come together compute their common beginning once") {
@@ -115,7 +115,7 @@ TEST_CASE("requests that come together compute their common beginning once") {
     REQUIRE(sinks[id - 1]->wait());
     CHECK(sinks[id - 1]->ids == expected(b.path.string(), long_prompt(id, 210, 200), 20));
   }
-  CHECK(b.made->metrics().prefill_rows == 210 + 7 * (210 - 192));
+  CHECK(b.made->metrics()->prefill_rows == 210 + 7 * (210 - 192));
 }
 
 TEST_CASE("a step of decodes reads the K and V of a beginning that requests have in common once for all of them") {
@@ -128,7 +128,7 @@ TEST_CASE("a step of decodes reads the K and V of a beginning that requests have
     const auto prompt = [](generation_id id) { return long_prompt(id, 280 + static_cast<std::int32_t>(id), id < 7 ? 270 : 150); };
     std::vector<std::shared_ptr<collector>> sinks;
     for (generation_id id = 1; id <= 8; ++id) sinks.push_back(b.ask(id, prompt(id), 60));
-    while (b.made->metrics().running + b.made->metrics().queued < 8) std::this_thread::yield();
+    while (b.made->metrics()->running + b.made->metrics()->queued < 8) std::this_thread::yield();
     go = true;
     go.notify_all();
     for (generation_id id = 1; id <= 8; ++id) {
@@ -172,8 +172,8 @@ TEST_CASE("random text with penalties is the same with the cache and without, wh
       CHECK(sink->ids == alone[id]);
     }
   }
-  CHECK(b.made->metrics().preemptions > 0);
-  CHECK(b.made->metrics().prefix_cache_hit_tokens > 0);
+  CHECK(b.made->metrics()->preemptions > 0);
+  CHECK(b.made->metrics()->prefix_cache_hit_tokens > 0);
   CHECK(b.gives_everything_back());
 }
 

@@ -35,7 +35,7 @@ TEST_CASE("sixteen generations together each get the tokens that the bare networ
     CAPTURE(id);
     REQUIRE(sink->ids == expected(b.path.string(), some_prompt(id), 40));
   }
-  const auto& metrics = b.made->metrics();
+  const auto& metrics = *b.made->metrics();
   CHECK(metrics.sampled_tokens == 16 * 40);
   CHECK(b.gives_everything_back());
   REQUIRE(b.made->stop());
@@ -125,7 +125,7 @@ TEST_CASE("a pool too small for all preempts, and the tokens stay the same") {
     REQUIRE(end->what == event::kind::done);
     REQUIRE(sinks[id - 1]->ids == expected(b.path.string(), {10, static_cast<std::int32_t>(20 + id)}, 100));
   }
-  REQUIRE(b.made->metrics().preemptions > 0);
+  REQUIRE(b.made->metrics()->preemptions > 0);
 }
 
 TEST_CASE("the same memory holds as many KV blocks as the type of K and V allows, and each gets them all back") {
@@ -142,7 +142,7 @@ TEST_CASE("the same memory holds as many KV blocks as the type of K and V allows
     options.max_sequences = 64;  // with contexts for more blocks than these
     bench b(options);
     const std::int64_t scales = 2 * tokens * 2, numbers = 2 * tokens * dim * bits / 8;  // of K and of V
-    CHECK(b.made->metrics().kv_blocks_total == memory / (layers * (scales + numbers)));
+    CHECK(b.made->metrics()->kv_blocks_total == memory / (layers * (scales + numbers)));
     const auto end = b.ask(1, some_prompt(1), 40)->wait();
     REQUIRE(end);
     CHECK(end->what == event::kind::done);
@@ -156,7 +156,7 @@ TEST_CASE("steps are as large as suits the device, or as they were asked for") {
     options.max_sequences = wanted;
     options.kv_bytes = std::int64_t{1} << 30;  // more than all sequences together can use: their number is the bound
     bench b(options, {kernels::make_cpu_lane({1}).value_or_throw(), std::move(device), 1, "", {}});
-    return b.made->metrics().kv_blocks_total.load();
+    return b.made->metrics()->kv_blocks_total.load();
   };
   const auto of_one = blocks("cpu", 1);
   CHECK(blocks("cpu", 0) == 64 * of_one);
@@ -181,7 +181,7 @@ TEST_CASE("drain lets what runs finish and refuses what comes later") {
   std::promise<void> answered;
   caf::anon_send(b.made->links()->scheduler, probe_engine{[&](const result<void>&) { answered.set_value(); }});
   REQUIRE(answered.get_future().wait_for(std::chrono::seconds(60)) == std::future_status::ready);
-  while (b.made->metrics().prompt_tokens == 0) std::this_thread::yield();
+  while (b.made->metrics()->prompt_tokens == 0) std::this_thread::yield();
   std::promise<void> drained;
   b.made->drain([&] { drained.set_value(); });
   REQUIRE(drained.get_future().wait_for(std::chrono::seconds(60)) == std::future_status::ready);

@@ -1,7 +1,9 @@
 // The runtime as a front end sees it: ids, several watchers, replay, keep, health and metrics, with a tiny model.
 #include <condition_variable>
 #include <future>
+#include <map>
 #include <mutex>
+#include <sstream>
 
 #include <troupe/troupe.hpp>
 
@@ -145,4 +147,21 @@ TEST_CASE("health answers, models are listed, and metrics are well-formed lines"
   CHECK(text.find("troupe_time_to_first_token_seconds_count{model=\"" + s.name + "\"} 1\n") != std::string::npos);
   CHECK(text.find("troupe_inter_token_seconds_count{model=\"" + s.name + "\"} 19\n") != std::string::npos);
   CHECK(text.back() == '\n');
+}
+
+TEST_CASE("with two models a metric is named once and has a line for each, whichever part counts it") {
+  served s;
+  test::scratch_path other(".gguf");
+  REQUIRE(test::write_tiny_model(other.string()));
+  REQUIRE(s.owner.try_load(other.string()).ok());
+  std::istringstream lines(s.owner.as_service().metrics_text());
+  std::map<std::string, int> heads, samples;
+  for (std::string line; std::getline(lines, line);)
+    ++(line.starts_with("# TYPE ") ? heads[line.substr(7, line.find(' ', 7) - 7)] : samples[line.substr(0, line.find('{'))]);
+  CHECK(heads.size() > 30);
+  for (const auto& [name, times] : heads) {
+    CAPTURE(name);
+    CHECK(times == 1);
+    CHECK(samples[name.ends_with("_seconds") ? name + "_count" : name] == 2);
+  }
 }

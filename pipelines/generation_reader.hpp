@@ -8,7 +8,7 @@
 #include <vector>
 
 #include <troupe/edge.hpp>
-#include <troupe/runtime.hpp>
+#include <troupe/generation.hpp>
 
 #include "pipelines/engine_service.hpp"
 

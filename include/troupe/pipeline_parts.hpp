@@ -1,16 +1,18 @@
 // What runs in a pipeline: parts that advance without blocking, joined by edges. Users write pipeline.hpp's
-// expressions; these are what the expressions build. Knows no actors: pipelines/pipeline_run.cpp places parts on them.
+// expressions; these are what the expressions build. Knows no model (chat_part.hpp does) and no actors:
+// pipelines/pipeline_run.cpp places parts on them.
 #pragma once
 
+#include <cstddef>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <optional>
-#include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <troupe/edge.hpp>
-#include <troupe/runtime.hpp>
 
 namespace troupe {
 
@@ -67,11 +69,13 @@ struct yielded<std::vector<T>> {
 template <class F, class Out>
 class source_part final : public part {
 public:
-  source_part(F f, std::shared_ptr<edge<Out>> out) : f_(std::move(f)), out_(std::move(out)) {}
+  /// `at_once`: items found before they go on.
+  source_part(F f, std::shared_ptr<edge<Out>> out, std::size_t at_once)
+      : f_(std::move(f)), out_(std::move(out)), at_once_(at_once) {}
   void on_wake(std::function<void()> wake) override { out_->on_room(std::move(wake)); }
   void abandon() override { out_->close(); }
   progress advance() override {
-    while (!at_end_ && pending_.size() < pipeline_graph::batch) {
+    while (!at_end_ && pending_.size() < at_once_) {
       auto item = f_();
       at_end_ = !item;
       if (item) pending_.push_back(*std::move(item));
@@ -88,6 +92,7 @@ private:
   F f_;
   std::shared_ptr<edge<Out>> out_;
   std::vector<Out> pending_;
+  std::size_t at_once_;
   bool at_end_ = false;
 };
 
@@ -142,68 +147,6 @@ public:
 private:
   F f_;
   std::shared_ptr<edge<In>> in_;
-};
-
-/// A model in a pipeline: one prompt at a time, its answer as events (Out = event) or whole (Out = std::string). The
-/// edge's credit reaches the decode step through the generation's reader.
-template <class In, class Out>
-class chat_part final : public part {
-public:
-  chat_part(model asked, ask_options options, std::shared_ptr<edge<In>> in, std::shared_ptr<edge<Out>> out)
-      : model_(std::move(asked)), options_(std::move(options)), in_(std::move(in)), out_(std::move(out)) {}
-  void on_wake(std::function<void()> wake) override {
-    in_->on_items(wake);
-    out_->on_room(wake);
-    wake_ = std::move(wake);
-  }
-  void abandon() override {
-    answer_.reset();
-    in_->cancel();
-    out_->close();
-  }
-  progress advance() override {
-    out_->offer(pending_);
-    if (out_->cancelled()) return abandon(), progress::finished;
-    if (!pending_.empty()) return progress::waiting;
-    if (!answer_) return next_prompt();
-    std::optional<event> e;
-    while (pending_.size() < pipeline_graph::batch && (e = answer_->poll())) collect(*std::move(e));
-    if (answer_->ended()) {
-      if constexpr (std::is_same_v<Out, std::string>) pending_.push_back(std::exchange(text_, {}));
-      answer_.reset();
-      return progress::more;
-    }
-    return pending_.empty() && !e ? progress::waiting : progress::more;
-  }
-
-private:
-  progress next_prompt() {
-    std::vector<In> items;
-    if (in_->take(items, 1) == 0) {
-      if (!in_->finished()) return progress::waiting;
-      out_->close();
-      return progress::finished;
-    }
-    answer_.emplace(model_.chat(std::move(items.front()), options_));
-    answer_->on_ready(wake_);
-    return progress::more;
-  }
-  void collect(event&& e) {
-    if (e.what == event::kind::failed) throw failure(std::move(e.why));
-    if constexpr (std::is_same_v<Out, std::string>)
-      text_ += e.text;
-    else
-      pending_.push_back(std::move(e));
-  }
-
-  model model_;
-  ask_options options_;
-  std::shared_ptr<edge<In>> in_;
-  std::shared_ptr<edge<Out>> out_;
-  std::function<void()> wake_;
-  std::optional<generation> answer_;
-  std::vector<Out> pending_;
-  std::string text_;
 };
 
 }  // namespace troupe

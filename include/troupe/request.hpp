@@ -41,5 +41,4 @@ struct request {
   bool ignore_eos = false;                 ///< for benchmarks: go on to max_tokens
 };
 
-
 }  // namespace troupe

@@ -1,8 +1,10 @@
 // All of Troupe's C++ interface.
 #pragma once
 
+#include <troupe/chat.hpp>
 #include <troupe/edge.hpp>
 #include <troupe/event.hpp>
+#include <troupe/generation.hpp>
 #include <troupe/operator.hpp>
 #include <troupe/pipeline.hpp>
 #include <troupe/request.hpp>

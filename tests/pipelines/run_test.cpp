@@ -1,5 +1,7 @@
 // Pipelines on real actors: order, placement, failure and early ends, without a model.
 #include <atomic>
+#include <functional>
+#include <future>
 #include <stdexcept>
 #include <thread>
 
@@ -43,6 +45,24 @@ TEST_CASE("items keep their order through pool and thread stages") {
     REQUIRE(got.size() == 20'000);
     for (int i = 0; i < 20'000; ++i) REQUIRE(got[static_cast<std::size_t>(i)] == i);
   }
+}
+
+TEST_CASE("a source on a thread may wait, and what it has found goes on at once") {
+  stage_of_actors s;
+  std::promise<int> answered;
+  auto answer = answered.get_future();
+  // Like a person who asks again when the first answer has been read.
+  auto ask = [&answer, n = 0]() mutable -> std::optional<int> {
+    if (n == 1 && answer.wait_for(std::chrono::seconds(20)) != std::future_status::ready) return std::nullopt;
+    return n < 2 ? std::optional<int>(n++) : std::nullopt;
+  };
+  std::vector<int> got;
+  const pipeline p = from(on_thread(std::ref(ask))) >> [&](int n) {
+    got.push_back(n);
+    if (n == 0) answered.set_value(n);
+  };
+  REQUIRE(s.run(p));
+  REQUIRE(got == std::vector<int>{0, 1});
 }
 
 TEST_CASE("a stage on a thread may block without stopping the pool") {

@@ -18,6 +18,7 @@
 namespace troupe::actors {
 
 using base::clock;
+using troupe::generation_id;
 
 /// Everything that a lane must know of a sequence to sample it. Constant while the sequence lives.
 struct sequence_terms {

@@ -16,7 +16,6 @@
 
 namespace troupe::models {
 
-
 struct weight_name {
   std::string name;
   std::int64_t rows = 0;

@@ -74,7 +74,7 @@ private:
     quit();
   }
 
-  /// No restart yet: clients are told, health turns bad, and whoever runs the process decides.
+  /// No actor is started anew: clients are told, health turns bad, and whoever runs the process replaces it.
   void fail(const std::string& name) {
     metrics_->healthy.store(false, std::memory_order_relaxed);
     base::log(base::log_level::error, "supervisor", "the " + name + " actor ended unexpectedly; the engine has failed");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -160,11 +161,11 @@ void report(model_shapes& model, const char* what, std::int64_t rows, std::int32
   std::printf("\n");
 }
 
-/// 64 rows of logits of this head. Sampling may use what the head has found of them.
-void report_sampling(kernels::lane& lane) {
-  const weights table(dtype::q8_0, vocabulary, width);
+/// 64 rows of logits of a head, which finds maxima as it does for a step, from steep to all but equal.
+void report_sampling(kernels::lane& lane, std::int64_t tokens) {
+  const weights table(dtype::q8_0, tokens, width);
   const kernels::matrix head = lane.pack(std::array{table.view}).value_or_throw();
-  floats x(64, width), logits(64, vocabulary);
+  floats x(64, width), logits(64, tokens);
   struct {
     const char* what;
     float temperature;
@@ -173,26 +174,38 @@ void report_sampling(kernels::lane& lane) {
   } ways[] = {{"greedy", 0, 0, 1, 0},
               {"temperature", 0.8f, 0, 1, 0},
               {"top_k 40", 0.8f, 40, 1, 0},
+              {"top_k 2000", 0.8f, 2000, 1, 0},
               {"top_p 0.95", 0.8f, 0, 0.95f, 0},
+              {"top_p 0.5", 0.8f, 0, 0.5f, 0},
+              {"min_p 0.05", 0.8f, 0, 1, 0.05f},
               {"top_k, top_p, min_p", 0.8f, 40, 0.95f, 0.05f}};
-  for (const auto& [what, temperature, top_k, top_p, min_p] : ways) {
-    std::vector<kernels::sampling_row> rows(64);
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      rows[i].seed = i;
-      rows[i].temperature = temperature;
-      rows[i].top_k = top_k;
-      rows[i].top_p = top_p;
-      rows[i].min_p = min_p;
+  for (const double deviation : {5.0, 2.0, 0.1}) {
+    lane.head(*head, x.view, logits.view);
+    double squares = 0;
+    for (const float l : logits.values) squares += static_cast<double>(l) * static_cast<double>(l);
+    const double scale = deviation / std::sqrt(squares / static_cast<double>(logits.values.size()));
+    for (float& v : x.values) v *= static_cast<float>(scale);
+    std::printf("sample 64 of %lld, deviation %.1f, us:", static_cast<long long>(tokens), deviation);
+    for (const auto& [what, temperature, top_k, top_p, min_p] : ways) {
+      std::vector<kernels::sampling_row> rows(64);
+      for (std::size_t i = 0; i < rows.size(); ++i) {
+        rows[i].seed = i;
+        rows[i].temperature = temperature;
+        rows[i].top_k = top_k;
+        rows[i].top_p = top_p;
+        rows[i].min_p = min_p;
+      }
+      std::vector<kernels::sampled> picks(rows.size());
+      double best = 1e9;
+      for (int run = 0; run < runs; ++run) {
+        lane.head(*head, x.view, logits.view);
+        const auto start = std::chrono::steady_clock::now();
+        lane.sample(logits.view, rows, picks);
+        best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+      }
+      std::printf(" %s %.0f;", what, best * 1e6);
     }
-    std::vector<kernels::sampled> picks(rows.size());
-    double best = 1e9;
-    for (int run = 0; run < runs; ++run) {
-      lane.head(*head, x.view, logits.view);
-      const auto start = std::chrono::steady_clock::now();
-      lane.sample(logits.view, rows, picks);
-      best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    }
-    std::printf("sample 64 of %lld, %-20s %8.0f us\n", static_cast<long long>(vocabulary), what, best * 1e6);
+    std::printf("\n");
   }
 }
 
@@ -222,7 +235,7 @@ int main(int argc, char** argv) {
   report(model, "decode 16", 16, 128, true, limits);
   report(model, "decode 32", 32, 128, true, limits);
   report(model, "prefill 512", 512, 0, false, limits);
-  report_sampling(**lane);
+  for (const std::int64_t tokens : {vocabulary, std::int64_t{151936}}) report_sampling(**lane, tokens);
   const double noop = best_seconds([&] {
     kernels::thread_team team(options.threads);
     for (int i = 0; i < 10000; ++i) team.run([](int, int) {});

@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/attention_kernels.hpp"
 #include "kernels/cpu/isa.hpp"
+#include "kernels/cpu/sampling_kernels.hpp"
 #include "memory/tensor_view.hpp"
 
 namespace troupe::kernels {
@@ -121,13 +122,9 @@ struct kernel_set {
   void (*to_bf16)(const float* x, std::int64_t n, std::int64_t group, std::uint16_t* out);
   void (*rms_norm)(const float* x, const float* weight, std::int64_t n, float eps, float* out);
   void (*silu_mul)(const float* gate, const float* up, std::int64_t n, float* out);
-  /// best[i] = the largest of run i of x[n]; NaN where the run holds a NaN or +inf. `run` is a multiple of 32.
-  void (*best_of_runs)(const float* x, std::int64_t n, std::int64_t run, float* best);
-  /// sums[b] = sum of e^((x - largest) * factor) over block b, where largest is no less than any x; returns the sum of
-  /// them all. In one order and without contraction: the same bits in every set.
-  double (*exponential_sums)(const float* x, std::int64_t n, float largest, float factor, float* sums);
   void (*product)(const product_args& args);
   attention_kernels attention;
+  sampling_kernels sampling;
 };
 
 /// The table for an instruction set; the scalar one where this build lacks it. The caller has asked machine_has.

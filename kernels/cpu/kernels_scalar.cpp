@@ -74,6 +74,48 @@ double exponential_sums(const float* x, std::int64_t n, float largest, float fac
   return total;
 }
 
+double weigh(const float* x, std::int64_t n, float largest, float factor, float* weights) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    weights[i] = exp_of_negative((x[i] - largest) * factor);
+    sum += static_cast<double>(weights[i]);
+  }
+  return sum;
+}
+
+token_tally tally(const float* x, const float* weights, std::int64_t n, float limit) {
+  token_tally all;
+  for (std::int64_t i = 0; i < n; ++i) {
+    if (!(x[i] >= limit)) continue;
+    ++all.count;
+    all.mass += mass_of(weights[i]);
+  }
+  return all;
+}
+
+bool is_within(float x, logit_range range) { return x >= range.low && x < range.high; }
+
+std::int64_t gather(const float* x, std::int64_t n, logit_range within, std::int32_t* places) {
+  std::int64_t count = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    places[count] = static_cast<std::int32_t>(i);
+    count += is_within(x[i], within) ? 1 : 0;
+  }
+  return count;
+}
+
+std::int64_t survey(const float* x, const float* weights, std::int64_t n, const logit_range (&within)[2], std::uint64_t (&masses)[3],
+                    std::int32_t* places) {
+  for (int i = 0; i < 2; ++i) masses[i] = tally(x, weights, n, within[i].high).mass;
+  masses[2] = tally(weights, weights, n, 0.0f).mass;
+  std::int64_t count = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    places[count] = static_cast<std::int32_t>(i);
+    count += is_within(x[i], within[0]) || is_within(x[i], within[1]) ? 1 : 0;
+  }
+  return count;
+}
+
 std::int32_t dot(const std::int16_t (&w)[quant_block], const std::int8_t* a, std::int64_t first, std::int64_t last) {
   std::int32_t sum = 0;
   for (std::int64_t i = first; i < last; ++i) sum += w[i] * a[i];
@@ -171,10 +213,14 @@ const kernel_set& scalar_kernels() noexcept {
                               .to_bf16 = nullptr,
                               .rms_norm = rms_norm,
                               .silu_mul = silu_mul,
-                              .best_of_runs = best_of_runs,
-                              .exponential_sums = exponential_sums,
                               .product = product,
-                              .attention = scalar_attention()};
+                              .attention = scalar_attention(),
+                              .sampling = {.best_of_runs = best_of_runs,
+                                           .exponential_sums = exponential_sums,
+                                           .weigh = weigh,
+                                           .tally = tally,
+                                           .gather = gather,
+                                           .survey = survey}};
   return set;
 }
 

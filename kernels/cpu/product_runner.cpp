@@ -153,7 +153,7 @@ void product_runner::multiply_part(const product_call& call, const prepared_rows
 void product_runner::take_maxima(const product_args& args, row_maxima& to) const {
   const std::int64_t first = args.first * tile_rows, last = std::min(args.last * tile_rows, args.rows);
   for (std::int64_t token = 0; token < args.tokens; ++token)
-    kernels_.best_of_runs(args.out + token * args.out_stride + first, last - first, sample_run, to.row(token) + first / sample_run);
+    kernels_.sampling.best_of_runs(args.out + token * args.out_stride + first, last - first, sample_run, to.row(token) + first / sample_run);
 }
 
 void product_runner::deal_tiles(const product_call& call) noexcept {

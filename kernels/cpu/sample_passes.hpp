@@ -1,5 +1,5 @@
-// What sampling's passes over a row share with each instruction set's text of them: the size of a block, and one
-// exponential. Knows no sampling.
+// What sampling's passes over a row share with each instruction set's text of them: the size of a block, one exponential,
+// and what a weight counts. Knows no sampling.
 #pragma once
 
 #include <algorithm>
@@ -28,5 +28,9 @@ inline float exp_of_negative(float x) noexcept {
   const float scale = std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
   return x < -87.0f ? 0.0f : p * scale;
 }
+
+/// Masses are whole numbers, so that their sums do not depend on an order. Weights are 1 at most; below 2^-42 they have none.
+constexpr float mass_part_unit = 2097152.0f, mass_unit = mass_part_unit * mass_part_unit;
+inline std::uint64_t mass_of(float weight) noexcept { return static_cast<std::uint64_t>(static_cast<std::int64_t>(weight * mass_unit)); }
 
 }  // namespace troupe::kernels

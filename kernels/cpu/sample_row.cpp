@@ -1,5 +1,6 @@
 // Sampling without sorting the vocabulary. The row is cut into runs; the k-th best run maximum bounds the k-th best logit
-// from below, so a top-k needs the maxima, which the head may have found already, and a sort of the few logits above the bound.
+// from below, so a small top-k needs the maxima, which the head may have found already, and looks at the few logits above
+// the bound only. The rest are questions to row_selection, the same as the device's and with the same numbers.
 #include "kernels/cpu/sample_row.hpp"
 
 #include <algorithm>
@@ -14,7 +15,7 @@ namespace {
 
 constexpr auto block = static_cast<std::size_t>(sample_block);
 constexpr auto run = static_cast<std::size_t>(sample_run);
-constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
+constexpr float infinity = std::numeric_limits<float>::infinity(), minus_infinity = -infinity;
 using candidate = sample_scratch::candidate;
 
 void penalise(std::span<float> logits, const sampling_row& how) {
@@ -32,7 +33,7 @@ void find_maxima(std::span<const float> logits, const sampling_row& how, std::sp
   s.run_best.resize(runs);
   const auto search = [&](std::size_t first, std::size_t last) {
     const std::size_t end = std::min(logits.size(), last * run);
-    s.kernels->best_of_runs(logits.data() + first * run, static_cast<std::int64_t>(end - first * run), sample_run, s.run_best.data() + first);
+    s.kernels->sampling.best_of_runs(logits.data() + first * run, static_cast<std::int64_t>(end - first * run), sample_run, s.run_best.data() + first);
   };
   if (known.size() != runs || how.bias.size() + how.seen.size() >= runs) return search(0, runs);
   std::copy(known.begin(), known.end(), s.run_best.begin());
@@ -71,22 +72,16 @@ void collect_from(std::span<const float> logits, float bound, sample_scratch& s)
 }
 
 /// What at least k logits are no less than.
-float bound_of(std::span<const float> logits, std::size_t k, sample_scratch& s) {
-  const std::vector<float>* best = &s.run_best;
-  if (k > s.run_best.size() / 4) {  // close to the number of runs their maxima bound little
-    s.block_best.resize((logits.size() + block - 1) / block);
-    s.kernels->best_of_runs(logits.data(), static_cast<std::int64_t>(logits.size()), sample_block, s.block_best.data());
-    best = &s.block_best;
-  }
-  if (k >= best->size()) return minus_infinity;
-  s.order = *best;
+float bound_of(std::size_t k, sample_scratch& s) {
+  if (k >= s.run_best.size()) return minus_infinity;
+  s.order = s.run_best;
   std::nth_element(s.order.begin(), s.order.begin() + static_cast<std::ptrdiff_t>(k - 1), s.order.end(), std::greater<>());
   return s.order[k - 1];
 }
 
 /// The k best logits, best first, in scratch.candidates; fewer where fewer are finite.
 void collect_best(std::span<const float> logits, std::size_t k, sample_scratch& s) {
-  collect_from(logits, bound_of(logits, k, s), s);
+  collect_from(logits, bound_of(k, s), s);
   const std::size_t kept = std::min(k, s.candidates.size());
   std::partial_sort(s.candidates.begin(), s.candidates.begin() + static_cast<std::ptrdiff_t>(kept), s.candidates.end(), better);
   s.candidates.resize(kept);
@@ -95,7 +90,7 @@ void collect_best(std::span<const float> logits, std::size_t k, sample_scratch& 
 /// Sum of e^((x - best) / temperature), by block in scratch.block_sum.
 double exponential_sum(std::span<const float> logits, float best, float per_temperature, sample_scratch& s) {
   s.block_sum.resize((logits.size() + block - 1) / block);
-  return s.kernels->exponential_sums(logits.data(), static_cast<std::int64_t>(logits.size()), best, per_temperature,
+  return s.kernels->sampling.exponential_sums(logits.data(), static_cast<std::int64_t>(logits.size()), best, per_temperature,
                                      s.block_sum.data());
 }
 
@@ -125,50 +120,64 @@ std::int32_t choose_from_row(std::span<const float> logits, float best, float pe
   return static_cast<std::int32_t>(chosen);
 }
 
-/// Applies top_p and min_p to candidates (best first, `total` the mass of the distribution they are cut from) and draws.
-std::int32_t choose_from_candidates(const sampling_row& how, float best, float per_temperature, double total, double u, const sample_scratch& s) {
-  const double wanted = static_cast<double>(how.top_p) * total;
-  double mass = 0;
-  std::size_t kept = 0;
-  const auto weight = [&](std::size_t i) { return exp_of_negative((s.candidates[i].logit - best) * per_temperature); };
-  while (kept < s.candidates.size()) {
-    const float w = weight(kept);
-    if (kept > 0 && (w < how.min_p || (how.top_p < 1.0f && mass >= wanted))) break;
-    mass += static_cast<double>(w);
-    ++kept;
+/// The row's logits that are no less than `bound`, in scratch.kept, with their ids beside them.
+void keep_from(std::span<const float> logits, float bound, sample_scratch& s) {
+  const std::size_t room = logits.size() + 16;  // what gather writes past the last one
+  if (s.ids.size() < room) s.ids.resize(room);
+  std::size_t count = 0;
+  for (std::size_t r = 0, end = 0; r < s.run_best.size(); r = end) {  // stretches of runs that matter
+    while (r < s.run_best.size() && !(s.run_best[r] >= bound)) ++r;
+    end = r;
+    while (end < s.run_best.size() && s.run_best[end] >= bound) ++end;
+    if (r == end) break;
+    const std::size_t first = r * run, size = std::min(logits.size(), end * run) - first;
+    const auto found = static_cast<std::size_t>(
+        s.kernels->sampling.gather(logits.data() + first, static_cast<std::int64_t>(size), {bound, infinity}, s.ids.data() + count));
+    for (std::size_t i = count; i < count + found; ++i) s.ids[i] += static_cast<std::int32_t>(first);
+    count += found;
   }
-  double left = u * mass;
-  for (std::size_t i = 0; i + 1 < kept; ++i) {
-    left -= static_cast<double>(weight(i));
-    if (left < 0) return s.candidates[i].id;
+  s.kept.resize(count);
+  for (std::size_t i = 0; i < count; ++i) s.kept[i] = logits[static_cast<std::size_t>(s.ids[i])];
+}
+
+/// The logits that top_k or min_p may leave, and no others if they are known to be few; else all.
+bool narrow(std::span<const float> logits, const sampling_row& how, float best, float per_temperature, sample_scratch& s) {
+  float bound = minus_infinity;
+  const auto k = static_cast<std::size_t>(how.top_k);
+  if (how.top_k > 0 && k < logits.size()) {
+    s.selection.begin(s.kernels->sampling, logits, best, per_temperature);
+    bound = k <= s.run_best.size() / 4 ? bound_of(k, s) : s.selection.floor_of(k);  // more maxima than that bound little
+  } else if (how.top_k <= 0 && how.top_p >= 1.0f) {
+    bound = best + how.temperature * (std::log(how.min_p) - 1e-4f);  // a hair too many; min_p itself decides
+    const auto runs = std::count_if(s.run_best.begin(), s.run_best.end(), [bound](float x) { return x >= bound; });
+    if (static_cast<std::size_t>(runs) > s.run_best.size() / 4) return false;
   }
-  return s.candidates[kept - 1].id;
+  if (!(bound > minus_infinity)) return false;
+  keep_from(logits, bound, s);
+  return how.top_k <= 0 || s.kept.size() >= k;
 }
 
 std::int32_t draw(std::span<const float> logits, const sampling_row& how, float best, sample_scratch& s) {
-  const float per_temperature = 1.0f / how.temperature;
+  const float per_temperature = std::min(1.0f / how.temperature, std::numeric_limits<float>::max());  // times 0 it is 0
   const double u = uniform(how);
-  if (how.top_k > 0) {
-    collect_best(logits, static_cast<std::size_t>(how.top_k), s);
-    double total = 0;
-    for (const candidate& c : s.candidates) total += static_cast<double>(exp_of_negative((c.logit - best) * per_temperature));
-    return choose_from_candidates(how, best, per_temperature, total, u, s);
+  const bool nucleus = how.top_p < 1.0f, floor = how.min_p > 0.0f;
+  if (how.top_k <= 0 && !nucleus && !floor)
+    return choose_from_row(logits, best, per_temperature, exponential_sum(logits, best, per_temperature, s), u, s);
+  const bool narrowed = narrow(logits, how, best, per_temperature, s);
+  row_selection& selection = s.selection;
+  selection.begin(s.kernels->sampling, narrowed ? s.kept : logits, best, per_temperature);
+  selection.weigh();
+  std::uint64_t kept = std::numeric_limits<std::uint64_t>::max();
+  if (how.top_k > 0) kept = selection.where_count_passes(static_cast<std::uint64_t>(how.top_k) - 1).mass;
+  if (nucleus) {  // the first token with which their mass reaches what is wanted
+    const auto share = static_cast<double>(how.top_p);
+    if (how.top_k <= 0) selection.expect(share, u * share);
+    const double wanted = std::ceil(share * static_cast<double>(how.top_k > 0 ? kept : selection.mass()));
+    kept = std::min(kept, selection.where_mass_passes(wanted > 0 ? static_cast<std::uint64_t>(wanted) - 1 : 0).mass);
   }
-  const double total = how.top_p < 1.0f || how.min_p <= 0.0f ? exponential_sum(logits, best, per_temperature, s) : 0.0;
-  if (how.top_p >= 1.0f && how.min_p <= 0.0f) return choose_from_row(logits, best, per_temperature, total, u, s);
-  if (how.top_p >= 1.0f) {
-    collect_from(logits, best + how.temperature * (std::log(how.min_p) - 1e-4f), s);  // a hair too many; min_p itself decides
-    std::sort(s.candidates.begin(), s.candidates.end(), better);
-    return choose_from_candidates(how, best, per_temperature, total, u, s);
-  }
-  // Nucleus: how many tokens it takes is not known ahead; most often few.
-  for (std::size_t k = 64;; k *= 8) {
-    collect_best(logits, k, s);
-    double mass = 0;
-    for (const candidate& c : s.candidates) mass += static_cast<double>(exp_of_negative((c.logit - best) * per_temperature));
-    if (k >= logits.size() || mass >= static_cast<double>(how.top_p) * total) break;
-  }
-  return choose_from_candidates(how, best, per_temperature, total, u, s);
+  if (floor) kept = std::min(kept, selection.mass_at_least(how.min_p));
+  const passing chosen = selection.where_mass_passes(std::min(static_cast<std::uint64_t>(u * static_cast<double>(kept)), kept - 1));
+  return narrowed ? s.ids[static_cast<std::size_t>(chosen.at)] : chosen.at;
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/cpu/kernel_set.hpp"
+#include "kernels/cpu/row_selection.hpp"
 #include "kernels/sampling.hpp"
 
 namespace troupe::kernels {
@@ -22,16 +23,18 @@ struct sample_scratch {
     float logit;
     std::int32_t id;
   };
-  std::vector<float> run_best;    ///< the largest of each run of 128
-  std::vector<float> block_best;  ///< of each block of 32, where runs are too coarse
-  std::vector<float> order;       ///< room for a selection
+  std::vector<float> run_best;  ///< the largest of each run of 128
+  std::vector<float> order;     ///< room for a selection
   std::vector<float> block_sum;
   std::vector<candidate> candidates;
+  std::vector<float> kept;        ///< logits of the row that are enough to look at
+  std::vector<std::int32_t> ids;  ///< theirs
+  row_selection selection;
 };
 
 /// `logits` is overwritten with the penalised ones. `run_best` is what best_of_runs gives for them before that (row_maxima.hpp);
 /// then only runs are read that can hold a candidate. Empty: a pass over the row finds it. A full row of exponentials only
-/// where the whole distribution is wanted (no top_k, or log-probabilities).
+/// where the whole distribution is wanted (neither top_k nor min_p alone, or log-probabilities).
 sampled sample_row(std::span<float> logits, const sampling_row& how, sample_scratch& scratch, std::span<const float> run_best = {});
 
 }  // namespace troupe::kernels

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/kernel_set.hpp"
+#include "kernels/cpu/sample_passes.hpp"
 
 namespace troupe::kernels {
 namespace {
@@ -92,6 +93,54 @@ struct vec {
     constexpr int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_cvtps_ph(x.low, nearest));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 8), _mm256_cvtps_ph(x.high, nearest));
+  }
+
+  // Sampling
+  /// Masses in two parts of 21 bits, so that whole numbers of 32 hold the sums of 1,024.
+  struct mass_parts {
+    __m256i high[2], low[2];
+  };
+  static mass_parts no_mass() { return {{_mm256_setzero_si256(), _mm256_setzero_si256()}, {_mm256_setzero_si256(), _mm256_setzero_si256()}}; }
+  static mass_parts masses_of(f32x16 weights) {
+    const f32x16 unit = set(mass_part_unit), scaled = mul(weights, unit);
+    const __m256i high[2] = {_mm256_cvttps_epi32(scaled.low), _mm256_cvttps_epi32(scaled.high)};
+    const f32x16 rest = mul(sub(scaled, {_mm256_cvtepi32_ps(high[0]), _mm256_cvtepi32_ps(high[1])}), unit);
+    return {{high[0], high[1]}, {_mm256_cvttps_epi32(rest.low), _mm256_cvttps_epi32(rest.high)}};
+  }
+  static void add(mass_parts& to, const mass_parts& masses) {
+    for (int i = 0; i < 2; ++i) {
+      to.high[i] = _mm256_add_epi32(to.high[i], masses.high[i]);
+      to.low[i] = _mm256_add_epi32(to.low[i], masses.low[i]);
+    }
+  }
+  /// Those of the logits that are not below.
+  static void add_not_below(mass_parts& to, f32x16 logits, float limit, const mass_parts& masses) {
+    const __m256 bound = _mm256_set1_ps(limit);
+    const __m256i kept[2] = {_mm256_castps_si256(_mm256_cmp_ps(logits.low, bound, _CMP_NLT_UQ)), _mm256_castps_si256(_mm256_cmp_ps(logits.high, bound, _CMP_NLT_UQ))};
+    for (int i = 0; i < 2; ++i) {
+      to.high[i] = _mm256_add_epi32(to.high[i], _mm256_and_si256(kept[i], masses.high[i]));
+      to.low[i] = _mm256_add_epi32(to.low[i], _mm256_and_si256(kept[i], masses.low[i]));
+    }
+  }
+  static void store(std::uint32_t (&high)[16], std::uint32_t (&low)[16], const mass_parts& from) {
+    for (int i = 0; i < 2; ++i) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(high + 8 * i), from.high[i]);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(low + 8 * i), from.low[i]);
+    }
+  }
+  /// A bit for each lane; no lane is NaN.
+  static std::uint32_t not_below(f32x16 x, float limit) {
+    const __m256 bound = _mm256_set1_ps(limit);
+    const int low = _mm256_movemask_ps(_mm256_cmp_ps(x.low, bound, _CMP_NLT_UQ));
+    return static_cast<std::uint32_t>(low | _mm256_movemask_ps(_mm256_cmp_ps(x.high, bound, _CMP_NLT_UQ)) << 8);
+  }
+  static std::uint32_t lanes_within(f32x16 x, logit_range range) { return not_below(x, range.low) & ~not_below(x, range.high); }
+  static constexpr bool stores_all_places = false;
+  /// first + lane for each bit, one after another; returns how many.
+  static std::int64_t store_places(std::int32_t* to, std::int32_t first, std::uint32_t lanes) {
+    const std::int64_t count = __builtin_popcount(lanes);
+    for (; lanes != 0; lanes &= lanes - 1) *to++ = first + __builtin_ctz(lanes);
+    return count;
   }
 
   // Attention

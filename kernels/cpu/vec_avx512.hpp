@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/kernel_set.hpp"
+#include "kernels/cpu/sample_passes.hpp"
 
 namespace troupe::kernels {
 namespace {
@@ -131,6 +132,42 @@ struct vec {
   static void store_f16(std::uint16_t* out, f32x16 x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
                         _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+
+  // Sampling
+  /// Masses in two parts of 21 bits, so that whole numbers of 32 hold the sums of 1,024.
+  struct mass_parts {
+    __m512i high, low;
+  };
+  static mass_parts no_mass() { return {_mm512_setzero_si512(), _mm512_setzero_si512()}; }
+  static mass_parts masses_of(f32x16 weights) {
+    const __m512 unit = set(mass_part_unit), scaled = mul(weights, unit);
+    const __m512i high = _mm512_cvttps_epi32(scaled);
+    return {high, _mm512_cvttps_epi32(mul(sub(scaled, _mm512_cvtepi32_ps(high)), unit))};
+  }
+  static void add(mass_parts& to, mass_parts masses) {
+    to = {_mm512_add_epi32(to.high, masses.high), _mm512_add_epi32(to.low, masses.low)};
+  }
+  /// Those of the logits that are not below.
+  static void add_not_below(mass_parts& to, f32x16 logits, float limit, mass_parts masses) {
+    const auto lanes = static_cast<__mmask16>(not_below(logits, limit));
+    to = {_mm512_mask_add_epi32(to.high, lanes, to.high, masses.high), _mm512_mask_add_epi32(to.low, lanes, to.low, masses.low)};
+  }
+  static void store(std::uint32_t (&high)[16], std::uint32_t (&low)[16], mass_parts from) {
+    _mm512_storeu_si512(high, from.high);
+    _mm512_storeu_si512(low, from.low);
+  }
+  /// A bit for each lane; no lane is NaN.
+  static std::uint32_t not_below(f32x16 x, float limit) { return _mm512_cmp_ps_mask(x, set(limit), _CMP_NLT_UQ); }
+  static constexpr bool stores_all_places = true;  ///< no bit costs as much as sixteen
+  static std::uint32_t lanes_within(f32x16 x, logit_range range) {
+    return _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(x, set(range.low), _CMP_NLT_UQ), x, set(range.high), _CMP_LT_OQ);
+  }
+  /// first + lane for each bit, one after another; returns how many. Writes 16.
+  static std::int64_t store_places(std::int32_t* to, std::int32_t first, std::uint32_t lanes) {
+    const __m512i places = _mm512_add_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), set_ints(first));
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(static_cast<__mmask16>(lanes), places));
+    return __builtin_popcount(lanes);
   }
 
   // Attention

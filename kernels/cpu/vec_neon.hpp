@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/kernel_set.hpp"
+#include "kernels/cpu/sample_passes.hpp"
 
 namespace troupe::kernels {
 namespace {
@@ -104,6 +105,62 @@ struct vec {
   }
   static void store_f16(std::uint16_t* out, f32x16 x) {
     for (int i = 0; i < 4; ++i) vst1_u16(out + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(x.v[i])));
+  }
+
+  // Sampling
+  /// Masses in two parts of 21 bits, so that whole numbers of 32 hold the sums of 1,024.
+  struct mass_parts {
+    uint32x4_t high[4], low[4];
+  };
+  static mass_parts no_mass() {
+    mass_parts none;
+    for (int i = 0; i < 4; ++i) none.high[i] = none.low[i] = vdupq_n_u32(0);
+    return none;
+  }
+  static mass_parts masses_of(f32x16 weights) {
+    mass_parts of;
+    for (int i = 0; i < 4; ++i) {
+      const float32x4_t scaled = vmulq_n_f32(weights.v[i], mass_part_unit);
+      of.high[i] = vcvtq_u32_f32(scaled);
+      of.low[i] = vcvtq_u32_f32(vmulq_n_f32(vsubq_f32(scaled, vcvtq_f32_u32(of.high[i])), mass_part_unit));
+    }
+    return of;
+  }
+  static void add(mass_parts& to, const mass_parts& masses) {
+    for (int i = 0; i < 4; ++i) {
+      to.high[i] = vaddq_u32(to.high[i], masses.high[i]);
+      to.low[i] = vaddq_u32(to.low[i], masses.low[i]);
+    }
+  }
+  /// Those of the logits that are not below.
+  static void add_not_below(mass_parts& to, f32x16 logits, float limit, const mass_parts& masses) {
+    for (int i = 0; i < 4; ++i) {
+      const uint32x4_t kept = vcgeq_f32(logits.v[i], vdupq_n_f32(limit));
+      to.high[i] = vaddq_u32(to.high[i], vandq_u32(kept, masses.high[i]));
+      to.low[i] = vaddq_u32(to.low[i], vandq_u32(kept, masses.low[i]));
+    }
+  }
+  static void store(std::uint32_t (&high)[16], std::uint32_t (&low)[16], const mass_parts& from) {
+    for (int i = 0; i < 4; ++i) {
+      vst1q_u32(high + 4 * i, from.high[i]);
+      vst1q_u32(low + 4 * i, from.low[i]);
+    }
+  }
+  /// A bit for each lane; no lane is NaN.
+  static std::uint32_t not_below(f32x16 x, float limit) {
+    static constexpr std::uint32_t bits[4] = {1, 2, 4, 8};
+    std::uint32_t lanes = 0;
+    for (int i = 0; i < 4; ++i)
+      lanes |= vaddvq_u32(vandq_u32(vcgeq_f32(x.v[i], vdupq_n_f32(limit)), vld1q_u32(bits))) << (4 * i);
+    return lanes;
+  }
+  static std::uint32_t lanes_within(f32x16 x, logit_range range) { return not_below(x, range.low) & ~not_below(x, range.high); }
+  static constexpr bool stores_all_places = false;
+  /// first + lane for each bit, one after another; returns how many.
+  static std::int64_t store_places(std::int32_t* to, std::int32_t first, std::uint32_t lanes) {
+    const std::int64_t count = __builtin_popcount(lanes);
+    for (; lanes != 0; lanes &= lanes - 1) *to++ = first + __builtin_ctz(lanes);
+    return count;
   }
 
   // Attention

@@ -43,15 +43,19 @@ constexpr kernel_set vector_set{.which = vec::which,
                                 .to_bf16 = bf16_conversion<vec>(),
                                 .rms_norm = rms_norm,
                                 .silu_mul = silu_mul,
-                                .best_of_runs = best_of_runs,
-                                .exponential_sums = exponential_sums,
                                 .product = product,
                                 .attention = {.rotate = rotate,
                                               .store = store_kv,
                                               .quantise_query = quantise_query,
                                               .attend = attend,
                                               .merge = merge,
-                                              .divide = divide}};
+                                              .divide = divide},
+                                .sampling = {.best_of_runs = best_of_runs,
+                                             .exponential_sums = exponential_sums,
+                                             .weigh = weigh,
+                                             .tally = tally,
+                                             .gather = gather,
+                                             .survey = survey}};
 
 }  // namespace
 }  // namespace troupe::kernels

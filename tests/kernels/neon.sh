@@ -16,7 +16,7 @@ sources=(kernels/lane.cpp kernels/cpu/formats/*.cpp
 for file in kernels/cpu/*.cpp; do
   case $file in */kernels_avx*|*/kernels_amx*) ;; *) sources+=("$file") ;; esac
 done
-tests=(attention kv_types linear rows sampling shared_prefixes)
+tests=(attention kv_types linear product_ways row_selection rows sampling shared_prefixes)
 {
   echo "objects ="
   for file in "${sources[@]}"; do

@@ -82,12 +82,12 @@ TEST_CASE("the passes over a row give the same bits on every instruction set") {
     logits.back() = 300.0f;
     const auto count = static_cast<std::int64_t>(n);
     std::vector<float> sums((n + 31) / 32);
-    const double total = scalar_kernels().exponential_sums(logits.data(), count, 300.0f, 0.7f, sums.data());
+    const double total = scalar_kernels().sampling.exponential_sums(logits.data(), count, 300.0f, 0.7f, sums.data());
     for (const isa which : available_isas()) {
       INFO(to_string(which) << " " << n);
       const kernel_set& set = kernels_for(which);
       std::vector<float> found_sums(sums.size());
-      CHECK(set.exponential_sums(logits.data(), count, 300.0f, 0.7f, found_sums.data()) == total);
+      CHECK(set.sampling.exponential_sums(logits.data(), count, 300.0f, 0.7f, found_sums.data()) == total);
       CHECK(found_sums == sums);
     }
   }
@@ -101,7 +101,7 @@ TEST_CASE("the largest of each run is found, and a run that holds no number says
         const std::vector<float> logits = random_logits(n, static_cast<unsigned>(n + run), 20.0f);
         const auto of = [&](const std::vector<float>& row) {
           std::vector<float> best((n + run - 1) / run);
-          kernels_for(which).best_of_runs(row.data(), static_cast<std::int64_t>(n), static_cast<std::int64_t>(run), best.data());
+          kernels_for(which).sampling.best_of_runs(row.data(), static_cast<std::int64_t>(n), static_cast<std::int64_t>(run), best.data());
           return best;
         };
         std::vector<float> wanted;
@@ -262,7 +262,7 @@ TEST_CASE("maxima known ahead change no choice") {
     if (round % 50 == 3) logits[below(n)] = round % 100 == 3 ? NAN : INFINITY;
     if (round % 50 == 4) logits.assign(n, -INFINITY);
     std::vector<float> known((n + 127) / 128);
-    scratch.kernels->best_of_runs(logits.data(), static_cast<std::int64_t>(n), 128, known.data());
+    scratch.kernels->sampling.best_of_runs(logits.data(), static_cast<std::int64_t>(n), 128, known.data());
 
     sampling_row how;
     how.temperature = round % 4 == 0 ? 0.0f : 0.5f + static_cast<float>(round % 3);

@@ -7,7 +7,7 @@ const log = $("log"), prompt = $("prompt"), send = $("send"), stop = $("stop"), 
 const defaults = { system: "", temperature: 0.7, max_tokens: 512 };
 
 let chosen = { ...defaults, ...JSON.parse(localStorage.getItem("troupe.settings") ?? "{}") };
-let history = [];     // {role, content} of the finished turns
+let history = [];     // {role, content} of the finished turns: kept while the tab lives
 let answer = null;    // the answer being streamed: {id, node, text, tokens, sent, first}
 let socket = null;
 let retryMs = 500;
@@ -21,7 +21,7 @@ function connect() {
   socket.onmessage = (frame) => receive(JSON.parse(frame.data));
   socket.onclose = () => {
     showLink("off", "reconnecting");
-    if (answer) finish(null, "The connection was lost. Send again to retry.");
+    if (answer) finish(null, "The connection was lost. Send again once it is back.");
     setTimeout(connect, retryMs);
     retryMs = Math.min(retryMs * 2, 10000);
   };
@@ -30,6 +30,7 @@ function connect() {
 function showLink(state, text) {
   $("link").dataset.state = state;
   $("link").textContent = text;
+  send.disabled = state !== "on";
 }
 
 async function showModel() {
@@ -95,15 +96,17 @@ function finish(done, wrong) {
     note.className = "wrong";
     note.textContent = wrong;
     foot.append(note);
+    const asked = history.pop().content;  // not part of the conversation: ready to be sent again
+    if (!prompt.value) prompt.value = asked;
+    fitPrompt();
   }
   if (done) foot.append(figures(done, first - sent, now - first));
   if (text) {
-    history.push({ role: "assistant", content: text });
+    if (done) history.push({ role: "assistant", content: text });
     foot.append(copyButton(text));
     $("said").textContent = text;
-  } else if (wrong) {
-    history.pop();
   }
+  keepHistory();
   answer = null;
   busy(false);
   if (follow) scrollDown(false);
@@ -135,6 +138,27 @@ function copyButton(text) {
   return button;
 }
 
+function keepHistory() {
+  try {
+    sessionStorage.setItem("troupe.history", JSON.stringify(history));
+  } catch { /* over the browser's quota: a reload will forget */ }
+}
+
+function showHistory() {
+  history = JSON.parse(sessionStorage.getItem("troupe.history") ?? "[]");
+  $("empty").hidden = history.length > 0;
+  for (const { role, content } of history) {
+    const turn = addTurn(role);
+    const text = turn.querySelector(".text");
+    if (role === "user") text.textContent = content;
+    else {
+      text.append(render(content));
+      turn.querySelector(".foot").append(copyButton(content));
+    }
+  }
+  scrollDown(false);
+}
+
 function addTurn(role) {
   const article = document.createElement("article");
   article.className = role;
@@ -152,7 +176,7 @@ function addTurn(role) {
 }
 
 function cancel() {
-  if (answer) socket.send(JSON.stringify({ type: "cancel", id: answer.id }));
+  if (answer && socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type: "cancel", id: answer.id }));
 }
 
 function newChat() {
@@ -160,6 +184,7 @@ function newChat() {
   answer = null;
   busy(false);
   history = [];
+  keepHistory();
   log.querySelectorAll("article").forEach((turn) => turn.remove());
   $("empty").hidden = false;
   prompt.focus();
@@ -222,5 +247,6 @@ form.onreset = (e) => {
 };
 $("open-settings").onclick = () => { fillSettings(); settings.showModal(); };
 
+showHistory();
 connect();
 showModel();

@@ -1,4 +1,4 @@
-// The little Markdown that models write, as DOM nodes: paragraphs, headings, lists, code, bold, italics. No HTML is
+// The little Markdown that models write, as DOM nodes: paragraphs, headings, lists, tables, code, bold, italics. No HTML is
 // ever parsed: what is not known stays as the text it is. Links are shown as text and not followed.
 
 function inline(text, into) {
@@ -18,6 +18,8 @@ function inline(text, into) {
 const bullet = /^\s*[-*+]\s+(.*)$/;
 const numbered = /^\s*(\d+)[.)]\s+(.*)$/;
 const heading = /^(#{1,6})\s+(.*)$/;
+const row = /^\s*\|.*\|\s*$/;
+const rule = /^\s*\|(\s*:?-+:?\s*\|)+\s*$/;  // between a table's head and its rows
 
 function list(lines, at, pattern, tag) {
   const node = document.createElement(tag);
@@ -38,10 +40,26 @@ function code(lines, at) {
   return [node, at + 1];
 }
 
+const isTable = (lines, at) => row.test(lines[at]) && at + 1 < lines.length && rule.test(lines[at + 1]);
+
+function table(lines, at) {
+  const node = document.createElement("table");
+  for (let tag = "th"; at < lines.length && row.test(lines[at]); at++) {
+    if (rule.test(lines[at])) { tag = "td"; continue; }
+    const line = document.createElement("tr");
+    for (const cell of lines[at].trim().slice(1, -1).split("|")) line.append(inline(cell.trim(), document.createElement(tag)));
+    node.append(line);
+  }
+  const wide = document.createElement("div");  // scrolls by itself
+  wide.className = "wide";
+  wide.append(node);
+  return [wide, at];
+}
+
 function paragraph(lines, at) {
   const node = document.createElement("p");
   const special = (line) => !line.trim() || line.startsWith("```") || bullet.test(line) || numbered.test(line) || heading.test(line);
-  for (let first = true; at < lines.length && (first || !special(lines[at])); at++, first = false) {
+  for (let first = true; at < lines.length && (first || !(special(lines[at]) || isTable(lines, at))); at++, first = false) {
     if (!first) node.append(document.createElement("br"));
     inline(lines[at], node);
   }
@@ -57,6 +75,7 @@ export function render(text) {
     let node;
     if (!line.trim()) { at++; continue; }
     if (line.startsWith("```")) [node, at] = code(lines, at);
+    else if (isTable(lines, at)) [node, at] = table(lines, at);
     else if (bullet.test(line)) [node, at] = list(lines, at, bullet, "ul");
     else if (numbered.test(line)) [node, at] = list(lines, at, numbered, "ol");
     else if (heading.test(line)) { node = inline(line.match(heading)[2], document.createElement("h3")); at++; }

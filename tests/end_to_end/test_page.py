@@ -61,6 +61,35 @@ class Page(unittest.IsolatedAsyncioTestCase):
                     return [div.querySelectorAll('img,script,i').length, div.textContent];
                 })""")
                 self.assertEqual(made, [0, "<img src=x onerror=alert(1)> b <i><script>1</script>"])
+                table = await browser.run(r"""import('/markdown.js').then(({render}) => {
+                    const div = document.createElement('div');
+                    div.append(render('Sizes:\n| Planet | km |\n|---|--:|\n| **Mars** | 6,779 |\n| <b>x</b> | 1 |\n\nEnd | of | it'));
+                    return [div.querySelectorAll('th').length, [...div.querySelectorAll('td')].map((cell) => cell.innerHTML),
+                            [...div.querySelectorAll('p')].map((p) => p.textContent)];
+                })""")
+                self.assertEqual(table, [2, ["<strong>Mars</strong>", "6,779", "&lt;b&gt;x&lt;/b&gt;", "1"], ["Sizes:", "End | of | it"]])
+
+    async def test_a_question_that_failed_can_be_sent_again_and_a_reload_keeps_the_conversation(self):
+        server = Server()
+        async with Browser() as browser:
+            await self.open(browser, server)
+            await browser.run("localStorage.setItem('troupe.settings', JSON.stringify({system: '', temperature: 0, max_tokens: 8}))")
+            await self.open(browser, server)
+            await browser.type("Say hello.")
+            await browser.press("Enter", "\r")
+            await browser.wait_for("document.querySelector('.figures')?.textContent")
+            await self.open(browser, server)
+            self.assertEqual(await browser.run("[...document.querySelectorAll('article')].map((a) => a.className)"), ["user", "assistant"])
+            long = "word " * 9000
+            await browser.type(long)
+            await browser.press("Enter", "\r")
+            self.assertIn("8,192", await browser.wait_for("document.querySelector('.wrong')?.textContent"))
+            self.assertEqual(await browser.run("document.getElementById('prompt').value"), long)
+            await self.shot(browser, "refused")
+            self.assertEqual(len(await browser.run("JSON.parse(sessionStorage.getItem('troupe.history'))")), 2)
+            server.__exit__()
+            await browser.wait_for("document.getElementById('link').dataset.state === 'off'")
+            self.assertTrue(await browser.run("document.getElementById('send').disabled"))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@
 
 #include <utility>
 
+#include "server/guard.hpp"
+
 namespace troupe::server {
 
 using boost::system::error_code;
@@ -41,10 +43,12 @@ void answer_writer::write_some() {
   socket_.async_write_some(boost::asio::buffer(in_flight_) + sent_, [this, held = owner_.hold()](error_code failed, std::size_t size) {
     metrics_.bytes_sent += size;
     if (stopped_) return;
-    if (failed) return owner_.write_failed();
-    sent_ += size;
-    if (sent_ < in_flight_.size()) return write_some();
-    on_written();
+    guard(owner_, [&] {
+      if (failed) return owner_.write_failed();
+      sent_ += size;
+      if (sent_ < in_flight_.size()) return write_some();
+      on_written();
+    });
   });
 }
 

@@ -5,6 +5,7 @@
 #include <boost/asio/ip/tcp.hpp>
 
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <string>
 
@@ -22,6 +23,7 @@ public:
     virtual void written(std::uint32_t events) = 0;    ///< all that waited is in the kernel; more may be added in this call
     virtual void all_written() = 0;                    ///< and nothing more was added
     virtual void write_failed() = 0;
+    virtual void failed(const std::exception& fault) noexcept = 0;  ///< a handler of ours has thrown
 
   protected:
     ~owner() = default;

@@ -1,7 +1,6 @@
 // /v1/chat/completions and /v1/completions: one generation, answered whole or as server-sent events in OpenAI's shapes.
 // The head of a streamed answer waits for the first event, so that a full queue or an over-long prompt still gets its
 // proper status.
-#include <atomic>
 #include <chrono>
 
 #include "server/chat_request.hpp"
@@ -12,6 +11,7 @@
 #include "server/handlers.hpp"
 #include "server/openai_json.hpp"
 #include "server/server_state.hpp"
+#include "server/strand_sink.hpp"
 
 namespace troupe::server {
 namespace {
@@ -27,9 +27,9 @@ std::int64_t seconds_now() {
   return duration_cast<seconds>(system_clock::now().time_since_epoch()).count();
 }
 
-class completion_answer final : public event_sink, public running_answer, public std::enable_shared_from_this<completion_answer> {
+class completion_answer final : public strand_sink {
 public:
-  completion_answer(std::shared_ptr<exchange> to, const parsed_request& ask, dialect shape) : to_(std::move(to)), stream_(ask.stream) {
+  completion_answer(std::shared_ptr<exchange> to, const parsed_request& ask, dialect shape) : strand_sink(std::move(to)), stream_(ask.stream) {
     head_.shape = shape;
     head_.created = seconds_now();
     head_.with_usage = ask.stream && ask.include_usage;
@@ -46,12 +46,8 @@ public:
       return answer_error(*to_, submitted.why());
     }
     own_ = *submitted;
-    head_.id = (head_.shape == dialect::chat ? "chatcmpl-" : "cmpl-") + generation_name(own_.generation).substr(4);
     to_->attach(shared_from_this());
-  }
-
-  void on_event(const event& e) override {
-    if (!ended_) to_->post([self = shared_from_this(), e] { self->take(e); });
+    head_.id = (head_.shape == dialect::chat ? "chatcmpl-" : "cmpl-") + generation_name(own_.generation).substr(4);
   }
 
   void written(std::uint32_t events) override { to_->server().engine.add_credit(own_.generation, own_.subscription, events); }
@@ -62,8 +58,7 @@ public:
   }
 
 private:
-  void take(const event& e) {
-    if (ended_) return;
+  void take(const event& e) override {
     switch (e.what) {
       case event::kind::started: return take_started();
       case event::kind::delta: return take_delta(e);
@@ -113,11 +108,9 @@ private:
     to_->end_stream();
   }
 
-  const std::shared_ptr<exchange> to_;
   const bool stream_;
   answer_head head_;
   submission own_;
-  std::atomic<bool> ended_{false};  ///< set on the strand; read anywhere
   bool begun_ = false;
   std::string text_;
   std::vector<token_logprob> logprobs_;

@@ -46,6 +46,8 @@ public:
 
   /// Runs `task` on the strand, never inline. From any thread.
   virtual void post(std::function<void()> task) = 0;
+  /// Ends the connection as if the client had left. From any thread.
+  virtual void break_off() noexcept = 0;
   /// Runs `task` on the strand later, unless the answer has ended by then. One at a time.
   virtual void after(std::chrono::milliseconds delay, std::function<void()> task) = 0;
 
@@ -59,6 +61,8 @@ public:
   virtual void upgrade() = 0;
 };
 
+/// With Retry-After where it may go better later.
+reply error_reply(int status, const error& why);
 void answer_error(exchange& to, const error& why);
 
 }  // namespace troupe::server

@@ -1,5 +1,4 @@
 // /v1/generations: open one that outlives its watchers, watch it from any offset as server-sent events, cancel it.
-#include <atomic>
 #include <charconv>
 
 #include "server/chat_request.hpp"
@@ -10,14 +9,15 @@
 #include "server/handlers.hpp"
 #include "server/pending_reply.hpp"
 #include "server/server_state.hpp"
+#include "server/strand_sink.hpp"
 
 namespace troupe::server {
 namespace {
 
 /// Answers 201 when the generation has started, or with its error; then leaves it to its watchers.
-class generation_opening final : public event_sink, public running_answer, public std::enable_shared_from_this<generation_opening> {
+class generation_opening final : public strand_sink {
 public:
-  explicit generation_opening(std::shared_ptr<exchange> to) : to_(std::move(to)) {}
+  explicit generation_opening(std::shared_ptr<exchange> to) : strand_sink(std::move(to)) {}
 
   void start(parsed_request ask) {
     auto submitted = to_->server().engine.submit(ask.model, std::move(ask.what), shared_from_this(), 1, true);
@@ -26,9 +26,6 @@ public:
     to_->attach(shared_from_this());
   }
 
-  void on_event(const event& e) override {
-    to_->post([self = shared_from_this(), e] { self->take(e); });
-  }
   void written(std::uint32_t) override {}
   void client_gone() override {  // nobody has learnt its name
     ended_ = true;
@@ -37,31 +34,26 @@ public:
   }
 
 private:
-  void take(const event& e) {
-    if (std::exchange(ended_, true)) return;
+  void take(const event& e) override {
+    ended_ = true;
     if (e.what == event::kind::failed) return answer_error(*to_, e.why);
     to_->server().engine.unsubscribe(own_.generation, own_.subscription);
     const auto name = generation_name(own_.generation);
     to_->answer({.status = 201, .body = "{\"id\":\"" + name + "\"}", .fields = {{"Location", "/v1/generations/" + name}}});
   }
 
-  const std::shared_ptr<exchange> to_;
   submission own_;
-  bool ended_ = false;  ///< strand only
 };
 
-class generation_watch final : public event_sink, public running_answer, public std::enable_shared_from_this<generation_watch> {
+class generation_watch final : public strand_sink {
 public:
-  generation_watch(std::shared_ptr<exchange> to, generation_id id) : to_(std::move(to)), id_(id), name_(generation_name(id)) {}
+  generation_watch(std::shared_ptr<exchange> to, generation_id id) : strand_sink(std::move(to)), id_(id), name_(generation_name(id)) {}
 
   void start(std::uint64_t offset) {
     own_ = to_->server().engine.subscribe(id_, offset, shared_from_this(), event_credit);
     to_->attach(shared_from_this());
   }
 
-  void on_event(const event& e) override {
-    if (!ended_) to_->post([self = shared_from_this(), e] { self->take(e); });
-  }
   void written(std::uint32_t events) override { to_->server().engine.add_credit(id_, own_, events); }
   void client_gone() override {
     ended_ = true;
@@ -69,8 +61,7 @@ public:
   }
 
 private:
-  void take(const event& e) {
-    if (ended_) return;
+  void take(const event& e) override {
     const bool last = e.what == event::kind::done || e.what == event::kind::failed;
     if (last) ended_ = true;
     if (e.what == event::kind::failed && !begun_) return answer_error(*to_, e.why);
@@ -87,11 +78,9 @@ private:
     return out.append("data: ").append(event_json(e, name_, {})).append("\n\n");
   }
 
-  const std::shared_ptr<exchange> to_;
   const generation_id id_;
   const std::string name_;
   subscription_id own_ = 0;
-  std::atomic<bool> ended_{false};  ///< set on the strand; read anywhere
   bool begun_ = false;
 };
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/log.hpp"
+#include "server/server_state.hpp"
 
 namespace troupe::server {
 
@@ -12,7 +13,7 @@ bool announces_body(const request_head& head) {
   return head.count("transfer-encoding") > 0 || (head.count("content-length") > 0 && head.field("content-length") != "0");
 }
 
-verdict judge(const request_head& head, bool known_method, const access_rules& rules) {
+verdict judge(const request_head& head, bool known_method, const access_rules& rules, memory_level memory) {
   if (auto no = check_framing(head, rules.max_body)) return {.no = std::move(no)};
   if (auto no = check_access(head, rules)) return {.no = std::move(no)};
   if (head.method == "OPTIONS") return {};
@@ -21,8 +22,10 @@ verdict judge(const request_head& head, bool known_method, const access_rules& r
     return {.no = refusal{405, {errc::unsupported, "This path is served with " + match.allow + ".", {}}, announces_body(head), match.allow}};
   if (!match.found && !known_method) return {.no = refusal{501, {errc::unsupported, "This method is unknown.", {}}}};
   if (!match.found) return {.no = refusal{404, {errc::not_found, "Nothing is served at this path.", {}}, announces_body(head)}};
-  if (head.method == "POST")
+  if (head.method == "POST") {
     if (auto no = check_content(head)) return {.no = std::move(no)};
+    if (memory != memory_level::enough) return {.no = refusal{503, server_state::memory_is_low()}};
+  }
   return {match.found, std::move(match.parameter), {}};
 }
 

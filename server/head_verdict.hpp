@@ -8,6 +8,7 @@
 
 #include "base/clock.hpp"
 #include "server/exchange.hpp"
+#include "server/memory_watch.hpp"
 #include "server/request_guard.hpp"
 #include "server/request_head.hpp"
 #include "server/routes.hpp"
@@ -21,7 +22,8 @@ struct verdict {
 };
 
 /// The guard's checks, then the route: 404, 405 with the methods there are, or 501 where the method is none that HTTP knows.
-verdict judge(const request_head& head, bool known_method, const access_rules& rules);
+/// 503 for a POST where memory is low.
+verdict judge(const request_head& head, bool known_method, const access_rules& rules, memory_level memory);
 
 /// A body follows, or may.
 bool announces_body(const request_head& head);

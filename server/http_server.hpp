@@ -4,12 +4,16 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <troupe/result.hpp>
 #include <troupe/service.hpp>
+
+#include "base/machine.hpp"
 
 namespace troupe::server {
 
@@ -31,6 +35,8 @@ struct server_options {
   std::uint64_t max_body = 4 << 20;          ///< bytes
   std::size_t max_connections = 10'000;      ///< more wait in the listen queue
   std::size_t max_live_generations = 64;     ///< of one WebSocket
+  std::optional<std::size_t> max_per_address = {};  ///< connections and WebSocket generations; none: 256, over loopback any number
+  std::function<base::memory_limits()> read_memory = {};  ///< empty: what the kernel says
   int threads = 1;
   server_timeouts timeouts;
 };

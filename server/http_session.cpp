@@ -1,20 +1,20 @@
-// One HTTP connection: head, guard, body, answer, and again. While an answer is under way the socket is read on, so
-// that a client's leaving is seen at once; what it sends early (pipelining) waits in the buffer.
+// One HTTP connection: head, guard, body, answer, and again. Its parts read, watch and write; here is what follows what.
 #include "server/http_session.hpp"
 
 #include <boost/asio/post.hpp>
 
-#include <algorithm>
 #include <optional>
 #include <utility>
 
 #include "base/clock.hpp"
 #include "base/log.hpp"
 #include "server/answer_writer.hpp"
+#include "server/break_switch.hpp"
+#include "server/client_watch.hpp"
 #include "server/deadline.hpp"
-#include "server/error_table.hpp"
 #include "server/event_credit.hpp"
 #include "server/exchange.hpp"
+#include "server/guard.hpp"
 #include "server/head_verdict.hpp"
 #include "server/lingering_close.hpp"
 #include "server/request_reader.hpp"
@@ -29,21 +29,34 @@ namespace {
 namespace asio = boost::asio;
 using boost::system::error_code;
 
-constexpr auto linger_time = std::chrono::seconds(2);
-
-class http_session final : public exchange, public connection, private answer_writer::owner, private request_reader::owner,
-                           public std::enable_shared_from_this<http_session> {
+class http_session final : public exchange, public connection, private answer_writer::owner, private client_watch::owner,
+                           private request_reader::owner, public std::enable_shared_from_this<http_session> {
 public:
-  http_session(asio::ip::tcp::socket socket, std::shared_ptr<server_state> state)
-      : state_(std::move(state)), socket_(std::move(socket)), deadline_(socket_.get_executor()), later_(socket_.get_executor()),
-        reader_(socket_, *state_, *this), writer_(socket_, state_->metrics, *this) {}
+  http_session(asio::ip::tcp::socket socket, visitor who, std::shared_ptr<server_state> state)
+      : state_(std::move(state)), who_(std::move(who)), socket_(std::move(socket)), break_(socket_.native_handle()), deadline_(socket_.get_executor()),
+        later_(socket_.get_executor()), reader_(socket_, *state_, *this), watch_(socket_, reader_, state_->metrics, *this),
+        writer_(socket_, state_->metrics, *this) {}
 
   void run() {
     membership_.emplace(state_, shared_from_this());
-    asio::post(socket_.get_executor(), [self = shared_from_this()] {
+    post([self = shared_from_this()] {
       if (self->state_->draining) return self->end();
-      self->read_head();
+      self->who_.welcome ? self->read_head() : self->request_failed({429, self->state_->too_many_from_one_address()});
     });
+  }
+
+  /// Something here has thrown. A client that still waits for the first byte of its answer is told; others see the end.
+  void failed(const std::exception& fault) noexcept override {
+    ++state_->metrics.faults;
+    base::log(base::log_level::error, "server", fault.what());
+    try {
+      if (phase_ != phase::answering || status_ != 0) return end();
+      if (auto running = std::exchange(running_, nullptr)) running->client_gone();
+      keep_alive_ = false;
+      answer_error(*this, {errc::internal, "The server failed on this request.", {}});
+    } catch (const std::exception&) {
+      end();
+    }
   }
 
   // --- exchange ---
@@ -52,10 +65,13 @@ public:
   std::string_view parameter() const noexcept override { return parameter_; }
   server_state& server() noexcept override { return *state_; }
   void post(std::function<void()> task) override {
-    if (!state_->closed) asio::post(socket_.get_executor(), std::move(task));
+    if (state_->closed) return;
+    asio::post(socket_.get_executor(), [self = shared_from_this(), task = std::move(task)] { guard(*self, task); });
   }
-
-  void after(std::chrono::milliseconds delay, std::function<void()> task) override { later_.arm(delay, std::move(task)); }
+  void break_off() noexcept override { break_.press(); }
+  void after(std::chrono::milliseconds delay, std::function<void()> task) override {
+    later_.arm(delay, [self = shared_from_this(), task = std::move(task)] { guard(*self, task); });
+  }
 
   void attach(std::shared_ptr<running_answer> running) override { running_ = std::move(running); }
 
@@ -94,12 +110,13 @@ public:
     deadline_.disarm();
     if (reader_.buffer().size() > 0) {
       keep_alive_ = false;
-      return answer({.status = 400, .body = error_body({errc::invalid_argument, "Nothing may follow a handshake before its answer.", {}})});
+      return answer(error_reply(400, {errc::invalid_argument, "Nothing may follow a handshake before its answer.", {}}));
     }
     count_answer(101);
     phase_ = phase::ended;
     running_.reset();
-    run_websocket(std::move(socket_), reader_.release(), state_);
+    break_.take_out();
+    run_websocket(std::move(socket_), std::move(who_), reader_.release(), state_);
     membership_.reset();
   }
 
@@ -122,7 +139,9 @@ private:
 
   void arm(std::chrono::milliseconds limit) {
     deadline_.arm(limit, [self = shared_from_this()] {
-      if (!self->reader_.expire()) self->end();
+      guard(*self, [&] {
+        if (!self->reader_.expire()) self->end();
+      });
     });
   }
 
@@ -133,13 +152,13 @@ private:
     phase_ = phase::idle;
     arm(state_->options.timeouts.idle);
     socket_.async_wait(asio::ip::tcp::socket::wait_read, [self = shared_from_this()](error_code failed) {
-      if (self->phase_ != phase::idle) return;
-      failed ? self->end() : self->read_head();
+      guard(*self, [&] {
+        if (self->phase_ == phase::idle) failed ? self->end() : self->read_head();
+      });
     });
   }
 
   void read_head() {
-    if (phase_ == phase::ended) return;
     phase_ = phase::reading;
     reader_.read();
   }
@@ -153,7 +172,7 @@ private:
     began_ = base::clock::now();
     keep_alive_ = reader_.keep_alive() && !draining_ && !state_->draining;
     request_id_ = request_id_for(head());
-    auto judged = judge(head(), known_method, state_->rules);
+    auto judged = judge(head(), known_method, state_->rules, state_->memory.now());
     if (judged.no) return refuse(std::move(*judged.no)), false;
     if (!judged.found) {
       if (announces_body(head())) keep_alive_ = false;
@@ -166,17 +185,9 @@ private:
   }
 
   void request_arrived() override {
-    const auto self = shared_from_this();
-    phase_ = phase::answering;
     deadline_.disarm();
-    try {
-      route_->run(self);
-    } catch (const std::exception& fault) {
-      ++state_->metrics.faults;
-      base::log(base::log_level::error, "server", fault.what());
-      if (status_ == 0) answer_error(*this, {errc::internal, "The server failed on this request.", {}});
-    }
-    if (phase_ == phase::answering && !ending_) watch();
+    guard(*this, [&] { route_->run(shared_from_this()); });
+    if (phase_ == phase::answering && !ending_) watch_.begin();
   }
 
   void request_failed(refusal why) override {
@@ -198,25 +209,9 @@ private:
 
   void refuse(refusal no) {
     if (no.close) keep_alive_ = false;
-    reply told{.status = no.status, .body = error_body(no.why)};
+    reply told = error_reply(no.status, no.why);
     if (!no.allow.empty()) told.fields.emplace_back("Allow", no.allow);
     answer(std::move(told));
-  }
-
-  /// Reads on while an answer is under way. The end of the client's stream, half-closed or not, is its leaving.
-  void watch() {
-    if (watching_ || reader_.buffer().size() >= request_reader::buffer_limit) return;
-    watching_ = true;
-    const auto room = std::min<std::size_t>(4096, request_reader::buffer_limit - reader_.buffer().size());
-    socket_.async_read_some(reader_.buffer().prepare(room), [self = shared_from_this()](error_code failed, std::size_t size) {
-      self->watching_ = false;
-      self->reader_.buffer().commit(size);
-      self->state_->metrics.bytes_received += size;
-      if (self->phase_ == phase::ended) return;
-      if (failed && failed != asio::error::operation_aborted) return self->end();
-      if (std::exchange(self->resume_, false)) return self->finish_answer();
-      if (self->phase_ == phase::answering) self->watch();
-    });
   }
 
   // --- answer_writer::owner ---
@@ -229,12 +224,9 @@ private:
     if (const auto back = spent_.add(events); back > 0 && running_) running_->written(back);
   }
   void all_written() override {
-    if (!ending_) return;
-    if (!watching_) return finish_answer();
-    resume_ = true;
-    error_code ignored;
-    socket_.cancel(ignored);
+    if (ending_ && !watch_.end()) finish_answer();
   }
+  void watch_ended() override { finish_answer(); }
 
   void finish_answer() {
     running_.reset();
@@ -252,26 +244,36 @@ private:
   // --- ending ---
   void linger() {
     phase_ = phase::lingering;
-    arm(linger_time);
+    arm(std::chrono::seconds(2));
     read_to_the_end(socket_, [self = shared_from_this()] { self->end(); });
   }
 
-  void end() {
-    if (phase_ == phase::answering && status_ != 0 && !ending_) count_answer(499);
+  void end() noexcept {
+    const bool cut_short = phase_ == phase::answering && status_ != 0 && !ending_;
     phase_ = phase::ended;
     reader_.stop();
+    watch_.stop();
     writer_.stop();
     deadline_.disarm();
     later_.disarm();
-    if (auto running = std::exchange(running_, nullptr)) running->client_gone();
+    break_.take_out();
     error_code ignored;
     socket_.close(ignored);
+    const auto running = std::exchange(running_, nullptr);
     membership_.reset();
+    try {
+      if (running) running->client_gone();
+      if (cut_short) count_answer(499);
+    } catch (const std::exception&) {
+      ++state_->metrics.faults;
+    }
   }
 
   std::shared_ptr<server_state> state_;
+  visitor who_;
   std::optional<membership> membership_;
   asio::ip::tcp::socket socket_;
+  break_switch break_;
   deadline deadline_, later_;
   request_reader reader_;
 
@@ -282,18 +284,17 @@ private:
   bool keep_alive_ = false, draining_ = false;
 
   std::shared_ptr<running_answer> running_;
+  client_watch watch_;
   answer_writer writer_;
   spent_credit spent_;
   int status_ = 0;
   bool ending_ = false, chunked_ = false;
-  bool watching_ = false;  ///< a read is pending beside the answer
-  bool resume_ = false;    ///< the answer is written; the watching read is being cancelled
 };
 
 }  // namespace
 
-void run_http_session(asio::ip::tcp::socket socket, std::shared_ptr<server_state> state) {
-  std::make_shared<http_session>(std::move(socket), std::move(state))->run();
+void run_http_session(asio::ip::tcp::socket socket, visitor who, std::shared_ptr<server_state> state) {
+  std::make_shared<http_session>(std::move(socket), std::move(who), std::move(state))->run();
 }
 
 }  // namespace troupe::server

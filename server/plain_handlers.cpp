@@ -9,12 +9,13 @@
 
 namespace troupe::server {
 
-void answer_error(exchange& to, const error& why) {
-  const int status = row_of(why.code).status;
+reply error_reply(int status, const error& why) {
   reply refused{.status = status, .body = error_body(why)};
   if (status == 429 || status == 503) refused.fields.emplace_back("Retry-After", "1");
-  to.answer(std::move(refused));
+  return refused;
 }
+
+void answer_error(exchange& to, const error& why) { to.answer(error_reply(row_of(why.code).status, why)); }
 
 void list_models(const std::shared_ptr<exchange>& e) { e->answer({.body = model_list(e->server().engine.models())}); }
 

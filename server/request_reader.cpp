@@ -3,10 +3,11 @@
 
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/error.hpp>
-#include <boost/beast/http/read.hpp>
 
 #include <algorithm>
 #include <utility>
+
+#include "server/guard.hpp"
 
 namespace troupe::server {
 namespace {
@@ -15,6 +16,7 @@ namespace asio = boost::asio;
 namespace http = boost::beast::http;
 
 constexpr std::uint32_t head_limit = 16 * 1024;
+constexpr std::size_t body_read = 32 * 1024;  ///< bytes asked of the kernel at a time
 
 const boost::system::error_category& parser_category() {
   static const auto& category = http::make_error_code(http::error::bad_method).category();
@@ -60,8 +62,7 @@ void request_reader::parse_head() {
     buffer_.commit(size);
     state_.metrics.bytes_received += size;
     if (stopped_) return;
-    if (ended) return on_head(ended);
-    parse_head();
+    guard(owner_, [&] { ended ? on_head(ended) : parse_head(); });
   });
 }
 
@@ -112,8 +113,7 @@ void request_reader::expect_continue() {
   owner_.waits_for_client(state_.options.timeouts.stall);
   asio::async_write(socket_, asio::buffer(go_on), [this, held = owner_.hold()](error_code failed, std::size_t) {
     if (stopped_) return;
-    if (failed) return owner_.client_lost();
-    read_body();
+    guard(owner_, [&] { failed ? owner_.client_lost() : read_body(); });
   });
 }
 
@@ -121,20 +121,40 @@ void request_reader::read_body() {
   if (parser_->is_done()) return owner_.request_arrived();
   reading_ = true;
   parser_->body_limit(state_.rules.max_body);
-  read_some_body();
+  parser_->eager(true);  // all that has come at a time, however many chunks
+  parse_body();
 }
 
-void request_reader::read_some_body() {
+void request_reader::parse_body() {
+  error_code failed;
+  if (buffer_.size() > 0) {
+    make_room_for_body();
+    buffer_.consume(parser_->put(buffer_.data(), failed));
+    if (failed == http::error::need_more) failed = {};
+    if (failed || parser_->is_done()) return on_body(failed);
+  }
+  const std::size_t room = buffer_limit - buffer_.size();
+  if (room == 0) return on_body(http::error::bad_chunk_extension);  // a chunk line or trailer without end
   owner_.waits_for_client(state_.options.timeouts.body);
-  http::async_read_some(socket_, buffer_, *parser_, [this, held = owner_.hold()](error_code failed, std::size_t size) {
+  socket_.async_read_some(buffer_.prepare(std::min(room, body_read)), [this, held = owner_.hold()](error_code ended, std::size_t size) {
+    buffer_.commit(size);
     state_.metrics.bytes_received += size;
     if (stopped_) return;
-    if (!failed && !parser_->is_done()) return read_some_body();
-    reading_ = false;
-    if (!failed) return owner_.request_arrived();
-    // In a body the full buffer means a chunk line or trailer without end.
-    tell_failure(failed == http::error::buffer_overflow ? error_code(http::error::bad_chunk_extension) : failed);
+    guard(owner_, [&] { ended ? on_body(ended) : parse_body(); });
   });
+}
+
+/// Beast makes room for a body whose length was said. One in chunks gets, once it is large, address space for the largest
+/// there may be: memory comes with its bytes, and nothing is copied again and again while it grows.
+void request_reader::make_room_for_body() {
+  auto& body = parser_->get().body();
+  const bool said = parser_->content_length().has_value();
+  if (!said && body.size() + buffer_.size() > buffer_limit && body.capacity() < state_.rules.max_body) body.reserve(state_.rules.max_body);
+}
+
+void request_reader::on_body(error_code failed) {
+  reading_ = false;
+  failed ? tell_failure(failed) : owner_.request_arrived();
 }
 
 }  // namespace troupe::server

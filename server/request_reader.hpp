@@ -9,6 +9,7 @@
 
 #include <array>
 #include <chrono>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,6 +34,7 @@ public:
     virtual void request_arrived() = 0;
     virtual void request_failed(refusal why) = 0;                   ///< broken, too large or late: to be told
     virtual void client_lost() = 0;
+    virtual void failed(const std::exception& fault) noexcept = 0;  ///< a handler of ours has thrown
 
   protected:
     ~owner() = default;
@@ -69,7 +71,9 @@ private:
   void copy_head();
   void expect_continue();
   void read_body();
-  void read_some_body();
+  void parse_body();
+  void make_room_for_body();
+  void on_body(error_code failed);
 
   boost::asio::ip::tcp::socket& socket_;
   server_state& state_;

@@ -12,7 +12,9 @@
 
 #include <troupe/service.hpp>
 
+#include "server/address_shares.hpp"
 #include "server/http_server.hpp"
+#include "server/memory_watch.hpp"
 #include "server/request_guard.hpp"
 #include "server/server_metrics.hpp"
 
@@ -27,7 +29,8 @@ public:
 };
 
 struct server_state {
-  server_state(service& engine_, server_options options_) : engine(engine_), options(std::move(options_)) {
+  server_state(service& engine_, server_options options_)
+      : engine(engine_), options(std::move(options_)), addresses(options.max_per_address), memory(options.read_memory) {
     rules = {options.allow_remote, options.allowed_hosts, options.allowed_origins, options.max_body};
   }
 
@@ -35,9 +38,15 @@ struct server_state {
   const server_options options;
   access_rules rules;
   server_metrics metrics;
+  address_shares addresses;
+  address_shares turned_away{100};  ///< those who are being told that their address has no place left
+  memory_watch memory;
   std::atomic<bool> draining{false};
   std::atomic<bool> closed{false};   ///< nothing posted is run any more
   std::shared_ptr<void> run_context;  ///< what sockets live in: lives as long as the last session, which a late sink may hold
+
+  error too_many_from_one_address() const;
+  static error memory_is_low();
 
   /// A connection is listed until its socket is closed; `on_leave` runs after each removal, from any thread.
   void join(const std::shared_ptr<connection>& one);

@@ -12,8 +12,12 @@
 #include <optional>
 
 #include "base/clock.hpp"
+#include "base/log.hpp"
+#include "server/break_switch.hpp"
 #include "server/counted_socket.hpp"
 #include "server/deadline.hpp"
+#include "server/guard.hpp"
+#include "server/http_session.hpp"
 #include "server/live_generations.hpp"
 #include "server/server_state.hpp"
 
@@ -35,9 +39,10 @@ constexpr std::size_t max_waiting_bytes = 1 << 16;  ///< likewise
 
 class websocket_session final : public frame_writer, public connection, public std::enable_shared_from_this<websocket_session> {
 public:
-  websocket_session(asio::ip::tcp::socket socket, std::shared_ptr<server_state> state)
-      : state_(std::move(state)), link_(std::move(socket)), stall_(link_.get_executor()), unfinished_(link_.get_executor()), buffer_(max_message + 4096),
-        live_(state_->engine, state_->options.max_live_generations) {
+  websocket_session(asio::ip::tcp::socket socket, visitor who, std::shared_ptr<server_state> state)
+      : state_(std::move(state)), seat_(std::move(who.seat)), link_(std::move(socket)), break_(beast::get_lowest_layer(link_).native_handle()), stall_(link_.get_executor()),
+        unfinished_(link_.get_executor()), buffer_(max_message + 4096),
+        live_(*state_, who.from) {
     ++state_->metrics.open_websockets;
   }
   ~websocket_session() override { --state_->metrics.open_websockets; }
@@ -59,16 +64,27 @@ public:
     link_.next_layer().on_bytes([this](std::size_t size) { count_bytes(size); });
     upgrade_ = std::move(upgrade);
     link_.async_accept(upgrade_, [self = shared_from_this()](error_code failed) {
-      self->upgrade_ = {};
-      if (failed) return self->end();
-      self->open_ = true;
-      self->begin();
+      guard(*self, [&] { self->on_open(failed); });
     });
   }
 
-  void post(std::function<void()> task) override {
-    if (!state_->closed) asio::post(link_.get_executor(), std::move(task));
+  /// Something here has thrown: the client hears 1011 where there is memory to say so.
+  void failed(const std::exception& fault) noexcept {
+    ++state_->metrics.faults;
+    base::log(base::log_level::error, "server", fault.what());
+    try {
+      if (closing_ || broken_) return end();
+      close(websocket::close_code::internal_error);
+    } catch (const std::exception&) {
+      end();
+    }
   }
+
+  void post(std::function<void()> task) override {
+    if (state_->closed) return;
+    asio::post(link_.get_executor(), [self = shared_from_this(), task = std::move(task)] { guard(*self, task); });
+  }
+  void break_off() noexcept override { break_.press(); }
 
   void send(std::string frame, std::function<void()> written) override {
     if (!open_) return;
@@ -98,14 +114,20 @@ private:
     std::function<void()> written;
   };
 
-  void begin() {
+  void on_open(error_code failed) {
+    upgrade_ = {};
+    if (failed) return end();
+    open_ = true;
     if (draining_ || state_->draining) drain();
     read();
   }
 
   void read() {
-    reading_ = true;
-    link_.async_read_some(buffer_, 0, [self = shared_from_this()](error_code failed, std::size_t size) { self->on_read(failed, size); });
+    reading_ = broken_ = true;
+    link_.async_read_some(buffer_, 0, [self = shared_from_this()](error_code failed, std::size_t size) {
+      guard(*self, [&] { self->on_read(failed, size); });
+    });
+    broken_ = false;
   }
 
   void on_read(error_code failed, std::size_t size) {
@@ -134,7 +156,7 @@ private:
 
   void time_message() {
     if (!std::exchange(unfinished_armed_, true))
-      unfinished_.arm(state_->options.timeouts.body, [self = shared_from_this()] { self->close(websocket::close_code::policy_error); });
+      unfinished_.arm(state_->options.timeouts.body, [self = shared_from_this()] { guard(*self, [&] { self->close(websocket::close_code::policy_error); }); });
   }
 
   void nothing_begun() {
@@ -170,9 +192,12 @@ private:
   }
 
   void write() {
-    stall_.arm(state_->options.timeouts.stall, [self = shared_from_this()] { self->give_up(); });
-    link_.async_write(asio::buffer(waiting_.front().frame),
-                      [self = shared_from_this()](error_code failed, std::size_t size) { self->on_written(failed, size); });
+    stall_.arm(state_->options.timeouts.stall, [self = shared_from_this()] { guard(*self, [&] { self->give_up(); }); });
+    broken_ = true;
+    link_.async_write(asio::buffer(waiting_.front().frame), [self = shared_from_this()](error_code failed, std::size_t size) {
+      guard(*self, [&] { self->on_written(failed, size); });
+    });
+    broken_ = false;
   }
 
   void on_written(error_code failed, std::size_t size) {
@@ -213,13 +238,17 @@ private:
 
   void send_close() {
     end_after_a_while();
-    link_.async_close(*closing_, [self = shared_from_this()](error_code) { self->end(); });
+    // Weak: behind a lock that a fault has left taken it would wait for ever, and keep the session that holds it.
+    link_.async_close(*closing_, [session = weak_from_this()](error_code) {
+      if (const auto self = session.lock()) self->end();
+    });
   }
 
-  void end() {
+  void end() noexcept {
     open_ = false;
     stall_.disarm();
     unfinished_.disarm();
+    break_.take_out();
     live_.drop_all();
     error_code ignored;
     beast::get_lowest_layer(link_).close(ignored);
@@ -227,8 +256,10 @@ private:
   }
 
   std::shared_ptr<server_state> state_;
+  address_shares::place seat_;
   std::optional<membership> membership_;
   websocket::stream<counted_socket> link_;
+  break_switch break_;
   deadline stall_;
   deadline unfinished_;  ///< of the message that is being read, from its first byte on
   beast::flat_buffer buffer_;
@@ -236,6 +267,7 @@ private:
   std::deque<outgoing> waiting_;  ///< the front one is being written
   std::size_t waiting_bytes_ = 0;
   bool open_ = false, reading_ = false, draining_ = false;
+  bool broken_ = false;  ///< an operation is beginning, or has thrown there and left the link's locks taken
   std::size_t parts_ = 0;     ///< of the message that is being read, so far
   std::size_t overhead_ = 0;  ///< its bytes that are neither text nor a ping's, so far
   bool unfinished_armed_ = false;
@@ -247,8 +279,9 @@ private:
 
 }  // namespace
 
-void run_websocket(asio::ip::tcp::socket socket, beast::http::request<beast::http::string_body> upgrade, std::shared_ptr<server_state> state) {
-  std::make_shared<websocket_session>(std::move(socket), std::move(state))->run(std::move(upgrade));
+void run_websocket(asio::ip::tcp::socket socket, visitor who, beast::http::request<beast::http::string_body> upgrade,
+                   std::shared_ptr<server_state> state) {
+  std::make_shared<websocket_session>(std::move(socket), std::move(who), std::move(state))->run(std::move(upgrade));
 }
 
 }  // namespace troupe::server

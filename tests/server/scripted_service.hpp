@@ -34,6 +34,7 @@ public:
 
   result<submission> submit(const std::string& name, request what, std::shared_ptr<event_sink> sink, std::uint32_t credit, bool keep) override {
     const std::scoped_lock lock(guard_);
+    if (broken) throw std::runtime_error("broken on purpose");
     if (refuse_with) return *refuse_with;
     if (!name.empty() && name != "small" && name != "large") return error{errc::not_found, "No model is named " + name + ".", "model"};
     const generation_id id = 0xabc0 + ++made_;
@@ -138,6 +139,7 @@ public:
 
   std::optional<error> refuse_with;  ///< set before the request
   std::atomic<bool> hung{false};
+  std::atomic<bool> broken{false};  ///< submit() throws
   bool with_logprobs = true;
 
 private:

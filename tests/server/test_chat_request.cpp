@@ -197,3 +197,32 @@ TEST_CASE("a frame's id is read even where the rest is wrong") {
   CHECK(parse_client_message(R"({"type":"generate","id":"a","prompt":"x","max_tokens":3})").ask.what.max_tokens == 3);
   CHECK(parse_client_message("nonsense").what == client_message::kind::unreadable);
 }
+
+TEST_CASE("what identifies a client or its records has a size, and a salt is not ignored (row 57)") {
+  for (const char* name : {"user", "safety_identifier", "prompt_cache_key", "request_id", "cache_salt"}) {
+    INFO(name);
+    const auto of = [&](std::size_t size) { return parse_chat(chat_with("\"" + std::string(name) + "\":\"" + std::string(size, 'x') + "\"")); };
+    const auto large = of(1 << 20);
+    REQUIRE_FALSE(large.ok());
+    CHECK(large.why().param == name);
+    CHECK(large.why().text.size() < 200);
+    CHECK(of(0).ok());
+    CHECK(of(1024).ok() == (std::string(name) != "cache_salt"));
+    CHECK_FALSE(parse_chat(chat_with("\"" + std::string(name) + "\":[1]")).ok());
+  }
+  CHECK(parse_chat(chat_with(R"("cache_salt":"tenant")")).why().code == errc::unsupported);
+
+  const auto metadata = [](const std::string& object) { return parse_chat(chat_with("\"metadata\":" + object)); };
+  const auto pairs = [](int n) {
+    std::string all;
+    for (int i = 0; i < n; ++i) all += (i > 0 ? ",\"k" : "\"k") + std::to_string(i) + "\":\"v\"";
+    return "{" + all + "}";
+  };
+  CHECK(metadata(pairs(16)).ok());
+  CHECK(metadata(pairs(17)).why().param == "metadata");
+  CHECK(metadata("{\"a\":\"" + std::string(512, 'x') + "\"}").ok());
+  CHECK(metadata("{\"a\":\"" + std::string(513, 'x') + "\"}").why().param == "metadata.a");
+  CHECK(metadata("{\"" + std::string(65, 'k') + "\":\"v\"}").why().param == "metadata");
+  CHECK(metadata(R"({"a":7})").why().param == "metadata.a");
+  CHECK(metadata(R"("text")").why().param == "metadata");
+}

@@ -9,13 +9,14 @@
 #include <cstdio>
 #include <iostream>
 
+#include "cli/signals.hpp"
+
 namespace troupe::cli {
 namespace {
 
 sigset_t watched_signals() {
-  sigset_t set;
-  sigemptyset(&set);
-  for (const int one : {SIGINT, SIGTERM, SIGCHLD}) sigaddset(&set, one);
+  sigset_t set = ending_signals(on_hangup::ask);
+  sigaddset(&set, SIGCHLD);
   return set;
 }
 

@@ -1,4 +1,4 @@
-// The command line: names, help, examples, TROUPE_* variables. The only file that knows the parser.
+// The command line: names, help, examples, TROUPE_* variables. Only this file and usage_error.cpp know the parser.
 #include "cli/options.hpp"
 
 #include <CLI/CLI.hpp>
@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "base/log.hpp"
+#include "cli/usage_error.hpp"
 
 namespace troupe::cli {
 namespace {
@@ -122,14 +123,17 @@ void add_talking(commands& c, all_options& o) {
                           "  troupe serve --host 0.0.0.0 --allow-remote --allow-host my-host:8080\n"
                           "  troupe serve --kv-type q8_0 --kv-gib 4    # half the memory a token of context",
                           [&o] { return serve(o.serve); });
-  add_engine(serve_app, o.serve.engine);
   option(serve_app, "--host", o.serve.host, "Address to listen on");
   option(serve_app, "-p,--port", o.serve.port, "Port; 0 = any free one");
   serve_app.add_flag("--allow-remote", o.serve.allow_remote, "Permit an address other than loopback: anyone who reaches it may use it")
       ->envname("TROUPE_ALLOW_REMOTE");
   option(serve_app, "--allow-origin", o.serve.origins, "Web origin that may call, besides the server's own page");
   option(serve_app, "--allow-host", o.serve.hosts, "Host header to accept besides loopback names");
-  option(serve_app, "--drain-seconds", o.serve.drain_seconds, "On SIGTERM, time for running answers to end")->check(CLI::Range(0, 3600));
+  option(serve_app, "--max-per-address", o.serve.max_per_address,
+         "Connections and WebSocket generations that one client address may have at a time; more are refused with 429 (default: 256, but any number from this machine)")
+      ->check(CLI::Range(1, 1000000));
+  option(serve_app, "--drain-seconds", o.serve.drain_seconds, "On SIGTERM, Ctrl-C or a closed terminal, time for running answers to end")->check(CLI::Range(0, 3600));
+  add_engine(serve_app, o.serve.engine);
 
   auto& chat_app = c.add("chat", "Talk to the model in the terminal", "  troupe chat\n  troupe chat -s 'Answer like a pirate.' --temperature 1",
                          [&o] { return chat(o.chat); });
@@ -235,6 +239,7 @@ void add_keeping(commands& c, all_options& o) {
 int main(int argc, char** argv) {
   CLI::App app("Troupe serves language models: actors, streams, one binary.", "troupe");
   app.require_subcommand(1);
+  app.failure_message(usage_error);
   app.set_version_flag("--version", TROUPE_VERSION);
   app.footer("Start here:\n  troupe serve          a chat page and an OpenAI-style API on http://127.0.0.1:8080\n"
              "  troupe chat           the same in this terminal\n  troupe COMMAND --help options and examples\n"

@@ -37,6 +37,7 @@ struct serve_options {
   bool allow_remote = false;
   std::vector<std::string> origins;
   std::vector<std::string> hosts;
+  std::optional<std::size_t> max_per_address;  ///< none: as the server does
   std::int32_t drain_seconds = 30;
 };
 

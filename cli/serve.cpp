@@ -1,5 +1,6 @@
 // `troupe serve`: the runtime behind the HTTP server, until a signal. The first lets running answers end, the second
-// ends at once. On a GPU in a process of its own, which is replaced when its device is lost.
+// ends at once; a terminal that closes counts as a first. On a GPU in a process of its own, which is replaced when its
+// device is lost.
 #include <unistd.h>
 
 #include <chrono>
@@ -27,6 +28,7 @@ server::server_options to_server(const serve_options& o) {
   s.allow_remote = o.allow_remote;
   s.allowed_origins = o.origins;
   s.allowed_hosts = o.hosts;
+  s.max_per_address = o.max_per_address;
   return s;
 }
 
@@ -65,7 +67,7 @@ private:
 constexpr std::chrono::seconds last_words{2};
 
 int serve_once(const serve_options& options) {
-  const signal_block block;
+  const signal_block block(on_hangup::ask);
   loss lost;
   auto engine = start_engine(options.engine, [&lost](const error& why) { lost.tell(why); });
   if (!engine) return report(engine.why());
@@ -80,7 +82,9 @@ int serve_once(const serve_options& options) {
     _exit(engine_lost_status);  // its threads may hang in the driver: nothing can be taken apart
   }
   std::cerr << "Ending: running answers have " << options.drain_seconds << " s. A second signal ends at once." << std::endl;
-  const signal_watch second(block, [](int) { _exit(130); });
+  const signal_watch second(block, [](int which) {
+    if (which != SIGHUP) _exit(130);  // a terminal that closes may say so twice
+  });
   const std::chrono::seconds limit(options.drain_seconds);
   (*server)->drain(limit);
   engine->runtime->drain(limit);
@@ -90,6 +94,7 @@ int serve_once(const serve_options& options) {
 }  // namespace
 
 int serve(const serve_options& options) {
+  std::signal(SIGPIPE, SIG_IGN);  // whoever read the log may leave
   const bool on_gpu = kernels::cuda::built_with_cuda() && options.engine.device != "cpu";
   return on_gpu ? keep_serving(options, serve_once) : serve_once(options);
 }

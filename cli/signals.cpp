@@ -1,37 +1,38 @@
 // sigwait in place of signal handlers.
 #include "cli/signals.hpp"
 
-#include <csignal>
 #include <pthread.h>
 
 namespace troupe::cli {
 namespace {
 
-sigset_t ending_signals() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGINT);
-  sigaddset(&set, SIGTERM);
-  return set;
+/// A blocked signal is delivered to those who wait for it even where it is ignored: one that is must not be waited for.
+bool is_ignored(int which) {
+  struct sigaction now {};
+  return sigaction(which, nullptr, &now) == 0 && now.sa_handler == SIG_IGN;
 }
 
 }  // namespace
 
-signal_block::signal_block() {
-  const sigset_t set = ending_signals();
-  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+sigset_t ending_signals(on_hangup hangup) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  if (hangup == on_hangup::ask && !is_ignored(SIGHUP)) sigaddset(&set, SIGHUP);
+  return set;
 }
 
+signal_block::signal_block(on_hangup hangup) : set_(ending_signals(hangup)) { pthread_sigmask(SIG_BLOCK, &set_, nullptr); }
+
 int signal_block::wait() const {
-  const sigset_t set = ending_signals();
   int which = 0;
-  sigwait(&set, &which);
+  sigwait(&set_, &which);
   return which;
 }
 
-signal_watch::signal_watch(const signal_block&, std::function<void(int)> on_signal)
-    : thread_([on_signal = std::move(on_signal)](std::stop_token stop) {
-        const sigset_t set = ending_signals();
+signal_watch::signal_watch(const signal_block& block, std::function<void(int)> on_signal)
+    : thread_([set = block.signals(), on_signal = std::move(on_signal)](std::stop_token stop) {
         int which = 0;
         while (sigwait(&set, &which) == 0 && !stop.stop_requested()) on_signal(which);
       }) {}

@@ -12,8 +12,8 @@
 
 namespace troupe::actors {
 
-/// Base of a shell with interface `Handle`. Keeps the links until the actor ends and counts what it sends. A profiler sees
-/// its turns under its name.
+/// Base of a shell with interface `Handle`. Keeps the links until the actor ends and counts what it sends. A profiler
+/// sees its turns under its name.
 template <class Handle>
 class actor_base : public Handle::base {
 public:

@@ -47,13 +47,14 @@ inline constexpr step_bounds gpu_steps{256, 2048};
 struct engine_options {
   std::string device = "cpu";       ///< cpu, cuda, or auto: the GPU where one answers
   std::int32_t threads = 0;         ///< of the lane's team; 0: the usable cores
-  std::string isa;                  ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon, neon_i8mm
+  std::string isa;  ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon, neon_i8mm
   bool repack = true;
   std::string kv_type;              ///< of K and V; "": i16, on a GPU bf16
   std::string weight_type;          ///< of layers, on a GPU: bf16, f16 or fp8; "": as the file has them
   bool deterministic = false;       ///< a GPU too computes rows alike whatever lies beside them
   memory::copy_folder copies;       ///< where repacked weights and the tokenizer's tables are kept; default: nowhere
-  /// 0: a share of the free memory, of which little is kept for prompts to come (kv_store.hpp); on a GPU what gpu_memory leaves
+  /// 0: a share of the free memory, of which little is kept for prompts to come (kv_store.hpp); on a GPU what
+  /// gpu_memory leaves
   std::int64_t kv_bytes = 0;
   double gpu_memory = 0.9;          ///< share of a GPU's memory that weights, KV and steps may take
   std::int64_t host_kv_bytes = 0;   ///< of host memory, for cached blocks that leave a GPU; 0: none
@@ -93,8 +94,9 @@ public:
   static result<std::unique_ptr<engine>> create(caf::actor_system& system, const std::string& path,
                                                 const engine_options& options, const load_progress& progress = {});
   /// The same on a lane of the caller's.
-  static result<std::unique_ptr<engine>> create_on(kernels::any_lane lane, caf::actor_system& system, const std::string& path,
-                                                   const engine_options& options, const load_progress& progress = {});
+  static result<std::unique_ptr<engine>> create_on(kernels::any_lane lane, caf::actor_system& system,
+                                                   const std::string& path, const engine_options& options,
+                                                   const load_progress& progress = {});
   /// stop(), and joins the lane's thread.
   ~engine();
 

@@ -21,7 +21,7 @@
 
 namespace troupe::actors {
 
-// --- to a stream shard: owner of generations, their logs and their subscribers ----------------------------------------
+// --- to a stream shard: owner of generations, their logs and their subscribers ---
 /// A client wants a generation. The shard opens it, subscribes `sink` and passes the request on to a tokenizer.
 struct open_generation {
   generation_id id = 0;
@@ -77,7 +77,7 @@ struct cancel_generation {
 /// Periodic: drop finished generations whose time-to-live is over.
 struct sweep_generations {};
 
-// --- to a tokenizer ---------------------------------------------------------------------------------------------------
+// --- to a tokenizer ---
 /// Render the template where there is one, encode, check the length, and pass on to the scheduler as admit_sequence;
 /// what fails goes back to the shard as generation_failed.
 struct encode_prompt {
@@ -86,13 +86,14 @@ struct encode_prompt {
   std::uint32_t shard = 0;  ///< index of the stream shard that owns it
 };
 
-// --- to the scheduler -------------------------------------------------------------------------------------------------
+// --- to the scheduler ---
 struct admit_sequence {
   std::shared_ptr<const sequence_terms> terms;  ///< max_tokens already clamped to the context
   std::shared_ptr<const std::vector<std::int32_t>> prompt;
   std::uint32_t shard = 0;
 };
-/// High priority: the stream needs no more of it (stop string, cancel, nobody left). Frees slot and blocks within a step.
+/// High priority: the stream needs no more of it (stop string, cancel, nobody left). Slot and blocks are free within a
+/// step.
 struct end_sequence {
   generation_id id = 0;
 };
@@ -132,7 +133,7 @@ struct drain_scheduler {
   std::function<void()> drained;
 };
 
-// --- to the kv_store --------------------------------------------------------------------------------------------------
+// --- to the kv_store ---
 /// All sequences of one step in one message, asked a step ahead.
 struct reserve_blocks {
   std::vector<block_need> needs;
@@ -151,7 +152,7 @@ struct blocks_copied {
   bool well = false;
 };
 
-// --- to prefill and decode: each drives a lane ------------------------------------------------------------------------
+// --- to prefill and decode: each drives a lane ---
 struct run_step {
   std::shared_ptr<const step_plan> plan;
 };
@@ -160,13 +161,13 @@ struct probe_lane {
   std::function<void()> answer;
 };
 
-// --- to the supervisor ------------------------------------------------------------------------------------------------
+// --- to the supervisor ---
 /// Stop every actor in order; `stopped` is called when all are gone.
 struct stop_engine {
   std::function<void()> stopped;
 };
 
-// --- to every actor ---------------------------------------------------------------------------------------------------
+// --- to every actor ---
 struct engine_links;  // handles.hpp
 /// The first message to every actor but the supervisor: whom it may talk to. Breaks the cycle of spawns.
 struct wire_engine {

@@ -46,7 +46,8 @@ struct engine_metrics {
   counter prefill_rows{0};
   counter decode_rows{0};
   base::duration_histogram step_time{step_time_buckets};
-  base::duration_histogram step_gap{step_time_buckets};  ///< end of a step to the start of the next, where there was more to compute
+  /// End of a step to the start of the next, where there was more to compute.
+  base::duration_histogram step_gap{step_time_buckets};
   std::atomic<std::int64_t> last_step_ns{0};  ///< steady clock, end of the last step; 0: none yet
 
   // Written by every shell of the engine: messages sent from actor to actor. Divided by sampled_tokens it is the cost

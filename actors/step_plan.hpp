@@ -36,7 +36,8 @@ struct slot_join {
   std::shared_ptr<const sequence_terms> terms;
   std::shared_ptr<const std::vector<std::int32_t>> tokens;
   std::int32_t generated = 0;
-  std::int32_t cached = 0;  ///< K and V of so many of them are in the first blocks of its first work, written by finished steps
+  /// K and V of so many of them are in the first blocks of its first work, written by finished steps.
+  std::int32_t cached = 0;
 };
 
 /// Rows of one sequence in this step. Prefill: tokens [position, position + rows) of the slot's known tokens.
@@ -56,8 +57,8 @@ struct slot_leave {
   std::uint64_t joined = 0;  ///< the step that held the join
 };
 
-/// One step. Slots leave, then join (a join replaces what the slot held), then the work runs as one batch. A slot that ended in an earlier step (its
-/// end came after this plan was made) is skipped, silently.
+/// One step. Slots leave, then join (a join replaces what the slot held), then the work runs as one batch. A slot that
+/// ended in an earlier step (its end came after this plan was made) is skipped, silently.
 struct step_plan {
   std::uint64_t step = 0;
   lane_kind lane = lane_kind::decode;  ///< whose it is; a lane with one queue computes both kinds in order

@@ -1,5 +1,5 @@
-// Asks a running server over its WebSocket and prints the answer as it comes. Needs no Troupe library: what it speaks is
-// in docs/websocket-protocol.md.
+// Asks a running server over its WebSocket and prints the answer as it comes. Needs no Troupe library: what it speaks
+// is in docs/websocket-protocol.md.
 //   troupe serve &  websocket_client [port] [question]
 #include <iostream>
 #include <string>
@@ -54,10 +54,11 @@ int main(int argc, char** argv) try {
   open(ws, io, argc > 1 ? argv[1] : "8080");
 
   // The id is ours: many answers may share one socket, and each message says which it belongs to.
-  const json::value generate = {{"type", "generate"},
-                                {"id", "rivers"},
-                                {"max_tokens", 60},
-                                {"messages", {{{"role", "user"}, {"content", argc > 2 ? argv[2] : "Name three rivers."}}}}};
+  const json::value generate = {
+      {"type", "generate"},
+      {"id", "rivers"},
+      {"max_tokens", 60},
+      {"messages", {{{"role", "user"}, {"content", argc > 2 ? argv[2] : "Name three rivers."}}}}};
   ws.write(asio::buffer(json::serialize(generate)));
   while (show(next_message(ws))) {
   }

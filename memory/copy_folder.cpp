@@ -60,7 +60,8 @@ result<void> copy_folder::make_room(std::int64_t bytes, const std::string& repla
     if (fs::remove(one.path, ignored)) taken -= one.bytes;
   }
   struct statvfs disk = {};
-  if (::statvfs(path.c_str(), &disk) != 0) return error{errc::io, path + ": the disk cannot be asked for its space", {}};
+  if (::statvfs(path.c_str(), &disk) != 0)
+    return error{errc::io, path + ": the disk cannot be asked for its space", {}};
   if (static_cast<std::int64_t>(disk.f_bavail * disk.f_frsize) / 2 < bytes)
     return error{errc::out_of_memory, path + ": too little space on its disk", {}};
   return {};

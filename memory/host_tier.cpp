@@ -107,7 +107,8 @@ result<void> host_tier::check() const {
         ++users[static_cast<std::size_t>(one.place)];
         leaving += orders == &out_ ? 1 : 0;
         if (blocks_.count(one.block) == 0) return error{errc::internal, "host tier: a free block is being copied", {}};
-        if (tree_.rests(copy_at(one.place))) return error{errc::internal, "host tier: a copy on its way can be found", {}};
+        if (tree_.rests(copy_at(one.place)))
+          return error{errc::internal, "host tier: a copy on its way can be found", {}};
       }
   for (std::int32_t place = 0; place < total(); ++place)
     if (users[static_cast<std::size_t>(place)] + (tree_.holds(copy_at(place)) ? 1 : 0) != places_.count(place))

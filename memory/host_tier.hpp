@@ -1,5 +1,5 @@
-// Copies of KV blocks in host memory: which there are, and which are on their way out to it or back in. Takes places in the
-// prefix tree and in the pool of blocks that it is given; knows no sequence and no bytes.
+// Copies of KV blocks in host memory: which there are, and which are on their way out to it or back in. Takes places in
+// the prefix tree and in the pool of blocks that it is given; knows no sequence and no bytes.
 #pragma once
 
 #include <cstdint>
@@ -30,21 +30,24 @@ struct copy_order {
   std::vector<block_copy> copies;
 };
 
-/// One owner, one thread, which has tree and pool as well. What rests longest is sent out when blocks run short: its node
-/// becomes a copy at once, so that nobody reads or evicts the block meanwhile, and the block is free when the order has
-/// ended well or not. Orders of one way end in the order in which they were given. A copy is found only while it is at
-/// rest: neither on its way nor being brought in. Where there is no place the copies unused for longest give theirs.
+/// One owner, one thread, which has tree and pool as well. What rests longest is sent out when blocks run short: its
+/// node becomes a copy at once, so that nobody reads or evicts the block meanwhile, and the block is free when the
+/// order has ended well or not. Orders of one way end in the order in which they were given. A copy is found only while
+/// it is at rest: neither on its way nor being brought in. Where there is no place the copies unused for longest give
+/// theirs.
 class host_tier {
 public:
   static constexpr std::size_t most_copies = 32;  ///< of an order out: small, so that the first blocks are free soon
   static constexpr std::size_t most_orders = 2;   ///< out, at once: one is copied, the next one waits
 
   /// The tree has `places` copies. 0: there is no host memory, and nothing is ever sent.
-  host_tier(prefix_tree& tree, block_pool& blocks, std::int32_t places) : tree_(tree), blocks_(blocks), places_(places) {}
+  host_tier(prefix_tree& tree, block_pool& blocks, std::int32_t places)
+      : tree_(tree), blocks_(blocks), places_(places) {}
 
   /// Gives orders until so many blocks are free or on their way out, all that rest are, or enough are given.
   void send_out(std::int32_t wanted);
-  /// Of copies at rest, each above the next, to blocks that the caller has taken and keeps until the end. The order's number.
+  /// Of copies at rest, each above the next, to blocks that the caller has taken and keeps until the end. The order's
+  /// number.
   std::uint64_t bring_in(std::span<const std::int32_t> copies, std::span<const std::int32_t> to);
   /// Orders since the last call.
   std::vector<copy_order> take_orders() { return std::exchange(orders_, {}); }

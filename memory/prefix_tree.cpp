@@ -15,19 +15,23 @@ error broken(std::int32_t block, const char* what) {
 }  // namespace
 
 prefix_tree::prefix_tree(std::int32_t blocks, std::int32_t block_tokens, std::int32_t copies)
-    : block_tokens_(std::max(1, block_tokens)), blocks_(std::max(0, blocks)), nodes_(index(blocks_ + std::max(0, copies))) {}
+    : block_tokens_(std::max(1, block_tokens)),
+      blocks_(std::max(0, blocks)),
+      nodes_(index(blocks_ + std::max(0, copies))) {}
 
 /// Of the first child that is not before `tokens`.
 std::size_t prefix_tree::place_of(std::int32_t parent, std::span<const std::int32_t> tokens) const {
   const auto& children = children_of(parent);
   const auto at = std::lower_bound(children.begin(), children.end(), tokens, [this](std::int32_t child, auto wanted) {
-    return std::lexicographical_compare(nodes_[index(child)].tokens.begin(), nodes_[index(child)].tokens.end(), wanted.begin(), wanted.end());
+    return std::lexicographical_compare(nodes_[index(child)].tokens.begin(), nodes_[index(child)].tokens.end(),
+                                        wanted.begin(), wanted.end());
   });
   return static_cast<std::size_t>(at - children.begin());
 }
 
 bool prefix_tree::spells(std::int32_t block, std::span<const std::int32_t> tokens) const {
-  return std::equal(tokens.begin(), tokens.end(), nodes_[index(block)].tokens.begin(), nodes_[index(block)].tokens.end());
+  return std::equal(tokens.begin(), tokens.end(), nodes_[index(block)].tokens.begin(),
+                    nodes_[index(block)].tokens.end());
 }
 
 std::int32_t prefix_tree::find(std::int32_t parent, std::span<const std::int32_t> tokens) const {
@@ -152,11 +156,13 @@ result<void> prefix_tree::check() const {
       const std::int32_t child = children[i];
       if (!holds(child) || nodes_[index(child)].parent != parent) return broken(child, "is not its parent's");
       if (nodes_[index(child)].tokens.size() != index(block_tokens_)) return broken(child, "is not full");
-      if (i > 0 && !(nodes_[index(children[i - 1])].tokens < nodes_[index(child)].tokens)) return broken(child, "is out of order");
+      if (i > 0 && !(nodes_[index(children[i - 1])].tokens < nodes_[index(child)].tokens))
+        return broken(child, "is out of order");
       const bool alike = parent != none && is_copy(parent) == is_copy(child);
       if (parent != none && is_copy(parent) && !alike) return broken(child, "hangs from a copy");
       if (alike && rests(parent) && !rests(child)) return broken(child, "is in use under one at rest");
-      if (alike && rests(parent) && place[index(parent)] < place[index(child)]) return broken(child, "would outlive its parent");
+      if (alike && rests(parent) && place[index(parent)] < place[index(child)])
+        return broken(child, "would outlive its parent");
       ++seen;
     }
     return {};

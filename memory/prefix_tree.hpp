@@ -1,6 +1,6 @@
 // Which KV block holds which tokens behind which others: a tree whose nodes are full blocks, of two kinds: those that
-// sequences read, and copies of such kept elsewhere. Says too which of them nobody uses and which of those was used longest
-// ago. Knows no sequence, no counts and no bytes.
+// sequences read, and copies of such kept elsewhere. Says too which of them nobody uses and which of those was used
+// longest ago. Knows no sequence, no counts and no bytes.
 #pragma once
 
 #include <array>
@@ -12,11 +12,12 @@
 
 namespace troupe::memory {
 
-/// One owner, one thread. A node is a number: a block in [0, blocks), or from `blocks` on a copy kept elsewhere; its way from the root spells the tokens that its K and
-/// V were computed from, in order. Tokens are compared, never hashed: no two prefixes can be taken for each other, and
-/// nobody can make the tree slow by choosing tokens. A node is at rest while nobody uses it. The caller keeps to this:
-/// who uses a node uses every node above it. Then what lies under a node at rest rests too, and the order of rest() keeps
-/// leaves before what they hang from if a path is laid to rest from its end. Nothing but copies hangs from a copy.
+/// One owner, one thread. A node is a number: a block in [0, blocks), or from `blocks` on a copy kept elsewhere. Its
+/// way from the root spells the tokens that its K and V were computed from, in order. Tokens are compared, never
+/// hashed: no two prefixes can be taken for each other, and nobody can make the tree slow by choosing tokens. A node is
+/// at rest while nobody uses it. The caller keeps to this: who uses a node uses every node above it. Then what lies
+/// under a node at rest rests too, and the order of rest() keeps leaves before what they hang from if a path is laid to
+/// rest from its end. Nothing but copies hangs from a copy.
 class prefix_tree {
 public:
   static constexpr std::int32_t none = -1;  ///< no block; as a parent: the root
@@ -29,8 +30,8 @@ public:
   std::int32_t find(std::int32_t parent, std::span<const std::int32_t> tokens) const;
   /// The blocks that hold the beginning of `tokens`, from the root on; only whole ones, `most` at most.
   std::vector<std::int32_t> match(std::span<const std::int32_t> tokens, std::int32_t most) const;
-  /// A new node, in use. False, and nothing changes: the block is a node already, the parent is none of ours, or it has a
-  /// child with these tokens.
+  /// A new node, in use. False, and nothing changes: the block is a node already, the parent is none of ours, or it has
+  /// a child with these tokens.
   bool insert(std::int32_t parent, std::span<const std::int32_t> tokens, std::int32_t block);
 
   bool holds(std::int32_t block) const noexcept { return known(block) && nodes_[index(block)].held; }
@@ -40,8 +41,8 @@ public:
   void wake(std::int32_t block);
   /// The node that has been at rest longest; of its own kind nothing hangs from it. None where nothing rests.
   std::int32_t oldest(kind of) const noexcept { return lists_[index(of)].oldest; }
-  /// `to` takes the place of the node `from`, which is none any more. It is not at rest. False, and nothing changes: `from`
-  /// is no node, or `to` is one.
+  /// `to` takes the place of the node `from`, which is none any more. It is not at rest. False, and nothing changes:
+  /// `from` is no node, or `to` is one.
   bool move(std::int32_t from, std::int32_t to);
   /// Takes out the node and all under it, at rest or not; which they were.
   std::vector<std::int32_t> forget(std::int32_t block);

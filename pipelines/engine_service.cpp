@@ -66,7 +66,9 @@ result<submission> engine_service::submit(const std::string& name, request what,
   const auto submitted = actors::clock::now();
   const std::shared_lock lock(mutex_);  // held while sending: a generation is opened before close() or not at all
   if (closed_) return error{errc::shutting_down, "the server is ending", {}};
-  const auto at = name.empty() ? models_.begin() : std::find_if(models_.begin(), models_.end(), [&](const auto& m) { return m.card.name == name; });
+  const auto at =
+      name.empty() ? models_.begin()
+                   : std::find_if(models_.begin(), models_.end(), [&](const auto& m) { return m.card.name == name; });
   if (at == models_.end()) return error{errc::not_found, "there is no model named '" + name + "' here", "model"};
 
   const path_ends ends{at->card.vocabulary};
@@ -80,8 +82,8 @@ result<submission> engine_service::submit(const std::string& name, request what,
   submission opened{new_id(static_cast<std::size_t>(at - models_.begin())), next_subscription_++};
   caf::anon_send(shard_of(*at->links, opened.generation),
                  actors::open_generation{opened.generation, std::make_shared<const request>(std::move(draft.what)),
-                                         opened.subscription, std::move(draft.sink), draft.credit, draft.keep, submitted,
-                                         std::move(draft.operators)});
+                                         opened.subscription, std::move(draft.sink), draft.credit, draft.keep,
+                                         submitted, std::move(draft.operators)});
   return opened;
 }
 
@@ -123,7 +125,9 @@ void engine_service::cancel(generation_id id, std::function<void(bool found)> fo
 void engine_service::check_health(std::function<void(result<void>)> answer) {
   const std::shared_lock lock(mutex_);
   if (closed_ || models_.empty()) {
-    answer(error{closed_ ? errc::shutting_down : errc::not_found, closed_ ? "the server is ending" : "no model is loaded", {}});
+    error why{errc::not_found, "no model is loaded", {}};
+    if (closed_) why = {errc::shutting_down, "the server is ending", {}};
+    answer(why);
     return;
   }
   struct round {

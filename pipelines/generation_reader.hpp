@@ -19,7 +19,8 @@ class generation::reader final : public event_sink {
 public:
   static constexpr std::uint32_t window = 32;
 
-  explicit reader(std::shared_ptr<pipelines::engine_service> service) : service_(std::move(service)), events_(window + 1) {}
+  explicit reader(std::shared_ptr<pipelines::engine_service> service)
+      : service_(std::move(service)), events_(window + 1) {}
 
   void opened(submission as) { as_ = as; }
   generation_id id() const noexcept { return as_.generation; }

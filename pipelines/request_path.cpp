@@ -31,7 +31,8 @@ path<accepted, encoded> encode(const path_ends& model) {
       if (std::any_of(ids->begin(), ids->end(), outside))
         return error{errc::invalid_argument, "prompt has a token id that this model does not know", "prompt"};
     for (const auto& [id, bias] : draft.what.how.logit_bias)
-      if (outside(id)) return error{errc::invalid_argument, "logit_bias has a token id that this model does not know", "logit_bias"};
+      if (outside(id))
+        return error{errc::invalid_argument, "logit_bias has a token id that this model does not know", "logit_bias"};
     return {};
   }};
 }

@@ -59,7 +59,9 @@ result<void> check_options(const runtime_options& o) {
   };
   if (o.device != "cpu" && o.device != "cuda" && o.device != "auto") return wrong("device");
   if (!(o.gpu_memory > 0 && o.gpu_memory <= 1)) return wrong("gpu_memory");
-  if (!o.prefill_queue.empty() && o.prefill_queue != "mixed" && o.prefill_queue != "beside" && o.prefill_queue != "divided") return wrong("prefill_queue");
+  if (!o.prefill_queue.empty() && o.prefill_queue != "mixed" && o.prefill_queue != "beside" &&
+      o.prefill_queue != "divided")
+    return wrong("prefill_queue");
   if (o.threads < 0 || o.threads > 1024) return wrong("threads");
   if (o.copies_bytes < 0) return wrong("copies_bytes");
   if (o.kv_bytes < 0) return wrong("kv_bytes");
@@ -189,19 +191,27 @@ const model_card& model::card() const noexcept { return state_->card; }
 result<generation> model::try_ask(request what, operator_chain operators) const {
   const auto reader = std::make_shared<generation::reader>(state_->service);
   auto chain = operators.empty() ? nullptr : std::make_shared<const operator_chain>(std::move(operators));
-  auto opened = state_->service->submit(state_->card.name, std::move(what), std::move(chain), reader, generation::reader::window, false);
+  auto opened = state_->service->submit(state_->card.name, std::move(what), std::move(chain), reader,
+                                        generation::reader::window, false);
   if (!opened) return opened.why();
   reader->opened(*opened);
   return generation(reader);
 }
 
 generation model::ask(decltype(request::prompt) prompt, ask_options options) const {
-  request what{std::move(prompt), std::move(options.how), options.max_tokens, std::move(options.stop), options.top_logprobs, options.ignore_eos};
+  request what{std::move(prompt),       std::move(options.how), options.max_tokens,
+               std::move(options.stop), options.top_logprobs,   options.ignore_eos};
   return try_ask(std::move(what), std::move(options.operators)).value_or_throw();
 }
 
-generation model::chat(chat_prompt messages, ask_options options) const { return ask(std::move(messages), std::move(options)); }
-generation model::complete(std::string text, ask_options options) const { return ask(std::move(text), std::move(options)); }
-generation model::complete(token_prompt ids, ask_options options) const { return ask(std::move(ids), std::move(options)); }
+generation model::chat(chat_prompt messages, ask_options options) const {
+  return ask(std::move(messages), std::move(options));
+}
+generation model::complete(std::string text, ask_options options) const {
+  return ask(std::move(text), std::move(options));
+}
+generation model::complete(token_prompt ids, ask_options options) const {
+  return ask(std::move(ids), std::move(options));
+}
 
 }  // namespace troupe

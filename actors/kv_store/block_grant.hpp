@@ -13,12 +13,13 @@ struct block_need {
   generation_id id = 0;
   std::int32_t blocks = 0;  ///< more than it has; at its first need with those that it may share
   std::int32_t spare = 0;   ///< blocks that must be left when it is served
-  /// At its first need, what the sequence will compute K and V of: whoever computed the beginning lends its blocks. Null: none.
+  /// At its first need, what the sequence will compute K and V of: whoever computed the beginning lends its blocks.
+  /// Null: none.
   std::shared_ptr<const std::vector<std::int32_t>> tokens = {};
 };
 
-/// All that was asked for, or nothing: an empty list is a refusal for now, or, with `later`, the promise of another grant:
-/// blocks are on their way out to host memory, or what they shall hold comes back from there.
+/// All that was asked for, or nothing: an empty list is a refusal for now, or, with `later`, the promise of another
+/// grant: blocks are on their way out to host memory, or what they shall hold comes back from there.
 struct block_grant {
   generation_id id = 0;
   std::vector<std::int32_t> blocks;

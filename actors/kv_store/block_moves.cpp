@@ -31,8 +31,8 @@ kv_store::found_blocks kv_store::find(const block_need& need) {
     else
       break;
   }
-  found.woken = static_cast<std::int32_t>(
-      std::count_if(found.blocks.begin(), found.blocks.end(), [this](std::int32_t block) { return tree_.rests(block); }));
+  found.woken = static_cast<std::int32_t>(std::count_if(found.blocks.begin(), found.blocks.end(),
+                                                        [this](std::int32_t block) { return tree_.rests(block); }));
   return found;
 }
 
@@ -46,7 +46,8 @@ kv_store::answer kv_store::serve(const block_need& need, block_grant& grant) {
     for (const auto* path : {&found.copies, &found.blocks})
       for (auto node = path->rbegin(); node != path->rend(); ++node)
         if (tree_.rests(*node)) tree_.rest(*node);
-    const bool turn = !need.tokens || std::none_of(waiting_.begin(), waiting_.end(), [](const waiting_need& one) { return one.need.tokens; });
+    const bool turn = !need.tokens || std::none_of(waiting_.begin(), waiting_.end(),
+                                                   [](const waiting_need& one) { return one.need.tokens; });
     if (fresh > pool_.free() || !turn) {
       waiting_.push_back({need, fresh});
       return answer::wait;
@@ -77,8 +78,8 @@ void kv_store::hold(const block_need& need, const found_blocks& found, block_gra
   of.offered += static_cast<std::int32_t>(found.blocks.size());
 }
 
-/// Some blocks are kept free ahead of need, so that who needs few does not wait. Where nothing can be sent, as all places
-/// of the host are busy, what rests is dropped for those who wait.
+/// Some blocks are kept free ahead of need, so that who needs few does not wait. Where nothing can be sent, as all
+/// places of the host are busy, what rests is dropped for those who wait.
 void kv_store::make_room() {
   if (!tier_.on()) return;
   for (;;) {
@@ -119,7 +120,8 @@ void kv_store::copied(const memory::copy_order& order, bool well) {
 /// The sequence is gone before it got what was promised. True: there is nothing of it to be given back now.
 bool kv_store::withdraw(generation_id id) {
   std::erase_if(late_, [id](const block_grant& grant) { return grant.id == id; });
-  if (std::erase_if(waiting_, [id](const waiting_need& one) { return one.need.id == id; }) > 0 && !held_.contains(id)) return true;
+  if (std::erase_if(waiting_, [id](const waiting_need& one) { return one.need.id == id; }) > 0 && !held_.contains(id))
+    return true;
   for (auto& [order, one] : restores_) {
     if (one.id != id || one.released) continue;
     one.released = true;

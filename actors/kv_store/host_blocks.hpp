@@ -18,8 +18,9 @@ struct host_blocks {
   std::int32_t places() const { return copies ? copies->places : 0; }
 };
 
-/// `bytes` of host memory; 0: nothing. Nothing, too, with a warning, where `make` is empty. Errors: out_of_memory, where so much
-/// cannot be pinned; invalid_argument without the prefix cache, which alone has any use for it.
-result<host_blocks> make_host_blocks(const kernels::kv_copies_maker& make, kernels::kv_arena& kv, std::int64_t bytes, bool prefix_cache);
+/// `bytes` of host memory; 0: nothing. Nothing, too, with a warning, where `make` is empty. Errors: out_of_memory,
+/// where so much cannot be pinned; invalid_argument without the prefix cache, which alone has any use for it.
+result<host_blocks> make_host_blocks(const kernels::kv_copies_maker& make, kernels::kv_arena& kv, std::int64_t bytes,
+                                     bool prefix_cache);
 
 }  // namespace troupe::actors

@@ -7,7 +7,11 @@
 namespace troupe::actors {
 
 kv_store::kv_store(std::int32_t blocks, std::int32_t block_tokens, std::int32_t kept, std::int32_t host_blocks)
-    : block_tokens_(block_tokens), kept_(kept), pool_(blocks), tree_(blocks, block_tokens, host_blocks), tier_(tree_, pool_, host_blocks),
+    : block_tokens_(block_tokens),
+      kept_(kept),
+      pool_(blocks),
+      tree_(blocks, block_tokens, host_blocks),
+      tier_(tree_, pool_, host_blocks),
       users_(static_cast<std::size_t>(pool_.total()), 0) {}
 
 std::int32_t kv_store::full_blocks(const computed_rows& what, const holding& of) const {
@@ -129,19 +133,23 @@ result<void> kv_store::check() const {
     if (users[i] != users_[i]) return wrong(block, " has other users than it is said to have");
     leaving += counted == 0 && pool_.count(block) == 1 ? 1 : 0;
     if (counted != pool_.count(block) && counted != 0) return wrong(block, " is counted wrongly");
-    if (tree_.rests(block) != (tree_.holds(block) && lists[i] == 0)) return wrong(block, " rests while it is used, or does not when it is not");
+    if (tree_.rests(block) != (tree_.holds(block) && lists[i] == 0))
+      return wrong(block, " rests while it is used, or does not when it is not");
     listed += lists[i] > 0 ? 1 : 0;
     in_use += users[i] > 0 ? 1 : 0;
   }
   if (leaving != tier_.leaving()) return error{errc::internal, "blocks with a user whom nobody knows", {}};
   if (in_use != in_use_) return error{errc::internal, "blocks in use are counted wrongly", {}};
-  if (listed + cached() + leaving + pool_.free() != total()) return error{errc::internal, "blocks in use, cached, leaving and free are not all blocks", {}};
-  if (!waiting_.empty() && leaving == 0 && restores_.empty()) return error{errc::internal, "a need waits for nothing", {}};
+  if (listed + cached() + leaving + pool_.free() != total())
+    return error{errc::internal, "blocks in use, cached, leaving and free are not all blocks", {}};
+  if (!waiting_.empty() && leaving == 0 && restores_.empty())
+    return error{errc::internal, "a need waits for nothing", {}};
   return {};
 }
 
 std::string kv_store::draw() const {
-  std::string lines = std::to_string(pool_.free()) + " free and " + std::to_string(cached()) + " cached of " + std::to_string(total()) + ", " + std::to_string(cached_on_host()) + " on the host, " +
+  std::string lines = std::to_string(pool_.free()) + " free and " + std::to_string(cached()) + " cached of " +
+                      std::to_string(total()) + ", " + std::to_string(cached_on_host()) + " on the host, " +
                       std::to_string(tier_.leaving()) + " leaving\n";
   for (const auto& [id, of] : held_) {
     lines += "  " + std::to_string(id) + ":";
@@ -155,7 +163,8 @@ result<std::int32_t> kv_blocks(const kv_budget& budget) {
   const std::int64_t bytes = budget.wanted_bytes > 0
                                  ? budget.wanted_bytes
                                  : static_cast<std::int64_t>(static_cast<double>(budget.available_bytes) * kv_share);
-  const std::int64_t per_context = (std::int64_t{budget.context_length} + budget.block_tokens - 1) / budget.block_tokens;
+  const std::int64_t per_context =
+      (std::int64_t{budget.context_length} + budget.block_tokens - 1) / budget.block_tokens;
   const std::int64_t usable = std::max<std::int64_t>(1, per_context) * std::max(1, budget.max_sequences);
   const std::int64_t fits = bytes / std::max<std::int64_t>(1, budget.block_bytes);
   const std::int64_t blocks = std::min({fits, usable, std::int64_t{std::numeric_limits<std::int32_t>::max()}});
@@ -169,7 +178,8 @@ result<std::int32_t> kv_blocks(const kv_budget& budget) {
 
 std::int32_t kept_blocks(const kv_budget& budget, std::int32_t blocks) {
   if (budget.wanted_bytes > 0) return blocks;
-  return static_cast<std::int32_t>(std::min<std::int64_t>(blocks, kept_kv_bytes / std::max<std::int64_t>(1, budget.block_bytes)));
+  return static_cast<std::int32_t>(
+      std::min<std::int64_t>(blocks, kept_kv_bytes / std::max<std::int64_t>(1, budget.block_bytes)));
 }
 
 }  // namespace troupe::actors

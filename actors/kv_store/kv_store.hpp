@@ -17,19 +17,19 @@
 
 namespace troupe::actors {
 
-/// One owner, one thread. A sequence's blocks are in the order of its tokens. Full blocks whose rows a finished step has
-/// computed are in the prefix tree, which is a user of them like a sequence. A sequence that begins with the same tokens
-/// gets them as its first blocks, and never writes there: its own rows begin behind them. What is in the tree and no
-/// sequence holds leaves when blocks are needed and none is free, and counts as free before.
-/// No more than `kept` blocks rest there, or as many as the longest sequence had: what is freed is used again before what
-/// was never touched, so that memory grows no further than what ran at once and that.
+/// One owner, one thread. A sequence's blocks are in the order of its tokens. Full blocks whose rows a finished step
+/// has computed are in the prefix tree, which is a user of them like a sequence. A sequence that begins with the same
+/// tokens gets them as its first blocks, and never writes there: its own rows begin behind them. What is in the tree
+/// and no sequence holds leaves when blocks are needed and none is free, and counts as free before. No more than `kept`
+/// blocks rest there, or as many as the longest sequence had: what is freed is used again before what was never
+/// touched, so that memory grows no further than what ran at once and that.
 ///
-/// With host blocks it leaves by a copy to host memory, a few blocks ahead of need, and who needs more waits for the end of
-/// such copies. A sequence whose beginning was copied there gets its blocks when that is copied back.
+/// With host blocks it leaves by a copy to host memory, a few blocks ahead of need, and who needs more waits for the
+/// end of such copies. A sequence whose beginning was copied there gets its blocks when that is copied back.
 class kv_store {
 public:
-  explicit kv_store(std::int32_t blocks, std::int32_t block_tokens = 16, std::int32_t kept = std::numeric_limits<std::int32_t>::max(),
-                    std::int32_t host_blocks = 0);
+  explicit kv_store(std::int32_t blocks, std::int32_t block_tokens = 16,
+                    std::int32_t kept = std::numeric_limits<std::int32_t>::max(), std::int32_t host_blocks = 0);
   kv_store(const kv_store&) = delete;
   kv_store& operator=(const kv_store&) = delete;
 
@@ -125,7 +125,8 @@ struct kv_budget {
   std::int32_t max_sequences = 1;
 };
 inline constexpr double kv_share = 0.4;
-/// What a CPU keeps for prompts to come unless it is told how much memory K and V may take: a laptop has other uses for it.
+/// What a CPU keeps for prompts to come unless it is told how much memory K and V may take: a laptop has other uses for
+/// it.
 inline constexpr std::int64_t kept_kv_bytes = std::int64_t{2} << 30;
 
 /// Never above what max_sequences full contexts can use; out_of_memory when not even one block fits.

@@ -11,8 +11,10 @@ namespace {
 
 class kv_store_actor : public actor_base<kv_store_handle> {
 public:
-  kv_store_actor(caf::actor_config& config, std::int32_t blocks, std::int32_t kept, std::shared_ptr<engine_metrics> metrics, host_blocks host)
-      : actor_base(config, std::move(metrics)), host_(std::move(host)),
+  kv_store_actor(caf::actor_config& config, std::int32_t blocks, std::int32_t kept,
+                 std::shared_ptr<engine_metrics> metrics, host_blocks host)
+      : actor_base(config, std::move(metrics)),
+        host_(std::move(host)),
         store_(blocks, kernels::kv_shape::block_tokens, kept, host_.places()) {
     count();
   }
@@ -50,17 +52,19 @@ protected:
 private:
   void send_on() {
     for (memory::copy_order& order : store_.take_orders()) copy(std::move(order));
-    if (auto late = store_.take_late(); !late.empty() && links_) tell(links_->scheduler, blocks_arrived{std::move(late)});
+    if (auto late = store_.take_late(); !late.empty() && links_)
+      tell(links_->scheduler, blocks_arrived{std::move(late)});
     count();
   }
 
   void copy(memory::copy_order order) {
     const auto& queue = order.way == memory::copy_way::out ? host_.out : host_.in;
-    queue->post_in_order([order = std::move(order), copies = host_.copies, self = caf::actor_cast<kv_store_handle>(this)]() mutable {
-      const auto made = copies->make(order.way, order.copies);
-      if (!made) base::log(base::log_level::warning, "kv_store", "cached blocks are lost: " + made.why().text);
-      caf::anon_send(self, blocks_copied{std::move(order), made.ok()});
-    });
+    queue->post_in_order(
+        [order = std::move(order), copies = host_.copies, self = caf::actor_cast<kv_store_handle>(this)]() mutable {
+          const auto made = copies->make(order.way, order.copies);
+          if (!made) base::log(base::log_level::warning, "kv_store", "cached blocks are lost: " + made.why().text);
+          caf::anon_send(self, blocks_copied{std::move(order), made.ok()});
+        });
   }
 
   void measure(const blocks_copied& done) {
@@ -71,7 +75,8 @@ private:
       metrics_->kv_host_failed_copies.fetch_add(blocks, std::memory_order_relaxed);
     else
       bytes.fetch_add(blocks * static_cast<std::uint64_t>(host_.copies->block_bytes), std::memory_order_relaxed);
-    if (done.well && !out) metrics_->kv_host_hit_tokens.fetch_add(blocks * kernels::kv_shape::block_tokens, std::memory_order_relaxed);
+    if (done.well && !out)
+      metrics_->kv_host_hit_tokens.fetch_add(blocks * kernels::kv_shape::block_tokens, std::memory_order_relaxed);
   }
 
   void count() {
@@ -86,8 +91,8 @@ private:
 
 }  // namespace
 
-kv_store_handle spawn_kv_store(caf::actor_system& system, std::int32_t blocks, std::int32_t kept, std::shared_ptr<engine_metrics> metrics,
-                               host_blocks host) {
+kv_store_handle spawn_kv_store(caf::actor_system& system, std::int32_t blocks, std::int32_t kept,
+                               std::shared_ptr<engine_metrics> metrics, host_blocks host) {
   return system.spawn<kv_store_actor>(blocks, kept, std::move(metrics), std::move(host));
 }
 

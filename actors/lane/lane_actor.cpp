@@ -37,8 +37,8 @@ bool answers_end(const step_result& result) {
                      [](const step_token& t) { return t.end == sequence_end::eos || t.end == sequence_end::length; });
 }
 
-/// On the lane's thread. Readers hear first, but of an end the scheduler does: who goes on from an answer the moment it has
-/// been read is to find what was computed for it.
+/// On the lane's thread. Readers hear first, but of an end the scheduler does: who goes on from an answer the moment it
+/// has been read is to find what was computed for it.
 void report(const engine_links& links, engine_metrics& metrics, const std::shared_ptr<const step_result>& result) {
   const bool scheduler_first = answers_end(*result);
   if (scheduler_first) tell_scheduler(links, result);
@@ -49,7 +49,9 @@ void report(const engine_links& links, engine_metrics& metrics, const std::share
 
 void measure(engine_metrics& metrics, bool follows, const step_result& result) {
   const auto nanoseconds = [](clock::time_point t) { return std::chrono::nanoseconds(t.time_since_epoch()).count(); };
-  const auto add = [](auto& counter, auto n) { counter.fetch_add(static_cast<std::uint64_t>(n), std::memory_order_relaxed); };
+  const auto add = [](auto& counter, auto n) {
+    counter.fetch_add(static_cast<std::uint64_t>(n), std::memory_order_relaxed);
+  };
   const auto failed = std::count_if(result.tokens.begin(), result.tokens.end(),
                                     [](const step_token& t) { return t.end == sequence_end::failed; });
   add(metrics.steps, 1);

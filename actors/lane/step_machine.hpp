@@ -23,10 +23,11 @@ public:
   virtual begun_step begin(const step_plan& plan) = 0;
   /// Any thread. `kind` is the plan's.
   virtual void wait(lane_kind, kernels::step_ticket) {}
-  /// Of the oldest step of this kind begun and not finished: steps of a kind finish in the order of their beginning, and
-  /// where both kinds share a queue, all do.
+  /// Of the oldest step of this kind begun and not finished: steps of a kind finish in the order of their beginning,
+  /// and where both kinds share a queue, all do.
   virtual step_result finish(lane_kind) { return {}; }
-  /// After begin or finish threw: every sequence with work in the plan fails with `why`, and its slot takes no more work.
+  /// After begin or finish threw: every sequence with work in the plan fails with `why`, and its slot takes no more
+  /// work.
   virtual step_result fail(const step_plan& plan, const error& why) = 0;
 };
 

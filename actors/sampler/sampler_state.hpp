@@ -18,7 +18,8 @@ class sampler_state {
 public:
   sampler_state() = default;
   /// `known`: prompt and, its last `generated`, tokens generated before.
-  sampler_state(std::shared_ptr<const sequence_terms> terms, std::span<const std::int32_t> known, std::int32_t generated);
+  sampler_state(std::shared_ptr<const sequence_terms> terms, std::span<const std::int32_t> known,
+                std::int32_t generated);
 
   /// A token was generated. Constant time.
   void add(std::int32_t token);

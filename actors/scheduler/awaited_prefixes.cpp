@@ -5,7 +5,8 @@
 
 namespace troupe::actors {
 
-void awaited_prefixes::extend_hashes(std::vector<std::uint64_t>& hashes, const std::vector<std::int32_t>& tokens, std::int32_t block_tokens) {
+void awaited_prefixes::extend_hashes(std::vector<std::uint64_t>& hashes, const std::vector<std::int32_t>& tokens,
+                                     std::int32_t block_tokens) {
   const auto width = static_cast<std::size_t>(block_tokens);
   for (std::size_t block = hashes.size(); (block + 1) * width <= tokens.size(); ++block) {
     std::uint64_t hash = block == 0 ? 0xcbf29ce484222325ull : hashes.back();
@@ -30,7 +31,8 @@ bool awaited_prefixes::contain_beginning_of(const planned_sequence& waiting) con
     if (blocks > most) return false;
     ++look_ups_;
     const auto at = table.find(waiting.beginnings[static_cast<std::size_t>(blocks) - 1]);
-    if (at != table.end() && std::equal(waiting.known->begin(), waiting.known->begin() + blocks * width_, at->second->known->begin()))
+    if (at != table.end() &&
+        std::equal(waiting.known->begin(), waiting.known->begin() + blocks * width_, at->second->known->begin()))
       return true;
   }
   return false;

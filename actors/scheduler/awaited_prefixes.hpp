@@ -1,5 +1,5 @@
-// The beginnings of prompts that running sequences are computing right now: who waits starts behind them later instead of
-// computing them too. Knows no queue and no blocks.
+// The beginnings of prompts that running sequences are computing right now: who waits starts behind them later instead
+// of computing them too. Knows no queue and no blocks.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,8 @@ public:
       : width_(block_tokens), least_(blocks_for(least_tokens, block_tokens)) {}
 
   /// Of each full block of the tokens, with all before it. What is not there of `hashes` yet is appended.
-  static void extend_hashes(std::vector<std::uint64_t>& hashes, const std::vector<std::int32_t>& tokens, std::int32_t block_tokens);
+  static void extend_hashes(std::vector<std::uint64_t>& hashes, const std::vector<std::int32_t>& tokens,
+                            std::int32_t block_tokens);
 
   /// It computes at least the block behind those it has offered, unless that is not a whole one of its prompt.
   void add(const planned_sequence& computing);
@@ -33,7 +34,8 @@ public:
 private:
   std::int32_t width_;
   std::int32_t least_;
-  std::map<std::int32_t, std::unordered_map<std::uint64_t, const planned_sequence*>> by_blocks_;  // their number, and their hash
+  using by_hash = std::unordered_map<std::uint64_t, const planned_sequence*>;
+  std::map<std::int32_t, by_hash> by_blocks_;  // their number
   mutable std::int64_t look_ups_ = 0;
 };
 

@@ -28,7 +28,8 @@ void step_planner::relieve(planner_outputs& out) {
   sequence& youngest = *running_.back();
   if (running_.size() > 1) return preempt(youngest, out);
   if (!youngest.idle()) return;  // the token in flight may be its last
-  if (std::any_of(queue_.begin(), queue_.end(), [](const sequence* one) { return one->promised; })) return;  // it will be the youngest
+  // Who is promised blocks will be the youngest.
+  if (std::any_of(queue_.begin(), queue_.end(), [](const sequence* one) { return one->promised; })) return;
   refuse(*youngest.terms, youngest.shard, errc::out_of_memory,
          "The KV memory of " + std::to_string(std::int64_t{options_.total_blocks} * options_.block_tokens) +
              " tokens is full and nobody else holds any of it.",
@@ -148,7 +149,8 @@ void step_planner::arrived(const std::vector<block_grant>& grants, planner_outpu
       take_grant(at->second, grant, out);
       continue;
     }
-    const auto blocks = static_cast<std::int32_t>(grant.blocks.size());  // of one that has left: its release is on its way
+    // Of one that has left: its release is on its way.
+    const auto blocks = static_cast<std::int32_t>(grant.blocks.size());
     give_back(blocks);
     if (asking_) released_meanwhile_ += blocks;
   }

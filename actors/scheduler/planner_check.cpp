@@ -40,7 +40,8 @@ std::string step_planner::check() const {
   if (free_slots_.size() + running_.size() != taken.size()) return "a slot is lost";
   if (queue_.size() + running_.size() != sequences_.size()) return "a sequence is lost";
   const std::int64_t counted = held + free_;  // shared blocks are counted by each who holds them
-  if (shared_ ? counted < options_.total_blocks && !promised : counted != options_.total_blocks) return "blocks held and free do not add up";
+  if (shared_ ? counted < options_.total_blocks && !promised : counted != options_.total_blocks)
+    return "blocks held and free do not add up";
   for (const auto& [step, what] : flights_) in_flight -= static_cast<std::int64_t>(what.of.size());
   if (in_flight != 0) return "steps in flight are counted wrongly";
   return {};

@@ -93,7 +93,8 @@ private:
     if (const auto late = watch_.overdue(now_())) {
       const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(*late).count();
       metrics_->hung_steps.fetch_add(1, std::memory_order_relaxed);
-      return lose({errc::internal, "A step has not ended for " + std::to_string(seconds) + " s; its device hangs.", {}});
+      return lose(
+          {errc::internal, "A step has not ended for " + std::to_string(seconds) + " s; its device hangs.", {}});
     }
     look_later();
   }

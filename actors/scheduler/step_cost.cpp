@@ -20,8 +20,8 @@ step_cost::step_cost() {
 }
 
 step_cost::vector step_cost::terms_of(const step_size& size) {
-  return {1.0, size.decode_rows * rows_scale, static_cast<double>(size.decode_keys) * keys_scale, size.prompt_rows * rows_scale,
-          static_cast<double>(size.prompt_keys) * prompt_keys_scale};
+  return {1.0, size.decode_rows * rows_scale, static_cast<double>(size.decode_keys) * keys_scale,
+          size.prompt_rows * rows_scale, static_cast<double>(size.prompt_keys) * prompt_keys_scale};
 }
 
 double step_cost::dot(const vector& a, const vector& b) {
@@ -46,7 +46,8 @@ void step_cost::observe(const step_size& size, double milliseconds) {
   for (std::size_t i = 0; i < terms; ++i)
     for (std::size_t j = 0; j < terms; ++j) spread_[i][j] -= px[i] * px[j] / total;
   // Without a bound, what no step has shown for long would be believed less and less, and then anything.
-  for (std::size_t i = 0; i < terms; ++i) spread_[i][i] = std::min(spread_[i][i] + (far > most_far ? doubt : drift), std::max(first_spread, spread_[i][i]));
+  for (std::size_t i = 0; i < terms; ++i)
+    spread_[i][i] = std::min(spread_[i][i] + (far > most_far ? doubt : drift), std::max(first_spread, spread_[i][i]));
   ++(size.prompt_rows > 0 ? prompts_ : decodes_);
 }
 

@@ -16,8 +16,8 @@ struct step_size {
 };
 
 /// Recursive least squares over weights that may drift (a Kalman filter of a random walk): a machine that slows down is
-/// believed within some hundred steps. An observation far from what was foreseen weighs little, unless it is the third in turn:
-/// then what was foreseen is what is wrong.
+/// believed within some hundred steps. An observation far from what was foreseen weighs little, unless it is the third
+/// in turn: then what was foreseen is what is wrong.
 class step_cost {
 public:
   step_cost();

@@ -3,7 +3,9 @@
 
 namespace troupe::actors {
 
-void step_watch::planned(lane_kind kind, clock::time_point now) { kinds_[static_cast<std::size_t>(kind)].planned.push_back(now); }
+void step_watch::planned(lane_kind kind, clock::time_point now) {
+  kinds_[static_cast<std::size_t>(kind)].planned.push_back(now);
+}
 
 void step_watch::ended(lane_kind kind, clock::time_point now) {
   kind_of_steps& of = kinds_[static_cast<std::size_t>(kind)];

@@ -32,7 +32,9 @@ protected:
         },
         [this](const step_tokens& m) { act([&](stream_outputs& out) { shard_.step(*m.result, out); }); },
         [this](const open_subscription& m) {
-          act([&](stream_outputs& out) { shard_.subscribe(m.id, m.subscription, m.offset, m.sink, m.credit, clock::now(), out); });
+          act([&](stream_outputs& out) {
+            shard_.subscribe(m.id, m.subscription, m.offset, m.sink, m.credit, clock::now(), out);
+          });
         },
         [this](const close_subscription& m) {
           act([&](stream_outputs& out) { shard_.unsubscribe(m.id, m.subscription, clock::now(), out); });
@@ -63,7 +65,8 @@ protected:
 private:
   void open(const open_generation& m) {
     act([&](stream_outputs& out) {
-      shard_.open({m.id, m.what, m.operators, m.subscription, m.sink, m.credit, m.keep, m.submitted}, clock::now(), out);
+      shard_.open({m.id, m.what, m.operators, m.subscription, m.sink, m.credit, m.keep, m.submitted}, clock::now(),
+                  out);
       if (!out.encode) return;
       if (links_ && !links_->tokenizers.empty())
         tell(links_->tokenizers[next_tokenizer_++ % links_->tokenizers.size()], encode_prompt{m.id, m.what, index_});

@@ -10,7 +10,8 @@
 namespace troupe::actors {
 
 /// Upper ends of the buckets of what readers wait for, in seconds.
-inline constexpr std::array latency_buckets = {0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0};
+inline constexpr std::array latency_buckets = {0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05,
+                                               0.075, 0.1,    0.25,  0.5,  1.0,  2.5,  10.0};
 
 struct stream_counters {
   std::atomic<std::uint64_t> opened{0}, finished{0}, failed{0}, cancelled{0}, tokens{0}, events{0}, pauses{0};

@@ -13,7 +13,8 @@ struct stream_limits {
   std::size_t subscribers = 64;       ///< of one generation
   std::size_t lag_bytes = 64 * 1024;  ///< decoding pauses when every subscriber is further behind than this
   std::size_t lag_entries = 512;      ///< or than this
-  std::size_t delta_bytes = 4096;     ///< of text and log-probabilities that one event joins; with its credit, what waits for a subscriber
+  /// Of text and log-probabilities that one event joins; with its credit, what waits for a subscriber.
+  std::size_t delta_bytes = 4096;
 };
 
 }  // namespace troupe::actors

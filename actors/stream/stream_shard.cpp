@@ -26,7 +26,8 @@ stream_shard::stream_shard(std::shared_ptr<const models::tokenizer> tokens, stre
 void stream_shard::open(const opening& what, clock::time_point now, stream_outputs& out) {
   sweep(now);
   if (live_.contains(what.id)) {
-    out.events.push_back(refusal(what.id, what.subscription, what.sink, {errc::internal, "this generation id is in use", {}}));
+    out.events.push_back(
+        refusal(what.id, what.subscription, what.sink, {errc::internal, "this generation id is in use", {}}));
     return;
   }
   if (live_.size() - ended_.size() >= limits_.generations) {
@@ -82,15 +83,17 @@ bool stream_shard::cancel(generation_id id, clock::time_point now, stream_output
   return true;
 }
 
-void stream_shard::subscribe(generation_id id, std::uint64_t who, std::uint64_t offset, std::shared_ptr<event_sink> sink,
-                             std::uint32_t credit, clock::time_point now, stream_outputs& out) {
+void stream_shard::subscribe(generation_id id, std::uint64_t who, std::uint64_t offset,
+                             std::shared_ptr<event_sink> sink, std::uint32_t credit, clock::time_point now,
+                             stream_outputs& out) {
   const auto refuse = [&](errc code, const char* text) {
     out.events.push_back(refusal(id, who, sink, {code, text, {}}));
   };
   const auto at = live_.find(id);
   if (at == live_.end()) return refuse(errc::not_found, "no such generation; it may have ended too long ago");
   held& one = at->second;
-  if (offset > one.state.log().size()) return refuse(errc::invalid_argument, "the offset is past the end of the generation's log");
+  if (offset > one.state.log().size())
+    return refuse(errc::invalid_argument, "the offset is past the end of the generation's log");
   if (one.subscribers.size() >= limits_.subscribers) return refuse(errc::overloaded, "too many watch this generation");
   one.subscribers.emplace_back(who, std::move(sink), offset, credit);
   ++counters_->subscribers;
@@ -169,9 +172,10 @@ void stream_shard::settle_pause(held& one, generation_id id, stream_outputs& out
   if (one.ended) return;
   // Resumes at half of the limits, so that one event does not pause it again.
   const std::size_t part = one.paused ? 2 : 1;
-  const bool all_lag = !one.subscribers.empty() && std::all_of(one.subscribers.begin(), one.subscribers.end(), [&](const subscription& s) {
-    return s.lags(one.state.log(), limits_.lag_bytes / part, limits_.lag_entries / part);
-  });
+  const bool all_lag = !one.subscribers.empty() &&
+                       std::all_of(one.subscribers.begin(), one.subscribers.end(), [&](const subscription& s) {
+                         return s.lags(one.state.log(), limits_.lag_bytes / part, limits_.lag_entries / part);
+                       });
   if (all_lag == one.paused) return;
   one.paused = all_lag;
   if (all_lag) ++counters_->pauses;

@@ -27,8 +27,8 @@ struct sequence_order {
   generation_id id = 0;
 };
 
-/// What one call leads to, in order. Orders go out before events: who goes on from an answer as soon as it ends is to come
-/// after the end at the scheduler, too.
+/// What one call leads to, in order. Orders go out before events: who goes on from an answer as soon as it ends is to
+/// come after the end at the scheduler, too.
 struct stream_outputs {
   std::vector<delivery> events;
   std::vector<sequence_order> orders;
@@ -63,7 +63,8 @@ public:
   void subscribe(generation_id id, std::uint64_t who, std::uint64_t offset, std::shared_ptr<event_sink> sink,
                  std::uint32_t credit, clock::time_point now, stream_outputs& out);
   void unsubscribe(generation_id id, std::uint64_t who, clock::time_point now, stream_outputs& out);
-  void add_credit(generation_id id, std::uint64_t who, std::uint32_t events, clock::time_point now, stream_outputs& out);
+  void add_credit(generation_id id, std::uint64_t who, std::uint32_t events, clock::time_point now,
+                  stream_outputs& out);
 
   /// Drops what has ended longer ago than its time-to-live, and the oldest of too many.
   void sweep(clock::time_point now);

@@ -3,7 +3,8 @@
 
 namespace troupe::actors {
 
-void subscription::deliver(std::uint64_t generation_id, const generation& from, std::size_t delta_bytes, std::vector<delivery>& out) {
+void subscription::deliver(std::uint64_t generation_id, const generation& from, std::size_t delta_bytes,
+                           std::vector<delivery>& out) {
   const auto send = [&](event e) { out.push_back({generation_id, id_, sink_, std::move(e)}); };
   const bool begun = from.where() != generation::state::accepted && (!from.failure() || from.used().prompt_tokens > 0);
   if (!started_ && begun && spend()) {
@@ -22,7 +23,8 @@ void subscription::deliver(std::uint64_t generation_id, const generation& from, 
   }
 }
 
-void subscription::deliver_end(std::uint64_t generation_id, const generation& from, const error& why, std::vector<delivery>& out) {
+void subscription::deliver_end(std::uint64_t generation_id, const generation& from, const error& why,
+                               std::vector<delivery>& out) {
   if (complete_) return;
   complete_ = true;
   event e = from.last_event(generation_id);

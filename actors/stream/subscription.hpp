@@ -35,7 +35,8 @@ public:
 
   /// Appends what this watcher is due and can pay for: started, all it has not read in deltas of about `delta_bytes` at
   /// most, the end.
-  void deliver(std::uint64_t generation_id, const generation& from, std::size_t delta_bytes, std::vector<delivery>& out);
+  void deliver(std::uint64_t generation_id, const generation& from, std::size_t delta_bytes,
+               std::vector<delivery>& out);
 
   /// The shard ends: this watcher gets its last event without paying, `why` where it had not had all the text.
   void deliver_end(std::uint64_t generation_id, const generation& from, const error& why, std::vector<delivery>& out);

@@ -1,6 +1,6 @@
 // Token ids to text that is safe to send: whole code points, and nothing that could still become a stop string.
-// Works in whole tokens, so that log-probabilities stay beside their text; a token waits for others only where its text may be a
-// stop string's: one that ends inside a code point goes at once, without it. Knows no subscribers.
+// Works in whole tokens, so that log-probabilities stay beside their text; a token waits for others only where its text
+// may be a stop string's: one that ends inside a code point goes at once, without it. Knows no subscribers.
 #pragma once
 
 #include <cstddef>
@@ -25,7 +25,8 @@ public:
   /// become safe. True: a stop string is complete. It and what follows are cut off; nothing more may be pushed.
   bool push(stream_token token, std::vector<stream_token>& out);
 
-  /// No token follows: releases what was held, and in an entry without ids U+FFFD for a code point cut short. True as above.
+  /// No token follows: releases what was held, and in an entry without ids U+FFFD for a code point cut short. True as
+  /// above.
   bool finish(std::vector<stream_token>& out);
 
   /// Bytes of text not yet released: less than the longest stop string and one token.

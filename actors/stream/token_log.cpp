@@ -19,13 +19,15 @@ std::size_t written_size(const token_logprob& one) {
 void token_log::append(stream_token&& token) {
   text_ += token.text;
   ids_.insert(ids_.end(), token.ids.begin(), token.ids.end());
-  logprobs_.insert(logprobs_.end(), std::make_move_iterator(token.logprobs.begin()), std::make_move_iterator(token.logprobs.end()));
+  logprobs_.insert(logprobs_.end(), std::make_move_iterator(token.logprobs.begin()),
+                   std::make_move_iterator(token.logprobs.end()));
   entries_.push_back({static_cast<std::uint32_t>(text_.size()), static_cast<std::uint32_t>(logprobs_.size())});
 }
 
 std::vector<token_logprob> token_log::logprobs_between(std::size_t offset, std::size_t end) const {
   if (logprobs_.empty()) return {};
-  return {logprobs_.begin() + static_cast<std::ptrdiff_t>(logprobs_begin(offset)), logprobs_.begin() + static_cast<std::ptrdiff_t>(logprobs_begin(end))};
+  return {logprobs_.begin() + static_cast<std::ptrdiff_t>(logprobs_begin(offset)),
+          logprobs_.begin() + static_cast<std::ptrdiff_t>(logprobs_begin(end))};
 }
 
 std::size_t token_log::piece_end(std::size_t offset, std::size_t bytes) const {

@@ -21,8 +21,8 @@ public:
   /// Bytes of text behind an offset; `offset` up to size().
   std::size_t text_bytes_from(std::size_t offset) const noexcept { return text_.size() - text_begin(offset); }
 
-  /// Where a piece that begins at `offset` ends, whose text and log-probabilities make about `bytes` at most: behind one
-  /// entry at least, where there is one. Costs its entries.
+  /// Where a piece that begins at `offset` ends, whose text and log-probabilities make about `bytes` at most: behind
+  /// one entry at least, where there is one. Costs its entries.
   std::size_t piece_end(std::size_t offset, std::size_t bytes) const;
 
   /// Of all entries from an offset on, up to another's.
@@ -39,7 +39,9 @@ private:
     std::uint32_t logprobs_end = 0;
   };
   std::size_t text_begin(std::size_t offset) const noexcept { return offset == 0 ? 0 : entries_[offset - 1].text_end; }
-  std::size_t logprobs_begin(std::size_t offset) const noexcept { return offset == 0 ? 0 : entries_[offset - 1].logprobs_end; }
+  std::size_t logprobs_begin(std::size_t offset) const noexcept {
+    return offset == 0 ? 0 : entries_[offset - 1].logprobs_end;
+  }
 
   std::string text_;
   std::vector<std::int32_t> ids_;

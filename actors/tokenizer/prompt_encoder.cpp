@@ -52,7 +52,8 @@ result<encoded_prompt> prompt_encoder::encode(generation_id id, const request& w
   return encoded_prompt{std::move(terms), std::make_shared<const std::vector<std::int32_t>>(std::move(*ids))};
 }
 
-result<std::vector<std::int32_t>> prompt_encoder::ids_of(const request& what, std::chrono::system_clock::time_point now) const {
+result<std::vector<std::int32_t>> prompt_encoder::ids_of(const request& what,
+                                                         std::chrono::system_clock::time_point now) const {
   if (const auto* messages = std::get_if<chat_prompt>(&what.prompt)) return ids_of_chat(*messages, now);
   if (const auto* ids = std::get_if<token_prompt>(&what.prompt)) return *ids;
   auto ids = tokens_->encode(std::get<text_prompt>(what.prompt), false, most_counted_);
@@ -66,7 +67,8 @@ result<std::vector<std::int32_t>> prompt_encoder::ids_of_chat(const chat_prompt&
   std::vector<models::chat_message_view> views;
   views.reserve(messages.size());
   for (const chat_message& m : messages) views.push_back({m.role, m.content});
-  const auto context = models::make_chat_context(views, true, text_of(*tokens_, tokens_->bos()), text_of(*tokens_, tokens_->eos()));
+  const auto context =
+      models::make_chat_context(views, true, text_of(*tokens_, tokens_->bos()), text_of(*tokens_, tokens_->eos()));
   auto rendered = chat_.render(context, now);
   if (!rendered) return rendered.why();
   std::vector<models::text_span> spans;
@@ -88,7 +90,8 @@ result<void> prompt_encoder::check_ids(const request& what) const {
   const auto outside = [this](std::int32_t id) { return id < 0 || id >= tokens_->size(); };
   const auto complaint = [this](std::string param, std::int32_t id) {
     return error{errc::invalid_argument,
-                 param + " has the token id " + std::to_string(id) + ", but ids of this model are 0 to " + std::to_string(tokens_->size() - 1),
+                 param + " has the token id " + std::to_string(id) + ", but ids of this model are 0 to " +
+                     std::to_string(tokens_->size() - 1),
                  param};
   };
   for (const auto& [id, bias] : what.how.logit_bias)
@@ -104,7 +107,8 @@ result<void> prompt_encoder::check_length(std::size_t count) const {
   if (count < static_cast<std::size_t>(std::max(context_length_, 0))) return {};
   const std::string said = count > most_counted_ ? "more than " + grouped(most_counted_) : grouped(count);
   return error{errc::context_length_exceeded,
-               "the prompt has " + said + " tokens, the context of this model is " + grouped(static_cast<std::size_t>(context_length_)),
+               "the prompt has " + said + " tokens, the context of this model is " +
+                   grouped(static_cast<std::size_t>(context_length_)),
                {}};
 }
 

@@ -23,7 +23,8 @@ struct encoded_prompt {
 
 class prompt_encoder {
 public:
-  prompt_encoder(std::shared_ptr<const models::tokenizer> tokens, models::chat_template chat, std::int32_t context_length);
+  prompt_encoder(std::shared_ptr<const models::tokenizer> tokens, models::chat_template chat,
+                 std::int32_t context_length);
 
   /// Errors: invalid_argument (an id outside the vocabulary, the template's own complaint, a prompt of no tokens),
   /// context_length_exceeded with both numbers. A text prompt is encoded as it is, and an empty one is the model's
@@ -34,7 +35,8 @@ public:
 
 private:
   result<std::vector<std::int32_t>> ids_of(const request& what, std::chrono::system_clock::time_point now) const;
-  result<std::vector<std::int32_t>> ids_of_chat(const chat_prompt& messages, std::chrono::system_clock::time_point now) const;
+  result<std::vector<std::int32_t>> ids_of_chat(const chat_prompt& messages,
+                                                std::chrono::system_clock::time_point now) const;
   result<void> check_ids(const request& what) const;
   result<void> check_length(std::size_t count) const;
   void add_bos(std::vector<std::int32_t>& ids) const;

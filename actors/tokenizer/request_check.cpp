@@ -41,7 +41,8 @@ result<void> check_messages(const chat_prompt& messages) {
 result<void> check_stops(const std::vector<std::string>& stops) {
   if (stops.size() > most_stops) return wrong("stop", "may have at most 16 strings");
   for (std::size_t i = 0; i < stops.size(); ++i) {
-    if (stops[i].empty() || stops[i].size() > longest_stop) return wrong(indexed("stop", i), "must have 1 to 256 bytes");
+    if (stops[i].empty() || stops[i].size() > longest_stop)
+      return wrong(indexed("stop", i), "must have 1 to 256 bytes");
     if (!is_utf8(stops[i])) return wrong(indexed("stop", i), "must be UTF-8");
   }
   return {};
@@ -55,7 +56,8 @@ result<void> check_sampling(const sampling& how) {
   if (!(how.repetition_penalty > 0 && how.repetition_penalty <= 10))
     return wrong("repetition_penalty", "must be over 0 and at most 10");
   if (!(how.presence_penalty >= -2 && how.presence_penalty <= 2)) return wrong("presence_penalty", "must be -2 to 2");
-  if (!(how.frequency_penalty >= -2 && how.frequency_penalty <= 2)) return wrong("frequency_penalty", "must be -2 to 2");
+  if (!(how.frequency_penalty >= -2 && how.frequency_penalty <= 2))
+    return wrong("frequency_penalty", "must be -2 to 2");
   if (how.logit_bias.size() > most_biases) return wrong("logit_bias", "may have at most 1,024 entries");
   for (const auto& [id, bias] : how.logit_bias)
     if (!(bias >= -100 && bias <= 100)) return wrong("logit_bias", "values must be -100 to 100");

@@ -12,8 +12,10 @@ namespace {
 
 class tokenizer_actor : public actor_base<tokenizer_handle> {
 public:
-  tokenizer_actor(caf::actor_config& config, std::shared_ptr<const prompt_encoder> encoder, std::shared_ptr<engine_metrics> metrics)
-      : actor_base(config, metrics ? std::move(metrics) : std::make_shared<engine_metrics>()), encoder_(std::move(encoder)) {}
+  tokenizer_actor(caf::actor_config& config, std::shared_ptr<const prompt_encoder> encoder,
+                  std::shared_ptr<engine_metrics> metrics)
+      : actor_base(config, metrics ? std::move(metrics) : std::make_shared<engine_metrics>()),
+        encoder_(std::move(encoder)) {}
 
   const char* name() const override { return "tokenizer"; }
 

@@ -1,6 +1,6 @@
-// A model in a pipeline. Before it go prompts (text or messages); behind it its answers, whole where the next stage takes
-// std::string, as they come where it takes events; between both, operators, which see its tokens with the look-ahead of a
-// hold(n) before them.
+// A model in a pipeline. Before it go prompts (text or messages); behind it its answers, whole where the next stage
+// takes std::string, as they come where it takes events; between both, operators, which see its tokens with the
+// look-ahead of a hold(n) before them.
 #pragma once
 
 #include <concepts>
@@ -37,7 +37,8 @@ public:
   flow<Out> as() const {
     return flow<Out>([left = left_, what = what_](pipeline_graph& graph) {
       auto out = std::make_shared<edge<Out>>(pipeline_graph::edge_capacity);
-      graph.parts.push_back({std::make_shared<chat_part<In, Out>>(what.asked, what.options, left.build(graph), out), placement::on_pool});
+      graph.parts.push_back(
+          {std::make_shared<chat_part<In, Out>>(what.asked, what.options, left.build(graph), out), placement::on_pool});
       return out;
     });
   }

@@ -106,7 +106,6 @@ public:
     const std::lock_guard lock(mutex_);
     items_wake_ = std::move(wake);
   }
-
   std::size_t size() const {
     const std::lock_guard lock(mutex_);
     return items_.size();

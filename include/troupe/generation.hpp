@@ -14,8 +14,8 @@
 namespace troupe {
 
 /// An answer as it comes: an input range of events, started first, then deltas, then done. What is not read is not
-/// computed far ahead: the reader's credit reaches the decode step. Dropping it cancels the generation. One thread reads
-/// at a time.
+/// computed far ahead: the reader's credit reaches the decode step. Dropping it cancels the generation. One thread
+/// reads at a time.
 class generation {
 public:
   class iterator;

@@ -17,8 +17,8 @@
 namespace troupe {
 
 /// A token of the stream, or several that an operator has joined. `text` is whole code points; a token that ends
-/// inside a code point has nothing of that one, and the one that completes it has it all. Where the last code point of a
-/// generation is cut short, U+FFFD comes for it without ids.
+/// inside a code point has nothing of that one, and the one that completes it has it all. Where the last code point of
+/// a generation is cut short, U+FFFD comes for it without ids.
 struct stream_token {
   std::vector<std::int32_t> ids;
   std::string text;

@@ -6,8 +6,8 @@
 //   chat       a model (chat.hpp), and behind it operators
 //   sink       a callable In -> void; closes the pipeline, which runtime::run runs
 //
-// Stages run on a pool that all share and must not block there. on_thread(f) gives a stage or a source a thread of its own:
-// it may wait, and what such a source has found goes on at once.
+// Stages run on a pool that all share and must not block there. on_thread(f) gives a stage or a source a thread of its
+// own: it may wait, and what such a source has found goes on at once.
 #pragma once
 
 #include <concepts>

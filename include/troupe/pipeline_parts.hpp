@@ -1,6 +1,5 @@
-// What runs in a pipeline: parts that advance without blocking, joined by edges. Users write pipeline.hpp's
-// expressions; these are what the expressions build. Knows no model (chat_part.hpp does) and no actors:
-// pipelines/pipeline_run.cpp places parts on them.
+// What pipeline.hpp's expressions build: parts that advance without blocking, joined by edges. Knows no model
+// (chat_part.hpp does) and no actors: pipelines/pipeline_run.cpp places parts on them.
 #pragma once
 
 #include <cstddef>

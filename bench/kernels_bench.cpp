@@ -13,6 +13,7 @@
 
 #include "kernels/cpu/cpu_lane.hpp"
 #include "kernels/cpu/machine_limits.hpp"
+#include "kernels/cpu/packed_tiles.hpp"
 
 namespace {
 
@@ -161,6 +162,28 @@ void report(model_shapes& model, const char* what, std::int64_t rows, std::int32
   std::printf("\n");
 }
 
+/// Repacking by all threads, from and to memory that is there.
+void report_packing(int threads, double read_bytes_per_second) {
+  kernels::thread_team team(threads);
+  constexpr std::int64_t cols = 1024, rows = 96 * 1024;
+  std::printf("packing, GB/s of weights (share of reading):");
+  for (const dtype type : {dtype::q4_0, dtype::q4_1, dtype::q8_0, dtype::q4_k, dtype::q6_k, dtype::bf16}) {
+    const weights source(type, rows, cols);
+    const std::int64_t bytes = kernels::tile_bytes(type, cols), tiles = kernels::tiles_of(rows);
+    std::vector<std::byte> packed(static_cast<std::size_t>(tiles * bytes));
+    const double seconds = best_seconds([&] {
+      team.run([&](int thread, int all) {
+        const kernels::share mine = team.share_of(tiles, thread, all);
+        for (std::int64_t tile = mine.first; tile < mine.last; ++tile)
+          kernels::pack_tile(source.view, tile * kernels::tile_rows, packed.data() + tile * bytes);
+      });
+    });
+    const double rate = static_cast<double>(source.bytes.size()) / seconds;
+    std::printf(" %s %.1f (%.2f)", std::string(memory::info(type).name).c_str(), rate / 1e9, rate / read_bytes_per_second);
+  }
+  std::printf("\n");
+}
+
 /// 64 rows of logits of a head, which finds maxima as it does for a step, from steep to all but equal.
 void report_sampling(kernels::lane& lane, std::int64_t tokens) {
   const weights table(dtype::q8_0, tokens, width);
@@ -228,6 +251,7 @@ int main(int argc, char** argv) {
   std::printf("%d threads, %s: read %.1f GB/s, int8 %.2f TOP/s\n", options.threads,
               std::string(to_string(options.which)).c_str(), limits.read_bytes_per_second / 1e9,
               limits.int8_ops_per_second / 1e12);
+  report_packing(options.threads, limits.read_bytes_per_second);
   model_shapes model(**lane);
   report(model, "decode 1", 1, 128, true, limits);
   report(model, "decode 1 @4096", 1, 4096, true, limits);

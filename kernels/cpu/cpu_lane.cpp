@@ -32,7 +32,9 @@ public:
         weights_(team_, options.repack, options.weight_memory_bytes, options.copies),
         ways_(options.which),
         products_(kernels_, ways_, team_, weights_),
-        sampling_(static_cast<std::size_t>(team_.size()), sample_scratch{.kernels = &kernels_}) {}
+        sampling_(static_cast<std::size_t>(team_.size())) {
+    for (sample_scratch& one : sampling_) one.kernels = &kernels_;
+  }
 
   const thread_team& team() const noexcept override { return team_; }
   isa which() const noexcept override { return options_.which; }

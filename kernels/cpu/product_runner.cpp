@@ -6,19 +6,12 @@ namespace {
 
 using memory::dtype;
 
-constexpr std::int64_t lone_weight_bytes = 32 * 1024;      // below it a dispatch costs more than a second thread saves
-constexpr std::int64_t rows_prepared_by_all = 2;          // each thread for itself: no barrier before the product
-constexpr std::int64_t input_bytes_at_once = 512 * 1024;  // quantised rows that stay in L2 while tiles stream by
-constexpr std::size_t read_past = 512;                    // a group of few tokens is read as if it were a full one
-constexpr std::int64_t panel_tiles = 8;                   // filled at once when weights are not repacked
+constexpr std::int64_t rows_prepared_by_all = 2;    // each thread for itself: no barrier before the product
+constexpr std::size_t read_past = 512;              // a group of few tokens is read as if it were a full one
+constexpr std::int64_t panel_tiles = 8;             // filled at once when weights are not repacked
 constexpr std::int64_t run_tiles = sample_run / tile_rows;
-constexpr std::int64_t joined_bytes = 64 * 1024;          // of gate and up, joined while they are in L1 or L2
-constexpr std::int64_t head_tiles = 4 * run_tiles;        // whose logits are still in L1 or L2 when their maxima are taken
-
-// Products of some tokens are short, and members take them piece by piece, so that all end at the same time. Few tokens wait
-// for weights, streams that are better not cut; many tokens' inputs would be read again for each piece.
-constexpr std::int64_t least_dealt = 12, most_dealt = 64;
-constexpr bool deals(std::int64_t tokens) noexcept { return tokens >= least_dealt && tokens <= most_dealt; }
+constexpr std::int64_t joined_bytes = 64 * 1024;    // of gate and up, joined while they are in L1 or L2
+constexpr std::int64_t head_tiles = 4 * run_tiles;  // whose logits are still in L1 or L2 when their maxima are taken
 
 /// What members take at least: whole runs where their maxima are wanted.
 std::int64_t item_tiles(const product_call& call) noexcept { return call.maxima != nullptr ? run_tiles : 2; }
@@ -34,15 +27,15 @@ bool reads_floats(const cpu_matrix& w, const kernel_set& kernels) noexcept {
   return w.any_float || (w.any_bf16 && kernels.to_bf16 == nullptr);
 }
 
-/// Groups of tokens whose inputs stay in L2 while tiles stream by.
-std::int64_t groups_in_cache(token_grouping grouping, dtype weights, std::int64_t cols) noexcept {
-  const std::int64_t row_bytes = is_quantised(weights) ? cols * 3 / 2 : cols * 4;
-  return std::max<std::int64_t>(4, input_bytes_at_once / row_bytes / grouping.usual);
-}
-
 token_grouping grouping_of(product_way way) noexcept { return {way.together, kernels_for(way.set).grouping.largest}; }
 
 }  // namespace
+
+/// Groups of tokens whose inputs stay in L2 while tiles stream by.
+std::int64_t product_runner::groups_in_cache(token_grouping grouping, dtype weights, std::int64_t cols) const noexcept {
+  const std::int64_t row_bytes = is_quantised(weights) ? cols * 3 / 2 : cols * 4;
+  return std::max<std::int64_t>(4, limits_.input_bytes_at_once / row_bytes / grouping.usual);
+}
 
 void product_runner::reserve_rows(const product_call& call, product_way way, std::int64_t copies) {
   const kernel_set& kernels = kernels_for(way.set);
@@ -134,7 +127,7 @@ void product_runner::multiply_part(const product_call& call, const prepared_rows
                             : call.maxima != nullptr ? head_tiles
                                                      : tiles.last - tiles.first;
   // A piece that was dealt out is mostly followed by the next one.
-  const std::int64_t end = deals(args.tokens) ? tiles_of(args.rows) : tiles.last;
+  const std::int64_t end = limits_.deals(args.tokens) ? tiles_of(args.rows) : tiles.last;
   for (std::int64_t tile = tiles.first; tile < tiles.last; tile += step) {
     args.first = tile;
     args.last = std::min(tile + step, tiles.last);
@@ -158,7 +151,7 @@ void product_runner::take_maxima(const product_args& args, row_maxima& to) const
 
 void product_runner::deal_tiles(const product_call& call) noexcept {
   const std::int64_t each = item_tiles(call);
-  if (deals(call.x.rows)) tiles_left_.deal(team_, (call.w->tiles + each - 1) / each);
+  if (limits_.deals(call.x.rows)) tiles_left_.deal(team_, (call.w->tiles + each - 1) / each);
 }
 
 void product_runner::multiply(const product_call& call, const prepared_rows& rows, int thread, int threads) {
@@ -167,7 +160,7 @@ void product_runner::multiply(const product_call& call, const prepared_rows& row
     for (const packed_part& part : call.w->parts)
       multiply_part(call, rows, part, tiles_within(part, {items.first * each, items.last * each}), thread);
   };
-  if (deals(call.x.rows)) {
+  if (limits_.deals(call.x.rows)) {
     for (share items = tiles_left_.take(thread); items.first < items.last; items = tiles_left_.take(thread))
       multiply_items(items);
   } else if (call.maxima != nullptr) {
@@ -180,7 +173,7 @@ void product_runner::multiply(const product_call& call, const prepared_rows& row
 
 void product_runner::run(const product_call& call) {
   const std::int64_t tokens = call.x.rows;
-  const bool alone = team_.size() == 1 || call.w->bytes < lone_weight_bytes;
+  const bool alone = team_.size() == 1 || call.w->bytes < limits_.lone_weight_bytes;
   const bool each = !alone && tokens <= rows_prepared_by_all;
   const product_way way = ways_.way(*call.w, tokens);
   reserve_rows(call, way, each ? team_.size() : 1);
@@ -210,7 +203,7 @@ void product_runner::run(const product_call& call) {
 bool product_runner::joins(const cpu_matrix& gate_up, const cpu_matrix& down) const noexcept {
   const auto quantised = [](const cpu_matrix& w) { return w.any_quantised && !w.any_bf16 && !w.any_float; };
   return weights_.repacks() && gate_up.parts.size() == 2 && gate_up.alike && quantised(gate_up) && quantised(down) &&
-         gate_up.bytes >= lone_weight_bytes;
+         gate_up.bytes >= limits_.lone_weight_bytes;
 }
 
 /// Columns of gate and up for all tokens, a few columns at a time: multiplied, joined and quantised into `to`.
@@ -238,7 +231,7 @@ void product_runner::multiply_and_join(const product_call& call, const prepared_
       args.last = args.rows / tile_rows;
       const bool alike = gate.source.type == up.source.type;
       const std::int64_t next = first + at_once;  // where another piece begins, it is mostly this thread's too
-      const bool more = next < columns.last || (deals(tokens) && columns.last < inner);
+      const bool more = next < columns.last || (limits_.deals(tokens) && columns.last < inner);
       args.type = gate.source.type;
       args.tiles = tiles_at(gate, first);
       args.next_tiles = alike ? tiles_at(up, first) : nullptr;
@@ -277,14 +270,14 @@ void product_runner::run_joined(const product_call& first, const product_call& s
   reserve_rows(first, way, each ? team_.size() : 1);
   reserve_joined(tokens, inner_cols);
   deal_tiles(second);
-  if (deals(tokens)) columns_left_.deal(team_, (inner_cols + quant_block - 1) / quant_block);
+  if (limits_.deals(tokens)) columns_left_.deal(team_, (inner_cols + quant_block - 1) / quant_block);
   team_.run([&](int thread, int threads) {
     const prepared_rows rows = rows_for(first, way, each ? thread : 0, thread);
     const prepared_rows inner{.kernels = &kernels_for(of_second.set), .grouping = grouping_of(of_second),
                               .quants = joined_quants_.data(), .blocks = joined_blocks_.data()};
     prepare(first, rows, each ? share{0, tokens} : team_.share_of(tokens, thread, threads), {0, first.w->cols});
     if (!each) team_.barrier();
-    if (deals(tokens)) {
+    if (limits_.deals(tokens)) {
       for (share blocks = columns_left_.take(thread); blocks.first < blocks.last; blocks = columns_left_.take(thread))
         multiply_and_join(first, rows, inner,
                           {blocks.first * quant_block, std::min(blocks.last * quant_block, inner_cols)}, thread);

@@ -32,12 +32,23 @@ struct product_call {
   bool makes_rows() const noexcept { return norm_weight != nullptr || gated; }
 };
 
+/// Where one way of cutting a product ends and another begins. No bit depends on it. `crossovers_bench` sweeps it.
+struct product_limits {
+  std::int64_t lone_weight_bytes = 32 * 1024;      ///< below it a dispatch costs more than a second thread saves
+  std::int64_t input_bytes_at_once = 512 * 1024;  ///< quantised rows that stay in L2 while tiles stream by
+  /// Products of some tokens are short, and members take them piece by piece, so that all end at the same time. Few tokens
+  /// wait for weights, streams that are better not cut; many tokens' inputs would be read again for each piece.
+  std::int64_t least_dealt = 12, most_dealt = 64;
+
+  constexpr bool deals(std::int64_t tokens) const noexcept { return tokens >= least_dealt && tokens <= most_dealt; }
+};
+
 /// Used by the thread that drives the team. Owns the prepared inputs, which grow to the largest call.
 class product_runner {
 public:
   /// All of them outlive it. `ways` say whose products are taken, and may change between calls; all else is `kernels`'.
-  product_runner(const kernel_set& kernels, const product_ways& ways, thread_team& team, weight_store& weights)
-      : kernels_(kernels), ways_(ways), team_(team), weights_(weights), tiles_left_(team), columns_left_(team) {}
+  product_runner(const kernel_set& kernels, const product_ways& ways, thread_team& team, weight_store& weights, product_limits limits = {})
+      : kernels_(kernels), ways_(ways), team_(team), weights_(weights), limits_(limits), tiles_left_(team), columns_left_(team) {}
 
   /// One dispatch, with a barrier between preparing and multiplying where rows are many. Throws troupe::failure (io) if
   /// weights that are read from a file could not be.
@@ -61,6 +72,7 @@ private:
     std::uint16_t* halves = nullptr;
   };
 
+  std::int64_t groups_in_cache(token_grouping grouping, memory::dtype weights, std::int64_t cols) const noexcept;
   share columns_of(int thread, int threads, std::int64_t cols) const noexcept;
   void reserve_rows(const product_call& call, product_way way, std::int64_t copies);
   void reserve_joined(std::int64_t tokens, std::int64_t cols);
@@ -77,6 +89,7 @@ private:
   const product_ways& ways_;
   thread_team& team_;
   weight_store& weights_;
+  product_limits limits_;
   shared_items tiles_left_;    ///< of the product's stack of tiles, `item_tiles` each
   shared_items columns_left_;  ///< of gate and up, quant_block each
   std::vector<float> made_;

@@ -102,10 +102,13 @@ double exponential_sums(const float* x, std::int64_t n, float largest, float fac
   return total;
 }
 
+constexpr std::int64_t fetched_ahead = 2048;  // logits: a row that others have written comes from far away
+
 double weigh(const float* x, std::int64_t n, float largest, float factor, float* weights) {
   const f32x16 shift = vec::set(largest), scale = vec::set(factor);
   f32x16 sum = vec::set(0.0f);
   for (std::int64_t first = 0; first < n; first += chains * width) {
+    for (int c = 0; c < chains; ++c) __builtin_prefetch(x + first + fetched_ahead + c * width);
     f32x16 some[chains];
     weigh_some(x + first, n - first, shift, scale, some);
     for (int c = 0; c < chains && first + c * width < n; ++c) vec::store(weights + first + c * width, some[c]);

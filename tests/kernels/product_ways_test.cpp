@@ -167,6 +167,32 @@ TEST_CASE("all ways of a quantised type give the same bits, and those of a float
     }
 }
 
+TEST_CASE("how a product is cut moves no bit") {
+  constexpr std::int64_t never = std::int64_t{1} << 40;
+  constexpr product_limits cuts[] = {{.lone_weight_bytes = never},
+                                     {.lone_weight_bytes = 0, .input_bytes_at_once = 1},
+                                     {.lone_weight_bytes = 0, .input_bytes_at_once = never, .least_dealt = 1, .most_dealt = never},
+                                     {.lone_weight_bytes = 0, .input_bytes_at_once = 1, .least_dealt = never}};
+  random_source random(79);
+  thread_team team(3);
+  weight_store weights(team, true, 0, {});
+  const product_ways ways(best_isa());
+  for (const dtype type : {dtype::q4_1, dtype::q6_k, dtype::bf16, dtype::f32})
+    for (const std::int64_t tokens : {1, 3, 12, 67}) {
+      INFO(memory::info(type).name << ", " << tokens << " rows");
+      stored w(type, 150, 512, random);
+      dense x(tokens, 512, random);
+      const matrix packed = weights.pack(std::vector{w.view()}).value_or_throw();
+      const auto product = [&](const product_limits& limits) {
+        product_runner runner(kernels_for(best_isa()), ways, team, weights, limits);
+        dense out(tokens, 150);
+        runner.run({.w = static_cast<const cpu_matrix*>(packed.get()), .x = x.view(), .out = out.view()});
+        return out.values;
+      };
+      for (const product_limits& cut : cuts) CHECK(same_bits(product(cut), product({})));
+    }
+}
+
 TEST_CASE("gate, up and down may each take another way: their bits stay") {
   random_source random(78);
   const auto usable = available_isas();

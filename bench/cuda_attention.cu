@@ -36,6 +36,19 @@ double read_limit() {
   return best;
 }
 
+/// What stands before attention in a step: a product that reads its weights, then lets go.
+__global__ void __launch_bounds__(256) read_weights(const uint4* from, std::size_t size, unsigned* to) {
+  let_successor_start();
+  wait_for_predecessor();
+  unsigned any = 0;
+  for (std::size_t i = blockIdx.x * 256 + threadIdx.x; i < size; i += gridDim.x * 256) {
+    const uint4 v = __ldcs(from + i);
+    any |= v.x ^ v.y ^ v.z ^ v.w;
+  }
+  if (any == 0x12345678u) *to = any;
+}
+constexpr std::size_t weight_bytes = std::size_t{8} << 20;
+
 constexpr head_shape llama_8b{32, 8, 128, true, 128}, qwen_600m{16, 8, 128, false, 128}, smollm{9, 3, 64, true, 64};
 
 const char* wanted = "";  // set once by main
@@ -54,11 +67,27 @@ double decode_case(const char* name, const head_shape& shape, std::vector<sequen
       attend_decode(world.call(layer, fused), on);
     }
   };
+  static const device_array<unsigned> weights(64 * weight_bytes / 4);
+  static device_array<unsigned> sink(1);
+  const auto product = [&](cudaStream_t on, int layer) {
+    launch(read_weights, dim3(264), dim3(256), 0, on, reinterpret_cast<const uint4*>(weights.data()) + layer * (weight_bytes / 16), weight_bytes / 16, sink.data());
+  };
+  const double products = replay([&](cudaStream_t on) {
+    world.plan(on);
+    for (int layer = 0; layer < layers; ++layer) product(on, layer);
+  });
+  const double chained = (replay([&](cudaStream_t on) {
+    world.plan(on);
+    for (int layer = 0; layer < layers; ++layer) {
+      product(on, layer);
+      attend_decode(world.call(layer, true), on);
+    }
+  }) - products) / layers;
   const double plan = replay([&](cudaStream_t on) { world.plan(on); });
   const double fused = (replay([&](cudaStream_t on) { attend(on, true); }) - plan) / layers;
   const double apart = (replay([&](cudaStream_t on) { attend(on, false); }) - plan) / layers;
   const double rate = bytes / fused * 1e-6;
-  std::printf("%-44s %8.2f us  %6.0f GB/s  %4.2f of reading   (rope apart %8.2f us; plan %5.2f us)\n", name, fused * 1e3, rate, rate / limit, apart * 1e3, plan * 1e3);
+  std::printf("%-44s %8.2f us  %6.0f GB/s  %4.2f of reading   (behind products %8.2f us, %4.2f; rope apart %8.2f us; plan %5.2f us)\n", name, fused * 1e3, rate, rate / limit, chained * 1e3, bytes / chained * 1e-6 / limit, apart * 1e3, plan * 1e3);
   std::fflush(stdout);
   return rate;
 }
@@ -132,8 +161,12 @@ int main(int count, char** words) {
   decode_case("8B heads, 1 x 8,192", llama_8b, equal(1, 8192), limit);
   decode_case("8B heads, 1 x 65,536", llama_8b, equal(1, 65536), limit);
   decode_case("8B heads, 8 x 576", llama_8b, equal(8, 576), limit);
-  decode_case("8B heads, 32 x 576", llama_8b, equal(32, 576), limit);
-  decode_case("8B heads, 64 x 576", llama_8b, equal(64, 576), limit);
+  for (const int sequences : {8, 16, 24, 32, 40, 48, 64, 128})
+    decode_case(("8B heads, " + std::to_string(sequences) + " x 545").c_str(), llama_8b, equal(sequences, 545), limit);
+  std::vector<sequence_shape> ragged;
+  for (int s = 0; s < 256; ++s) ragged.push_back({100 + s * 701 % 1024, 1});
+  decode_case("8B heads, 64 ragged", llama_8b, {ragged.begin(), ragged.begin() + 64}, limit);
+  decode_case("8B heads, 256 ragged", llama_8b, ragged, limit);
   decode_case("8B heads, 64 x 1,024", llama_8b, equal(64, 1024), limit);
   decode_case("8B heads, 256 x 1,024", llama_8b, equal(256, 1024), limit);
   const double uniform = decode_case("8B heads, 16 x 7,936", llama_8b, equal(16, 7936), limit);
@@ -155,6 +188,7 @@ int main(int count, char** words) {
   }
   decode_case("0.6B heads, 1 x 576", qwen_600m, equal(1, 576), limit);
   decode_case("0.6B heads, 64 x 576", qwen_600m, equal(64, 576), limit);
+  decode_case("0.6B heads, 256 x 600", qwen_600m, equal(256, 600), limit);
   decode_case("SmolLM heads, 1 x 576", smollm, equal(1, 576), limit);
   decode_case("SmolLM heads, 64 x 576", smollm, equal(64, 576), limit);
   shared_case("8B heads, shared 64 x (1,024 + 128)", llama_8b, 64, 1024, 128, limit);

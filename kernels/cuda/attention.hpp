@@ -27,7 +27,7 @@ struct attention_call {
   bf16* out = nullptr;  ///< [T, heads * head_dim]
   /// Decode only, where `reads_shared`: the plan was made with the same.
   shared_tables shared;
-  std::byte* workspace = nullptr;  ///< decode_workspace_bytes; its arrivals are 0 before the first call and after each
+  std::byte* workspace = nullptr;  ///< decode_workspace_bytes; its first most_decode_blocks words are 0 before the first call and after each
   /// Prefill only: how many tiles the step has and how many keys the longest sees, as far as the host knows (0: it does
   /// not), and prefill_workspace_bytes. Where few tiles would leave most of the device idle, their keys are split.
   std::int32_t tiles = 0;
@@ -41,15 +41,15 @@ std::int64_t prefill_workspace_bytes(std::int32_t head_dim);
 /// Whether attend_decode can read what sequences share once: K and V in bf16, on Hopper.
 bool reads_shared(const kv_layout& kv, std::int32_t heads);
 
-/// Partial results of the splits, after one arrival counter for each sequence and group of query heads.
-std::int64_t decode_workspace_bytes(std::int64_t splits, std::int32_t heads, const kv_layout& kv);
+/// Counters and partial results; of what is read for several sequences at once, so many results.
+std::int64_t decode_workspace_bytes(std::int64_t shared_results, std::int32_t heads, const kv_layout& kv);
 
-/// Whether attend_decode's splits are those of narrow K and V: not where a step's sequences are few and short.
-bool splits_narrow(const step_tables& tables, std::int32_t heads, const kv_layout& kv);
+/// Whether attend_decode's work is divided among clusters of blocks, one for each sequence and group of query heads: where
+/// sequences are few and short.
+bool decodes_in_clusters(const step_tables& tables, std::int32_t heads, const kv_layout& kv);
 
 /// Rows of the sequences that have one row in this step. Reads their K and V once for each group of up to eight query
-/// heads. A sequence's bits depend on its own length alone, but for what `shared` says that it shares, and for
-/// splits_narrow.
+/// heads. Where sums are cut, and so a row's bits, follows from the lengths of all of the step's sequences.
 void attend_decode(const attention_call& call, cudaStream_t on);
 
 /// Rows of the sequences that have several; their K and V are in the arena, their Q is rotated (rope_store). A row's bits

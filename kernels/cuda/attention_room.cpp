@@ -53,7 +53,7 @@ result<attention_room> attention_room::create(room_shape shape, cudaStream_t on)
 void attention_room::plan_on(const step_tables& tables, const shared_tables& shared, std::int32_t least_prefilled, cudaStream_t on) const {
   const kv_layout kv{nullptr, 1, shape_.kv_heads, shape_.head_dim, shape_.format};
   make_step_plan({&tables, frequencies_.as<const double>(), shape_.dims / 2, prefill_tile_rows(), decode_groups(shape_.heads, shape_.kv_heads), least_prefilled,
-                  splits_narrow(tables, shape_.heads, kv), shared, plan_}, on);
+                  !shared && decodes_in_clusters(tables, shape_.heads, kv), shared, plan_}, on);
 }
 
 }  // namespace troupe::kernels::cuda

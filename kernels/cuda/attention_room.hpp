@@ -24,7 +24,7 @@ struct room_shape {
   kv_format format = kv_format::bf16;
   std::int32_t rows = 0;       ///< of the largest step
   std::int32_t sequences = 0;
-  std::int64_t results = 0;    ///< of splits, all sequences of a step together
+  std::int64_t results = 0;    ///< of what sequences share, all of a step together
   bool operator==(const room_shape&) const = default;
 };
 

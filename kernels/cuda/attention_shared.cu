@@ -203,7 +203,7 @@ private:
     for (int i = 0; i < tile_keys / 4; ++i) weights_[i / 4][i % 4] = pack_bf16(score_[2 * i], score_[2 * i + 1]);
   }
 
-  /// As decode attention keeps its splits' results.
+  /// As decode attention keeps what is not whole.
   __device__ void store() {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -212,7 +212,7 @@ private:
       const int row = warp_ * 16 + lane_ / 4 + r * 8;
       if (!there(row)) continue;
       const int head = row % heads_.heads, group = kv_head_ * heads_.groups + head / decode::columns;
-      float* record = space_.records + ((std::int64_t{slots_[r]} * heads_.all + group) * decode::columns + head % decode::columns) * (D + 4);
+      float* record = space_.shared + (std::int64_t{slots_[r]} * heads_.all + group) * decode::record_floats(D) + head % decode::columns * (D + 4);
       if (lane_ % 4 == 0) *reinterpret_cast<float2*>(record + D) = {maximum_[r] * scale_, sum_[r]};
 #pragma unroll
       for (int c = 0; c < D / 8; ++c)

@@ -1,4 +1,4 @@
-// What a block of decode attention is made of: the walk over its splits, the warps' streams of KV tiles, the queries, the
+// What a block of decode attention is made of: the walk over its tiles, the warps' streams of them, the queries, the
 // softmax of a warp and how results are merged. Device code only; knows no launch.
 #pragma once
 
@@ -25,53 +25,60 @@ struct decode_room {
   float sums[warps][quad][D + 4];
   float2 states[warps][columns];
   std::uint64_t arrived[warps][stages];
-  int last;
+  bool last;
 };
 
-/// One split after the other: the sequence behind the current one is asked for when that begins.
+/// A block's stretch of the step's tiles, pair after pair of a sequence and a group of query heads: `left` tiles from `tile`
+/// of this pair on. The sequence behind the current one is asked for when that begins. All lanes of a warp together.
 struct work_walk {
   const decode_plan* plan;
   int groups;
-  bool narrow;      ///< of split_tokens
-  decode_start at;  ///< works: how many are left
-  int step = 1;     ///< from split to split of the same heads
+  int at, turn, tile, left;  ///< at: of plan->sequences
   decode_sequence sequence, ahead;
 
-  /// A block's stretch of the plan.
-  __device__ work_walk(const decode_plan* plan, int groups, bool narrow) : plan(plan), groups(groups), narrow(narrow), at(plan->starts[blockIdx.x]) {
-    if (at.works == 0) return;
-    sequence = plan->sequences[at.sequence];
+  __device__ work_walk(const decode_plan* plan, int groups) : plan(plan), groups(groups) {
+    word_ = reinterpret_cast<const int*>(&plan->stretches[blockIdx.x])[threadIdx.x & 31];
+    const auto word = [&](int i) { return __shfl_sync(~0u, word_, i); };
+    at = word(0), turn = word(1), tile = word(2), left = word(3);
+    sequence = {word(8), word(9), word(10), word(11), word(12), {}};
+    if (left > 0) look_ahead();
+  }
+  /// The first of the next tiles that is warp `warp`'s: every fourth, and evenly over the borders of pairs.
+  __device__ int first_of(int warp) const { return (left - warp) & (warps - 1); }
+  /// How many of the next `tiles` are.
+  __device__ int share(int tiles, int warp) const { return (tiles - first_of(warp) + warps - 1) / warps; }
+  /// Of the stretch's first tiles that are the warp's, the block of this lane's.
+  __device__ int first_block() const { return __shfl_sync(~0u, word_, 16 + (first_of(threadIdx.x >> 5) + (threadIdx.x & 31) * warps) % 16); }
+  __device__ bool ended() const { return left <= 0; }
+  /// Each sequence begins with another: blocks that go through whole sequences would else all be at the same heads at a time,
+  /// whose tiles lie where few of the memory's channels have them.
+  __device__ int group() const { return (at + turn) % groups; }
+  __device__ int head_first() const { return __shfl_sync(~0u, word_, 4); }
+  __device__ int head_blocks() const { return __shfl_sync(~0u, word_, 5); }
+  __device__ int tail_blocks() const { return __shfl_sync(~0u, word_, 6); }
+  __device__ int pair_tiles() const { return (sequence.length + block_tokens - 1) / block_tokens; }
+  /// Of this pair in this block, from `tile` on.
+  __device__ int tiles() const { return min(left, pair_tiles() - tile); }
+  __device__ void advance(int tiles) {
+    left -= tiles;
+    tile += tiles;
+    if (tile < pair_tiles()) return;
+    tile = 0;
+    if (++turn < groups) return;
+    turn = 0;
+    ++at;
+    sequence = ahead;
     look_ahead();
-  }
-  /// Every `step`th split of one sequence and group.
-  __device__ work_walk(const decode_plan* plan, int groups, int pair, int first, int step)
-      : plan(plan), groups(groups), narrow(false), at{pair / groups, pair % groups, first, 0}, step(step), sequence(plan->sequences[pair / groups]) {
-    at.works = max(0, (splits() - first + step - 1) / step);
-  }
-  __device__ bool ended() const { return at.works == 0; }
-  __device__ int splits() const { return split_count(sequence.length, narrow); }
-  __device__ int first() const { return at.split << split_shift(sequence.length, narrow); }
-  __device__ int tokens() const { return min(split_tokens(sequence.length, narrow), sequence.length - first()); }
-  /// Turns to the next split; true where it is of other heads or another sequence, or there is none.
-  __device__ bool advance() {
-    --at.works;
-    if ((at.split += step) < splits()) return at.works == 0;
-    if (step > 1) return true;
-    at.split = 0;
-    if (++at.group == groups) {
-      at.group = 0;
-      ++at.sequence;
-      sequence = ahead;
-      look_ahead();
-    }
-    return true;
   }
 
 private:
-  __device__ void look_ahead() { ahead = plan->sequences[min(at.sequence + 1, most_decode_sequences - 1)]; }
+  __device__ void look_ahead() { ahead = plan->sequences[min(at + 1, most_decode_sequences - 1)]; }
+
+  int word_;
 };
 
-/// The tiles of one warp, in the order of its splits, up to `stages` ahead of their use.
+/// The tiles of one warp, in the order of its block's, up to `stages` ahead of their use. The numbers of their blocks are
+/// taken from the table for a run of tiles at once, while the run before is on its way.
 template <int D, kv_format F>
 class tile_stream {
 public:
@@ -86,12 +93,12 @@ public:
     barrier_init_fence();
     __syncwarp();
 #endif
-    ask_blocks();
-    enter();
+    ahead_blocks_ = work.first_block();
+    enter(16);
     for (int i = 0; i < stages; ++i) fetch();
   }
 
-  /// The oldest tile pair (K, V behind it), once it is there.
+/// The oldest tile pair (K, V behind it), once it is there.
   __device__ std::byte* front() {
 #if __CUDA_ARCH__ >= 900
     barrier_wait(&room_.arrived[warp_][used_ % stages], (used_ / stages) & 1);
@@ -107,22 +114,20 @@ public:
     __syncwarp();
     fetch();
   }
-  /// How many tiles of a split are this warp's.
-  __device__ static int share(int tokens, int warp) { return ((tokens + block_tokens - 1) / block_tokens - warp + warps - 1) / warps; }
 
 private:
   __device__ void ask_blocks() {
-    if (ahead_.ended()) return;
-    const int at = warp_ + lane_ * warps;
-    if (at * block_tokens < ahead_.tokens()) ahead_blocks_ = tables_.block_tables[ahead_.sequence.table + ahead_.first() / block_tokens + at];
+    const int at = ahead_.first_of(warp_) + lane_ * warps;
+    if (at < ahead_.tiles()) ahead_blocks_ = tables_.block_tables[ahead_.sequence.table + ahead_.tile + at];
   }
-  /// Turns to the next split in which this warp has tiles, and asks for the blocks of the one behind it.
-  __device__ void enter() {
-    for (left_ = 0; left_ <= 0 && !ahead_.ended();) {
-      left_ = share(ahead_.tokens(), warp_);
+  /// Turns to the next run in which this warp has tiles, and asks for the blocks of the one behind it.
+  __device__ void enter(int most = 32 * warps) {
+    for (left_ = 0; left_ <= 0 && !ahead_.ended(); most = 32 * warps) {
+      const int tiles = min(ahead_.tiles(), most);
+      left_ = ahead_.share(tiles, warp_);
       blocks_ = ahead_blocks_;
-      kv_head_ = heads_.kv_head(ahead_.at.group);
-      ahead_.advance();
+      kv_head_ = heads_.kv_head(ahead_.group());
+      ahead_.advance(tiles);
       ask_blocks();
     }
     next_ = 0;
@@ -136,8 +141,8 @@ private:
       if (lane_ == 0) {
         std::uint64_t* barrier = &room_.arrived[warp_][fetched_ % stages];
         barrier_expect(barrier, 2 * tile_bytes);
-        copy_bulk(to[0], from, tile_bytes, barrier);
-        copy_bulk(to[1], from + value_offset_, tile_bytes, barrier);
+        copy_bulk_once(to[0], from, tile_bytes, barrier);
+        copy_bulk_once(to[1], from + value_offset_, tile_bytes, barrier);
       }
 #else
       for (int at = lane_ * 16; at < tile_bytes; at += 512) {
@@ -359,18 +364,18 @@ __device__ void write_room(decode_room<D, F>& room, const column_state<D, F>& st
   }
 }
 
-/// This warp's tiles of a split; the newest token is added where it is the split's.
+/// This warp's tiles of a pair; the newest token is added where it is among them.
 template <int D, kv_format F>
 __device__ column_state<D, F> attend(decode_room<D, F>& room, const step_tables& tables, const attention_call& call, tile_stream<D, F>& tiles, const work_walk& work, const item_heads& heads, const query_columns<D, F>& q, int turn) {
   const int warp = threadIdx.x >> 5;
   column_state<D, F> state;
-  const int share = tile_stream<D, F>::share(work.tokens(), warp);
+  const int share = work.share(work.tiles(), warp), first = work.tile + work.first_of(warp);
   for (int i = 0; i < share; ++i) {
-    const int first = work.first() + (warp + i * warps) * block_tokens;
-    const int valid = work.sequence.length - first;
+    const int at = first + i * warps;
+    const int valid = work.sequence.length - at * block_tokens;
     std::byte* tile = tiles.front();
     if (valid <= block_tokens) {
-      const int block = tables.block_tables[work.sequence.table + first / block_tokens];
+      const int block = tables.block_tables[work.sequence.table + at];
       if (call.rope.angles) add_newest<D, F>(tile, room.newest[turn], call.kv, call.kv.tile(block, call.layer, heads.kv_head), valid - 1);
       clear_values<D, F>(tile, valid);
 #if __CUDA_ARCH__ >= 900
@@ -391,51 +396,64 @@ struct merged {
   float sum = 0;
   float4 out = {};
 
-  __device__ void add(float2 state, float4 part) {
-    if (state.x == minus_infinity) return;
-    const float best = fmaxf(maximum, state.x);
-    const float old = exp2_fast(maximum - best), fresh = exp2_fast(state.x - best);
+  /// Parts of which at least one is not empty.
+  template <int N>
+  __device__ void add(const float2 (&states)[N], const float4 (&parts)[N]) {
+    float best = maximum;
+#pragma unroll
+    for (int i = 0; i < N; ++i) best = fmaxf(best, states[i].x);
+    scale(exp2_fast(maximum - best));
     maximum = best;
-    sum = sum * old + state.y * fresh;
-    out.x = out.x * old + part.x * fresh;
-    out.y = out.y * old + part.y * fresh;
-    out.z = out.z * old + part.z * fresh;
-    out.w = out.w * old + part.w * fresh;
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      const float weight = exp2_fast(states[i].x - best);
+      sum += states[i].y * weight;
+      out.x += parts[i].x * weight;
+      out.y += parts[i].y * weight;
+      out.z += parts[i].z * weight;
+      out.w += parts[i].w * weight;
+    }
   }
+  __device__ void scale(float by) { sum *= by, out.x *= by, out.y *= by, out.z *= by, out.w *= by; }
   __device__ void store(bf16* to) const {
     const float all = 1.0f / sum;
     *reinterpret_cast<uint2*>(to) = {pack_bf16(out.x * all, out.y * all), pack_bf16(out.z * all, out.w * all)};
   }
 };
 
-/// One head's four dims of a split, over the warps.
+/// One head's four dims, over the warps.
 template <int D, kv_format F>
 __device__ merged merge_warps(const decode_room<D, F>& room, int head, int dim) {
+  float2 states[warps];
+  float4 parts[warps];
+#pragma unroll
+  for (int w = 0; w < warps; ++w) {
+    states[w] = room.states[w][head];
+    parts[w] = *reinterpret_cast<const float4*>(&room.sums[w][head % quad][dim]);
+  }
   merged all;
-  for (int w = 0; w < warps; ++w) all.add(room.states[w][head], *reinterpret_cast<const float4*>(&room.sums[w][head % quad][dim]));
+  all.add(states, parts);
   return all;
 }
 
-/// The splits of one sequence and group, in order.
-template <int D>
-__device__ merged merge_splits(const workspace_view& space, int groups, int first_slot, int group, int splits, int head, int dim) {
-  constexpr int batch = 8;
-  merged all;
-  for (int s = 0; s < splits; s += batch) {
+/// Adds one head's four dims of results in memory, in their order; `record` says where the head's part of one is.
+template <int D, class Record>
+__device__ void add_records(merged& all, int records, int dim, Record record) {
+  constexpr int batch = 16;
+  for (int r = 0; r < records; r += batch) {
     float2 states[batch];
     float4 parts[batch];
 #pragma unroll
     for (int i = 0; i < batch; ++i) {
-      const std::int64_t at = (std::int64_t{first_slot + min(s + i, splits - 1)} * groups + group) * columns + head;
-      const float* record = space.records + at * (D + 4);
-      states[i] = __ldcg(reinterpret_cast<const float2*>(record + D));
-      parts[i] = __ldcg(reinterpret_cast<const float4*>(record + dim));
+      states[i] = {minus_infinity, 0};
+      parts[i] = {};
+      if (r + i >= records) continue;
+      const float* const at = record(r + i);
+      states[i] = __ldcg(reinterpret_cast<const float2*>(at + D));
+      parts[i] = __ldcg(reinterpret_cast<const float4*>(at + dim));
     }
-#pragma unroll
-    for (int i = 0; i < batch; ++i)
-      if (s + i < splits) all.add(states[i], parts[i]);
+    all.add(states, parts);
   }
-  return all;
 }
 
 }  // namespace troupe::kernels::cuda::decode

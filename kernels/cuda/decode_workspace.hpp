@@ -1,5 +1,5 @@
-// Where decode attention leaves what is not whole yet: results of splits, one for each sequence and group of query heads, and
-// counts of those that are there. Knows no split's length.
+// Where decode attention leaves what is not whole yet: results of pairs (of a sequence and a group of query heads) that
+// several blocks divide, counts of those that are there, and results of what is read for several sequences at once.
 #pragma once
 
 #include <cmath>
@@ -25,16 +25,19 @@ inline head_groups groups_of(int heads, const kv_layout& kv) {
   return {heads / kv.kv_heads, all / kv.kv_heads, all};
 }
 
+/// A record is [column][head_dim + 4]: sums of values, maximum (in powers of two), sum.
 struct workspace_view {
-  int* arrivals;   ///< [sequence][group]
-  float* records;  ///< [slot][group][column][head_dim + 4]: sums of values, maximum (in powers of two), sum
+  int* arrivals;   ///< of each block: results of the pair that began in it and goes on in others
+  float* records;  ///< [block][2]: of the pair with which it begins, of that with which it ends
+  float* shared;   ///< [slot][group]
 };
 
-inline std::int64_t arrival_bytes(const head_groups& heads) { return std::int64_t{most_decode_sequences} * heads.all * 4; }
+constexpr std::int64_t arrival_bytes = most_decode_blocks * 4;
+TROUPE_HOST_DEVICE constexpr std::int64_t record_floats(std::int32_t head_dim) { return std::int64_t{columns} * (head_dim + 4); }
 
 inline workspace_view workspace_of(const attention_call& call) {
-  const head_groups heads = groups_of(call.heads, call.kv);
-  return {reinterpret_cast<int*>(call.workspace), reinterpret_cast<float*>(call.workspace + arrival_bytes(heads))};
+  auto* const records = reinterpret_cast<float*>(call.workspace + arrival_bytes);
+  return {reinterpret_cast<int*>(call.workspace), records, records + 2 * most_decode_blocks * record_floats(call.kv.head_dim)};
 }
 
 }  // namespace troupe::kernels::cuda::decode

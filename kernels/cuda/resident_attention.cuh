@@ -35,7 +35,7 @@ public:
       int items = 0;
       for (int r = 0; r < rows_; ++r) {
         room_.items_before[r] = items;
-        items += split_count(room_.sequences[r].length) * a_.heads.all;
+        items += splits_of(room_.sequences[r].length) * a_.heads.all;
       }
       room_.items_before[rows_] = items;
     }
@@ -65,7 +65,7 @@ private:
   __device__ item item_at(int i) const {
     int row = 0;
     while (i >= room_.items_before[row + 1]) ++row;
-    const int splits = split_count(room_.sequences[row].length), at = i - room_.items_before[row];
+    const int splits = splits_of(room_.sequences[row].length), at = i - room_.items_before[row];
     return {row, at / splits, at % splits, splits};
   }
   __device__ int items() const { return room_.items_before[rows_]; }
@@ -196,7 +196,7 @@ private:
 
   /// One head of a row of more than one split.
   __device__ void merge_splits(int row, int head, std::uint32_t tag) {
-    const int splits = split_count(room_.sequences[row].length);
+    const int splits = splits_of(room_.sequences[row].length);
     if (splits == 1) return;
     const int split = tid_ / (D / 4), dim = tid_ % (D / 4) * 4;
     __syncthreads();  // whoever was at partial_ has left it
@@ -213,7 +213,7 @@ private:
     if (tid_ < D / 4) {
       decode::merged all;
       for (int s = 0; s < splits; ++s)
-        all.add(*reinterpret_cast<const float2*>(partial_ + s * (D + 4) + D), *reinterpret_cast<const float4*>(partial_ + s * (D + 4) + dim));
+        all.add({*reinterpret_cast<const float2*>(partial_ + s * (D + 4) + D)}, {*reinterpret_cast<const float4*>(partial_ + s * (D + 4) + dim)});
       hand_on(all, row, head, dim, tag);
     }
     __syncthreads();

@@ -18,6 +18,7 @@ constexpr int attention_warps = 8; ///< a split of 128 tokens, 16 each
 constexpr int most_columns = 1024; ///< a warp and op
 constexpr int most_normed_columns = 512;  ///< of x that is normed
 constexpr int most_splits_a_row = most_resident_tokens / 128;
+__device__ inline int splits_of(int tokens) { return (tokens + 127) / 128; }
 
 enum op_index { qkv_op, output_op, gate_op, down_op, op_count };
 

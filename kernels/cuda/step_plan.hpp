@@ -14,24 +14,31 @@ namespace troupe::kernels::cuda {
 /// A sequence with one row in this step.
 struct alignas(16) decode_sequence {
   std::int32_t row;
-  std::int32_t length;      ///< with this step's token, without what is read for several at once
-  std::int32_t table;       ///< index of the first block of that into step_tables::block_tables
-  std::int32_t first_slot;  ///< of its partial results: its splits', then the shared ones
-  std::int32_t shared;      ///< how many of these there are
+  std::int32_t length;       ///< with this step's token, without what is read for several at once
+  std::int32_t table;        ///< index of the first block of that into step_tables::block_tables
+  std::int32_t shared_slot;  ///< of its first result of what is read for several at once
+  std::int32_t shared;       ///< how many of these there are
+  std::int32_t unused[3];
 };
 
-/// Where a block begins in the order (sequence, group of query heads, split), and how many splits it does.
-struct alignas(16) decode_start {
-  std::int32_t sequence, group, split, works;
+/// What one block of decode attention does: so many tiles of 16 tokens, in the order (sequence, group of query heads, tile).
+/// A pair of sequence and group that several blocks divide is told by the first of them and by how many they are.
+struct alignas(16) decode_stretch {
+  std::int32_t sequence, group, tile, tiles;  ///< where it begins, and how long it is; none: tiles is 0
+  std::int32_t head_first, head_blocks;       ///< who does the pair with which it begins, where that began before
+  std::int32_t tail_blocks;                   ///< who does the pair with which it ends, where that began here and goes on
+  std::int32_t unused;
+  decode_sequence of;                         ///< of its first tile
+  std::int32_t blocks[16];                    ///< of its first tiles, as far as they are of one pair
 };
+static_assert(sizeof(decode_stretch) == 128);  // a warp's load
 
 constexpr std::int32_t most_decode_sequences = 1024;
 constexpr std::int32_t most_decode_blocks = 512;
 
-/// The decode work of a step: each block gets a stretch of it, equal in tokens but for a split.
 struct decode_plan {
   decode_sequence sequences[most_decode_sequences];
-  decode_start starts[most_decode_blocks];
+  decode_stretch stretches[most_decode_blocks];
   std::int32_t shared_slots[most_decode_sequences];  ///< of each of the step's sequences: the first of its shared results
 };
 
@@ -42,18 +49,6 @@ struct alignas(16) prefill_tile {
   std::int32_t rows;
   std::int32_t past;
 };
-
-/// How long a split of a sequence is, as a power of two: a function of its own length alone, so that a sequence's bits do
-/// not depend on its neighbours. What ends a split takes as long whatever its bytes: those of narrow K and V are longer.
-TROUPE_HOST_DEVICE inline std::int32_t split_shift(std::int32_t length, bool narrow = false) {
-  if (narrow) return length <= 16384 ? 9 : length <= 32768 ? 10 : 11;
-  return length <= 2048 ? 7 : length <= 16384 ? 8 : length <= 32768 ? 9 : 10;
-}
-TROUPE_HOST_DEVICE inline std::int32_t split_tokens(std::int32_t length, bool narrow = false) { return 1 << split_shift(length, narrow); }
-TROUPE_HOST_DEVICE inline std::int32_t split_count(std::int32_t length, bool narrow = false) {
-  const std::int32_t shift = split_shift(length, narrow);
-  return (length + (1 << shift) - 1) >> shift;
-}
 
 /// Sequences with fewer rows than `least_prefilled` are decoded, those with more are prefilled.
 struct step_plan {
@@ -70,7 +65,7 @@ struct step_planning {
   std::int32_t tile_rows = 0;
   std::int32_t groups = 0;  ///< decode_groups
   std::int32_t least_prefilled = 2;  ///< rows of a sequence: 2, or 1: none is decoded
-  bool narrow_splits = false;  ///< as splits_narrow says
+  bool in_clusters = false;          ///< as decodes_in_clusters says, if nothing is shared
   shared_tables shared;
   step_plan plan;
 };
@@ -79,9 +74,9 @@ struct step_planning {
 std::int32_t decode_groups(std::int32_t heads, std::int32_t kv_heads);
 /// Blocks of a decode launch: as many as the device holds at once.
 std::int32_t decode_blocks();
+constexpr std::int32_t decode_cluster_blocks = 8;
 
-/// Enough for any step of so many sequences and rows whose KV fits `kv_tokens`.
-std::int64_t most_splits(std::int64_t sequences, std::int64_t kv_tokens);
+/// Enough for any step of so many sequences and rows.
 std::int64_t most_tiles(std::int64_t sequences, std::int64_t rows, std::int64_t tile_rows);
 
 /// One launch at a step's start. Up to 1,024 sequences.

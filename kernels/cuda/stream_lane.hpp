@@ -190,7 +190,7 @@ private:
   std::int32_t reserved_rows_ = 0;
   attention_room room_;
   shared_shape shareable_;      // of that room; works 0: nothing is read together
-  std::int64_t results_ = 0;    // of splits, that the step in hand needs room for
+  std::int64_t results_ = 0;    // of what sequences share, that the step in hand needs room for
   device_buffer resident_room_;
   std::uint64_t epoch_ = 0;  // moves when memory that graphs know has moved
   // The step whose ops are being called.

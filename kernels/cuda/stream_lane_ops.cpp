@@ -161,8 +161,7 @@ void stream_lane::silu_mul(tensor_view gate_up, tensor_view out) {
 bool stream_lane::room_for(const rope_shape& rope, std::int32_t heads, const kv_arena& kv) {
   const step_limits& limits = space_->buffers.limits();
   room_shape wanted{rope.base, rope.dims, rope.interleaved, {rope.factors.begin(), rope.factors.end()}, heads, kv.shape.kv_heads,
-                    kv.shape.head_dim, kv_format_, limits.rows, limits.sequences,
-                    std::max(most_splits(limits.sequences, std::int64_t{kv.blocks} * kv_shape::block_tokens), room_.shape().results)};
+                    kv.shape.head_dim, kv_format_, limits.rows, limits.sequences, room_.shape().results};
   if (results_ > wanted.results) wanted.results = results_ + results_ / 2;  // sequences grow
   if (room_.serves(wanted)) return true;
   unprepared_ = capturing_;

@@ -99,8 +99,7 @@ result<step_ticket> stream_lane::begin_step(step_space* space, const step_batch&
   return ticket;
 }
 
-/// Whether this step's decodes read together what they share; also counts the results of their splits. Sequences that share
-/// blocks may have more tokens, all together, than the arena.
+/// Whether this step's decodes read together what they share; also counts the results of that.
 bool stream_lane::find_shared(cuda_steps& space, const step_batch& batch) {
   const bool may = shareable_.works > 0;
   if (may) space.reads.find(batch.sequences, space.buffers.changed_from(), shareable_);
@@ -110,10 +109,8 @@ bool stream_lane::find_shared(cuda_steps& space, const step_batch& batch) {
     ++steps_shared_;
   }
   results_ = 0;
-  for (std::size_t s = 0; s < batch.sequences.size(); ++s) {
-    const own_part own = shared ? space.reads.own()[s] : own_part{};
-    if (batch.sequences[s].rows == 1) results_ += split_count(batch.sequences[s].past + 1 - own.from) + own.results;
-  }
+  if (shared)
+    for (const own_part& own : space.reads.own()) results_ += own.results;
   return shared;
 }
 

@@ -80,7 +80,7 @@ public:
     p.pairs = shape_.rotated / 2;
     p.tile_rows = prefill_tile_rows();
     p.groups = decode_groups(shape_.heads, shape_.kv_heads);
-    p.narrow_splits = splits_narrow();
+    p.in_clusters = in_clusters();
     p.shared = shared_;
     p.plan = plan_;
     make_step_plan(p, on);
@@ -103,7 +103,7 @@ public:
   }
   const shared_reads& reads() const { return reads_; }
   std::int64_t blocks() const { return blocks_; }
-  bool splits_narrow() const { return cuda::splits_narrow(tables_, shape_.heads, layout()); }
+  bool in_clusters() const { return !shared_ && decodes_in_clusters(tables_, shape_.heads, layout()); }
   /// From now on the step is sequence `s` alone, its row where it was.
   void leave_alone(int s) {
     alone_ = device_array<int>(std::vector<int>{rows_, 1, 0, 0});
@@ -166,7 +166,7 @@ public:
   std::vector<std::byte> arena() const { return arena_.download(); }
   std::vector<int> arrivals() const {
     std::vector<std::byte> all = workspace_.download();
-    std::vector<int> counters(16);
+    std::vector<int> counters(most_decode_blocks);
     std::memcpy(counters.data(), all.data(), counters.size() * 4);
     return counters;
   }
@@ -365,12 +365,9 @@ private:
   /// Its arrivals zero, the rest no numbers.
   void make_workspace() {
     std::int64_t results = 0;
-    for (std::size_t s = 0; s < sequences_.size(); ++s) {
-      const own_part own = shared_ ? reads_.own()[s] : own_part{};
-      results += split_count(sequences_[s].past + 1 - own.from) + own.results;
-    }
+    for (const own_part& own : reads_.own()) results += own.results;
     std::vector<std::byte> bytes(static_cast<std::size_t>(decode_workspace_bytes(results, shape_.heads, layout())), std::byte{0xff});
-    std::fill_n(bytes.begin(), decode_workspace_bytes(0, shape_.heads, layout()), std::byte{});
+    std::fill_n(bytes.begin(), most_decode_blocks * 4, std::byte{});
     workspace_ = device_array<std::byte>(bytes);
   }
 

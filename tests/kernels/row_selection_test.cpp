@@ -183,3 +183,23 @@ TEST_CASE("truncated sampling chooses what a sort of the row chooses") {
       }
     }
 }
+
+TEST_CASE("at a temperature next to nothing the best token is drawn, however the row is cut") {
+  std::mt19937 random(std::random_device{}());
+  sample_scratch scratch;
+  scratch.kernels = &kernels_for(best_isa());
+  for (const std::size_t n : {std::size_t{100}, std::size_t{9001}}) {
+    const std::vector<float> logits = row_of(n, 0, random);
+    const auto best = std::max_element(logits.begin(), logits.end()) - logits.begin();
+    for (const float temperature : {1e-6f, 1e-40f})
+      for (const float top_p : {1.0f, 0.9f})
+        for (const std::int32_t top_k : {0, 50, 8000}) {
+          sampling_row how;
+          how.temperature = temperature;
+          how.top_p = top_p;
+          how.top_k = top_k;
+          std::vector<float> row = logits;
+          CHECK(sample_row(row, how, scratch).id == best);
+        }
+  }
+}

@@ -97,6 +97,20 @@ TEST_CASE("a second request with the same prompt computes its tail only, and say
   CHECK(fourth->ids == expected(b.path.string(), turn, 10));
 }
 
+TEST_CASE("a conversation whose next turn comes with the last event computes the new tokens only") {
+  engine_bench b(with_cache(true));
+  auto turn = long_prompt(1, 40, 40);
+  std::int32_t known = 0;  // rows that the turns so far have computed
+  for (generation_id id = 1; id <= 10; ++id) {
+    const auto answer = b.ask(id, turn, 30);
+    REQUIRE(answer->wait()->what == event::kind::done);
+    REQUIRE(answer->last->usage.cached_tokens == known / 16 * 16);
+    turn.insert(turn.end(), answer->ids.begin(), answer->ids.end());
+    known = static_cast<std::int32_t>(turn.size()) - 1;  // the token sampled last is nobody's row yet
+    turn.push_back(3 + static_cast<std::int32_t>(id));
+  }
+}
+
 TEST_CASE("without the prefix cache every prompt is computed whole") {
   engine_bench b(with_cache(false));
   const auto prompt = long_prompt(1, 200, 200);

@@ -53,7 +53,7 @@ struct engine_options {
   std::string weight_type;          ///< of layers, on a GPU: bf16, f16 or fp8; "": as the file has them
   bool deterministic = false;       ///< a GPU too computes rows alike whatever lies beside them
   memory::copy_folder copies;       ///< where repacked weights and the tokenizer's tables are kept; default: nowhere
-  /// 0: a share of the free memory, of which little is kept for prompts to come (kv_store.hpp); on a GPU what
+  /// 0: a share of the free memory, of which little is kept for prompts to come (kv_budget.hpp); on a GPU what
   /// gpu_memory leaves
   std::int64_t kv_bytes = 0;
   double gpu_memory = 0.9;          ///< share of a GPU's memory that weights, KV and steps may take

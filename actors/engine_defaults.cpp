@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include "actors/kv_store/kv_store.hpp"
+#include "actors/kv_store/kv_budget.hpp"
 #include "base/log.hpp"
 #include "base/machine.hpp"
 #include "kernels/any_lane.hpp"

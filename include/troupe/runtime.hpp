@@ -19,31 +19,46 @@
 
 namespace troupe {
 
+/// What is 0 or "" is chosen by the machine, the device and the model. Out of range: the constructor throws.
 struct runtime_options {
-  std::string device = "auto";          ///< cpu, cuda, or auto: the GPU where one answers and the build can use it
-  double gpu_memory = 0.9;              ///< share of a GPU's memory that weights, KV and steps may take
-  std::int32_t threads = 0;             ///< of the lane; 0: from the machine
-  std::string isa;                      ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon, neon_i8mm
-  bool repack = true;                   ///< false: weights stay in the file's pages; no memory for them, but several times slower
-  std::string kv_type;                  ///< of K and V: "" (i16; a GPU: bf16), on a CPU i16, f16, bf16, q8_0, q4_0; on a GPU bf16, fp8, q8_0
-  std::string weight_type;              ///< of layers, on a GPU: "" (as the file has them), bf16, f16 or fp8
-  bool deterministic = false;           ///< a GPU too computes each request as if it were alone, bit by bit; slower
-  /// How prompts are computed while others decode: mixed (in the same steps), or, on a GPU, long ones in a queue of their own,
-  /// which shares the device with the decodes (beside) or has a part of it meanwhile (divided). "": what suits the device.
-  std::string prefill_queue;
-  std::string copies;                   ///< folder where tokenizers' tables and (on CPUs) repacked weights are kept for faster starts; "": none
+  // Where it computes.
+  std::string device = "auto";   ///< cpu, cuda, or auto: the GPU where one answers and the build can use it
+  std::int32_t threads = 0;      ///< of a CPU's lane
+  std::string isa;               ///< scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon or neon_i8mm
+  bool deterministic = false;    ///< a GPU too computes each request as if it were alone, bit by bit; slower
+
+  // Weights.
+  bool repack = true;            ///< false: they stay in the file's pages; no memory for them, but several times slower
+  std::string weight_type;       ///< of layers, on a GPU: bf16, f16 or fp8; "": as the file has them
+  /// Folder where tokenizers' tables and (on CPUs) repacked weights are kept for faster starts; "": none.
+  std::string copies;
   std::int64_t copies_bytes = std::int64_t{16} << 30;  ///< that they may take together; the longest unused go first
-  std::int64_t kv_bytes = 0;            ///< for each model's KV blocks; 0: up to 0.4 of the free memory, a CPU keeping 2 GiB for prompts to come
-  std::int64_t host_kv_bytes = 0;       ///< of host memory, pinned, where cached KV blocks go that leave a GPU and come back from; 0: none
-  bool prefix_cache = true;             ///< prompts that begin alike are computed once; false: times tell nobody what others asked
-  std::int32_t context_length = 0;      ///< upper bound; 0: what the model has
-  std::int32_t max_sequences = 0;       ///< running at once; 0: 64, on a GPU 256
-  std::int32_t max_batch_tokens = 0;    ///< rows of one step; 0: 512, on a GPU 2,048
-  std::int32_t max_queued = 512;        ///< waiting; more are refused as overloaded
-  /// Called once, on a thread of the runtime, when a model's engine is broken for good: its device is lost or hangs, or a
-  /// part of it has failed. Its requests have failed by then; ending the process may be all that helps. Must not block.
-  std::function<void(const error&)> on_engine_lost;
+
+  // K and V.
+  /// On a CPU i16 (""), f16, bf16, q8_0 or q4_0; on a GPU bf16 (""), fp8 or q8_0.
+  std::string kv_type;
+  /// For each model's blocks; 0: up to 0.4 of the free memory, of which a CPU keeps 2 GiB for prompts to come.
+  std::int64_t kv_bytes = 0;
+  double gpu_memory = 0.9;       ///< share of a GPU's memory that weights, KV and steps may take
+  /// Of host memory, pinned, where cached blocks go that leave a GPU, and come back from; 0: none.
+  std::int64_t host_kv_bytes = 0;
+  /// Prompts that begin alike are computed once; false: times tell nobody what others asked.
+  bool prefix_cache = true;
+
+  // Requests.
+  std::int32_t context_length = 0;    ///< upper bound; 0: what the model has
+  std::int32_t max_sequences = 0;     ///< running at once; 0: 64, on a GPU 256
+  std::int32_t max_batch_tokens = 0;  ///< rows of one step; 0: 512, on a GPU 2,048
+  std::int32_t max_queued = 512;      ///< waiting; more are refused as overloaded
+  /// How prompts are computed while others decode: mixed (in the same steps), or, on a GPU, long ones in a queue of
+  /// their own, which shares the device with the decodes (beside) or has a part of it meanwhile (divided).
+  std::string prefill_queue;
   std::chrono::milliseconds keep_ended = std::chrono::minutes(5);  ///< how long kept generations can be read again
+
+  /// Called once, on a thread of the runtime, when a model's engine is broken for good: its device is lost or hangs, or
+  /// a part of it has failed. Its requests have failed by then; ending the process may be all that helps. Must not
+  /// block.
+  std::function<void(const error&)> on_engine_lost;
 };
 
 /// What a question may ask for beside its prompt; ranges as in request.hpp.

@@ -3,6 +3,7 @@
 #include <random>
 #include <set>
 
+#include "actors/kv_store/kv_budget.hpp"
 #include "actors/kv_store/kv_store.hpp"
 #include "support/catch.hpp"
 

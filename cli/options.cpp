@@ -130,7 +130,7 @@ void add_talking(commands& c, all_options& o) {
   option(serve_app, "--allow-origin", o.serve.origins, "Web origin that may call, besides the server's own page");
   option(serve_app, "--allow-host", o.serve.hosts, "Host header to accept besides loopback names");
   option(serve_app, "--max-per-address", o.serve.max_per_address,
-         "Connections and WebSocket generations that one client address may have at a time; more are refused with 429 (default: 256, but any number from this machine)")
+         "Connections, and generations kept or on WebSockets, that one client address may have at a time; more are refused with 429 (default: 256, but any number from this machine)")
       ->check(CLI::Range(1, 1000000));
   option(serve_app, "--drain-seconds", o.serve.drain_seconds, "On SIGTERM, Ctrl-C or a closed terminal, time for running answers to end")->check(CLI::Range(0, 3600));
   add_engine(serve_app, o.serve.engine);

@@ -1,4 +1,5 @@
-// How many places each client address has taken: connections, and generations on WebSockets. Knows no socket.
+// How many places each client address has taken: connections, and generations that are not a connection's only one. Knows
+// no socket.
 #pragma once
 
 #include <compare>
@@ -51,6 +52,7 @@ public:
   explicit address_shares(std::optional<std::size_t> limit) noexcept : limit_(limit) {}
 
   place take(const client_address& whose);
+  bool has_limit(const client_address& whose) const noexcept { return limit_ || !whose.loopback; }
 
 private:
   void give_back(const client_address& whose) noexcept;

@@ -14,6 +14,7 @@
 #include <troupe/result.hpp>
 #include <troupe/service.hpp>
 
+#include "server/address_shares.hpp"
 #include "server/request_head.hpp"
 
 namespace troupe::server {
@@ -43,6 +44,7 @@ public:
   virtual std::string_view body() const noexcept = 0;
   virtual std::string_view parameter() const noexcept = 0;  ///< what the route's {name} matched
   virtual server_state& server() noexcept = 0;
+  virtual const client_address& peer() const noexcept = 0;
 
   /// Runs `task` on the strand, never inline. From any thread.
   virtual void post(std::function<void()> task) = 0;

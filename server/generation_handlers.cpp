@@ -1,5 +1,6 @@
 // /v1/generations: open one that outlives its watchers, watch it from any offset as server-sent events, cancel it.
 #include <charconv>
+#include <limits>
 
 #include "server/chat_request.hpp"
 #include "server/error_table.hpp"
@@ -14,13 +15,35 @@
 namespace troupe::server {
 namespace {
 
+/// Holds a place of the client's address until a generation has ended that may outlive its connection. Takes every event, so
+/// that it holds nothing up.
+class kept_place final : public event_sink {
+public:
+  static constexpr std::uint32_t every_event = std::numeric_limits<std::uint32_t>::max();
+
+  kept_place(std::shared_ptr<server_state> server, address_shares::place place) : server_(std::move(server)), place_(std::move(place)) {}
+  void on_event(const event& e) override {
+    if (e.what == event::kind::done || e.what == event::kind::failed) place_ = {};
+  }
+
+private:
+  const std::shared_ptr<server_state> server_;  ///< has the places
+  address_shares::place place_;
+};
+
 /// Answers 201 when the generation has started, or with its error; then leaves it to its watchers.
 class generation_opening final : public strand_sink {
 public:
   explicit generation_opening(std::shared_ptr<exchange> to) : strand_sink(std::move(to)) {}
 
   void start(parsed_request ask) {
-    auto submitted = to_->server().engine.submit(ask.model, std::move(ask.what), shared_from_this(), 1, true);
+    auto& server = to_->server();
+    if (server.addresses.has_limit(to_->peer())) {
+      auto place = server.addresses.take(to_->peer());
+      if (!place) return answer_error(*to_, server.too_many_from_one_address());
+      kept_ = std::make_shared<kept_place>(server.shared_from_this(), std::move(place));
+    }
+    auto submitted = server.engine.submit(ask.model, std::move(ask.what), shared_from_this(), 1, true);
     if (!submitted) return answer_error(*to_, submitted.why());
     own_ = *submitted;
     to_->attach(shared_from_this());
@@ -37,12 +60,14 @@ private:
   void take(const event& e) override {
     ended_ = true;
     if (e.what == event::kind::failed) return answer_error(*to_, e.why);
+    if (kept_) to_->server().engine.subscribe(own_.generation, 0, std::move(kept_), kept_place::every_event);
     to_->server().engine.unsubscribe(own_.generation, own_.subscription);
     const auto name = generation_name(own_.generation);
     to_->answer({.status = 201, .body = "{\"id\":\"" + name + "\"}", .fields = {{"Location", "/v1/generations/" + name}}});
   }
 
   submission own_;
+  std::shared_ptr<kept_place> kept_;  ///< where its address has a limit
 };
 
 class generation_watch final : public strand_sink {

@@ -35,7 +35,7 @@ struct server_options {
   std::uint64_t max_body = 4 << 20;          ///< bytes
   std::size_t max_connections = 10'000;      ///< more wait in the listen queue
   std::size_t max_live_generations = 64;     ///< of one WebSocket
-  std::optional<std::size_t> max_per_address = {};  ///< connections and WebSocket generations; none: 256, over loopback any number
+  std::optional<std::size_t> max_per_address = {};  ///< connections, kept and WebSocket generations; none: 256, over loopback any number
   std::function<base::memory_limits()> read_memory = {};  ///< empty: what the kernel says
   int threads = 1;
   server_timeouts timeouts;

@@ -2,7 +2,6 @@
 #include "server/http_session.hpp"
 
 #include <boost/asio/post.hpp>
-
 #include <optional>
 #include <utility>
 
@@ -64,6 +63,7 @@ public:
   std::string_view body() const noexcept override { return reader_.body(); }
   std::string_view parameter() const noexcept override { return parameter_; }
   server_state& server() noexcept override { return *state_; }
+  const client_address& peer() const noexcept override { return who_.from; }
   void post(std::function<void()> task) override {
     if (state_->closed) return;
     asio::post(socket_.get_executor(), [self = shared_from_this(), task = std::move(task)] { guard(*self, task); });

@@ -28,7 +28,7 @@ public:
   virtual void cut() = 0;    ///< end now
 };
 
-struct server_state {
+struct server_state : std::enable_shared_from_this<server_state> {
   server_state(service& engine_, server_options options_)
       : engine(engine_), options(std::move(options_)), addresses(options.max_per_address), memory(options.read_memory) {
     rules = {options.allow_remote, options.allowed_hosts, options.allowed_origins, options.max_body};

@@ -89,6 +89,28 @@ TEST_CASE("a socket's generations are places of its address too (row 21)") {
   while (!has(all, R"("id":"b")")) all += c.next_frame();
 }
 
+TEST_CASE("a generation that outlives its connection keeps a place until its end (row 21)") {
+  server_options options;
+  options.max_per_address = 2;
+  running_server s(options);
+  client c(s.port());
+  const auto opened = [&](std::uint64_t n) {
+    c.ask("POST", "/v1/generations", R"({"prompt":"x"})");
+    const auto id = s.engine.wait_for(n);
+    s.engine.start(id);
+    CHECK(c.answer().status == 201);
+    return id;
+  };
+  const auto first = opened(1);
+  s.engine.token(first, "on its own");
+  CHECK(c.call("POST", "/v1/generations", R"({"prompt":"x"})").status == 429);
+  CHECK(s.engine.submitted() == 1);
+  s.engine.finish(first);
+  s.engine.finish(opened(2));
+  CHECK(c.call("POST", "/v1/generations", R"({"prompt":7})").status == 400);
+  s.engine.finish(opened(3));
+}
+
 TEST_CASE("memory is low under a twentieth or 256 MiB, gone under a fiftieth or 64 MiB (row 22)") {
   const auto level = [](std::uint64_t total, std::uint64_t available, std::uint64_t group = 0) {
     return level_of({total * mebibyte, available * mebibyte, group * mebibyte});

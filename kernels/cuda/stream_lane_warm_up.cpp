@@ -47,6 +47,7 @@ result<void> stream_lane::warm_steps(cuda_steps& space, const warm_ops& ops, std
 }
 
 /// All numbers of decode rows that steps are padded to. The first steps make the memory that the kernel for all layers needs.
+/// Nothing is uploaded: graphs that cudaGraphUpload has placed lose 0.4 us between two kernels, at every launch (bench/cuda.md).
 result<void> stream_lane::warm_graphs(cuda_steps& space, const warm_ops& ops) {
   const step_limits& limits = space.buffers.limits();
   const std::vector<sequence_rows> one_each(static_cast<std::size_t>(graph_rows(limits, most_resident_rows)), sequence_rows{0, 1, 0, {}});
@@ -59,11 +60,9 @@ result<void> stream_lane::warm_graphs(cuda_steps& space, const warm_ops& ops) {
       if (space.graphs.contains(key)) continue;
       auto made = record(space, key, ops.whole);
       if (!made) return made.why();
-      if (unprepared_) continue;  // the first step of its kind will prepare it
-      if (auto r = check(cudaGraphUpload(made->get(), stream_.get()), "preparing a step"); !r) return r;
-      space.graphs.emplace(key, *std::move(made));
+      if (!unprepared_) space.graphs.emplace(key, *std::move(made));  // else the first step of its kind will prepare it
     }
-  return check(cudaStreamSynchronize(stream_.get()), "preparing steps");
+  return {};
 }
 
 result<void> stream_lane::warm_up(step_space& space, const warm_ops& ops, std::int32_t blocks) {

@@ -22,6 +22,7 @@ constexpr int blocks = 1;  ///< to a row; without clusters the row stays where i
 constexpr int blocks = cluster_blocks;
 #endif
 constexpr int threads = 512;
+constexpr int rows_together = 8;  ///< that a cluster looks through for their best before it compares what its blocks found
 constexpr int bins = 1024;
 constexpr int most_candidates = 1024;
 /// Weights below 2^-42 = e^-29.1 have no mass; the histogram ends a little below.
@@ -36,6 +37,9 @@ struct sample_room {
   u64 mass_up_to[bins];             // the first block's, as the next
   u32 count_up_to[bins];
   u64 exchanged[2][blocks];
+  u64 bests[rows_together];                 // this block's
+  u64 of_blocks[2][rows_together][blocks];  // the first block's: of all
+  bool wanted[rows_together];
   u64 warp_values[threads / 32];
   u64 found[4];
   u64 shared[4];

@@ -1,5 +1,8 @@
-// A row of logits to one token by a cluster of eight blocks: penalties, then the best, or a draw from what top-k, top-p and
-// min-p leave, with log-probabilities where they are wanted. Knows no request.
+// Rows of logits to one token each by clusters of eight blocks: penalties, then the best, or a draw from what top-k, top-p
+// and min-p leave, with log-probabilities where they are wanted. Rows of which only the best is wanted are read at the speed
+// of memory, several before the blocks of a cluster compare. Knows no request.
+#include <algorithm>
+
 #include "kernels/cuda/row_selection.cuh"
 #include "kernels/cuda/sampling.hpp"
 
@@ -26,14 +29,41 @@ __device__ double uniform(u64 key, u64 counter) {
 
 class row_sampler : row_selection {
 public:
-  __device__ row_sampler(sample_room& room, const sample_call& call, const step_tables& tables, const sample_parameters& how, int row)
-      : row_selection(room, call.vocab, const_cast<float*>(call.logits) + row * call.stride), call_(call), tables_(tables), how_(how), row_(row) {}
+  __device__ row_sampler(sample_room& room, const sample_call& call, const step_tables& tables, int row)
+      : row_selection(room, call.vocab, const_cast<float*>(call.logits) + row * call.stride), call_(call), tables_(tables), how_(call.parameters[row]), row_(row) {}
+
+  /// Only the best is wanted, of the logits as they are.
+  __device__ static bool best_is_all(const sample_call& call, const sample_parameters& how) {
+    const bool counted = call.counts && how.count_row >= 0;
+    return blocks > 1 && !(how.temperature > 0) && how.top_logprobs < 0 && how.biases == 0 && how.seen == 0 && !counted;
+  }
+
+  /// This thread's best: the slice read once, past shared memory. 0, which is no number's rank, where one is no number.
+  __device__ u64 best_where_it_is() const {
+    constexpr int each = 5;  // loads on their way
+    const float* from = call_.logits + row_ * call_.stride + first_;
+    const int quads = (reinterpret_cast<std::uintptr_t>(from) & 15) == 0 ? size_ / 4 : 0;
+    best_seen best;
+    for (int first = threadIdx.x; first < quads; first += each * threads) {
+      float4 some[each];
+#pragma unroll
+      for (int k = 0; k < each; ++k) some[k] = __ldcs(reinterpret_cast<const float4*>(from) + min(first + k * threads, quads - 1));
+#pragma unroll
+      for (int k = 0; k < each; ++k) {  // the last one again changes nothing
+        const int i = 4 * min(first + k * threads, quads - 1);
+        best.take(some[k].x, i), best.take(some[k].y, i + 1), best.take(some[k].z, i + 2), best.take(some[k].w, i + 3);
+      }
+    }
+    for (int i = 4 * quads + threadIdx.x; i < size_; i += threads) best.take(from[i], i);
+    return rank_of(best);
+  }
+
+  __device__ void finish(u64 best) { finish(best == 0 || best == no_rank ? -1 : id_of(best), 0.0f, 0); }
 
   __device__ void run() {
-    row_blocks::arrive();
-    const best_seen seen = best_is_all() ? best_where_it_is() : (load(), best_of_slice());
-    row_blocks::await();  // the others run by now: before that their memory is not theirs to be written to
-    const u64 best = best_of_row(seen);
+    load();
+    const u64 least = reduce(rank_of(best_of_slice()), least_of{}, no_rank);
+    const u64 best = least == 0 ? no_rank : least;
     sample_pick& pick = call_.picks[row_];
     if (best == no_rank) {
       if (leads()) finish(-1, 0.0f, 0);
@@ -79,11 +109,6 @@ private:
   }
 
   // --- the row ------------------------------------------------------------------------------------------------
-  __device__ bool best_is_all() const {
-    const bool counted = call_.counts && how_.count_row >= 0;
-    return blocks > 1 && !(how_.temperature > 0) && how_.top_logprobs < 0 && how_.biases == 0 && how_.seen == 0 && !counted;
-  }
-
   __device__ void load() {
     const float* from = call_.logits + row_ * call_.stride + first_;
     if (blocks == 1) {
@@ -137,29 +162,9 @@ private:
     for (int i = threadIdx.x; i < size_; i += threads) best.take(logits_[i], i);
     return best;
   }
-  /// The slice read once, past shared memory.
-  __device__ best_seen best_where_it_is() const {
-    constexpr int each = 5;  // loads on their way
-    const float* from = call_.logits + row_ * call_.stride + first_;
-    const int quads = (reinterpret_cast<std::uintptr_t>(from) & 15) == 0 ? size_ / 4 : 0;
-    best_seen best;
-    for (int first = threadIdx.x; first < quads; first += each * threads) {
-      float4 some[each];
-#pragma unroll
-      for (int k = 0; k < each; ++k) some[k] = __ldcs(reinterpret_cast<const float4*>(from) + min(first + k * threads, quads - 1));
-#pragma unroll
-      for (int k = 0; k < each; ++k) {  // the last one again changes nothing
-        const int i = 4 * min(first + k * threads, quads - 1);
-        best.take(some[k].x, i), best.take(some[k].y, i + 1), best.take(some[k].z, i + 2), best.take(some[k].w, i + 3);
-      }
-    }
-    for (int i = 4 * quads + threadIdx.x; i < size_; i += threads) best.take(from[i], i);
-    return best;
-  }
-  __device__ u64 best_of_row(const best_seen& seen) {
-    const u64 rank = seen.logit > -INFINITY ? rank_of(seen.logit, first_ + seen.at) : no_rank;
-    const u64 least = reduce(seen.bad ? 0 : rank, least_of{}, no_rank);  // no number has rank 0
-    return least == 0 ? no_rank : least;
+  __device__ u64 rank_of(const best_seen& best) const {
+    if (best.bad) return 0;
+    return best.logit > -INFINITY ? sampling::rank_of(best.logit, first_ + best.at) : no_rank;
   }
 
   __device__ double exponential_sum() {
@@ -224,24 +229,80 @@ private:
 
   const sample_call& call_;
   const step_tables& tables_;
-  const sample_parameters& how_;
+  const sample_parameters how_;
   int row_;
 };
+
+/// A cluster's rows of which only the best is wanted: its blocks wait for each other once for several rows.
+__device__ void choose_bests(sample_room& room, const sample_call& call, const step_tables& tables, int first, int apart, int rows) {
+  const int own = static_cast<int>(threadIdx.x);
+  int turn = 0;
+  for (int from = first; from < rows; from += rows_together * apart, turn ^= 1) {
+    const int own_row = from + own * apart;
+    const bool wanted = own < rows_together && own_row < rows && row_sampler::best_is_all(call, call.parameters[own_row]);
+    __syncthreads();  // the bests before have been read
+    if (own < rows_together) {
+      room.bests[own] = no_rank;
+      room.wanted[own] = wanted;
+    }
+    __syncthreads();
+    if (from == first) wait_for_predecessor();  // parameters are of the step's record, which is there since its beginning
+    for (int k = 0; k < rows_together; ++k) {
+      if (!room.wanted[k]) continue;
+      u64 best = row_sampler(room, call, tables, from + k * apart).best_where_it_is();
+      for (int step = 16; step > 0; step /= 2) best = min(best, __shfl_xor_sync(~0u, best, step));
+      if ((threadIdx.x & 31) == 0) atomicMin(&room.bests[k], best);
+    }
+    __syncthreads();
+    if (from == first) row_blocks::await();  // the others run by now: before that their memory is not theirs to be written to
+    if (wanted) row_blocks::room_of(room, 0)->of_blocks[turn][own][row_blocks::rank()] = room.bests[own];
+    row_blocks::sync();
+    if (!wanted || row_blocks::rank() != 0) continue;
+    u64 best = no_rank;
+    for (int b = 0; b < blocks; ++b) best = min(best, room.of_blocks[turn][own][b]);
+    row_sampler(room, call, tables, own_row).finish(best);
+  }
+}
 
 __global__ void TROUPE_CLUSTER(cluster_blocks) __launch_bounds__(threads, 2) sample_rows(sample_call call, step_tables tables) {
   extern __shared__ __align__(16) std::byte shared[];
   let_successor_start();
-  const int row = blockIdx.x / blocks;
-  if (row >= tables.counts[2]) return wait_for_predecessor();
-  const sample_parameters how = call.parameters[row];  // of the step's record, which is there since its beginning
-  wait_for_predecessor();
-  row_sampler(*reinterpret_cast<sample_room*>(shared), call, tables, how, row).run();
+  auto& room = *reinterpret_cast<sample_room*>(shared);
+  const int first = blockIdx.x / blocks, apart = gridDim.x / blocks, rows = tables.counts[2];
+  if (first >= rows) return wait_for_predecessor();
+  row_blocks::arrive();
+  if constexpr (blocks > 1) {
+    choose_bests(room, call, tables, first, apart, rows);
+  } else {
+    wait_for_predecessor();
+  }
+  for (int row = first; row < rows; row += apart) {
+    if (row_sampler::best_is_all(call, call.parameters[row])) continue;
+    row_sampler(room, call, tables, row).run();
+    row_blocks::sync();  // the next row's figures come where this one's are
+  }
   row_blocks::sync();  // no block leaves while another reads its memory
 }
 
 /// Of one block of `blocks` that share a row.
 std::size_t room_bytes(std::int32_t vocab, int blocks) {
   return sizeof(sample_room) + (blocks == 1 ? 0 : static_cast<std::size_t>((vocab + blocks * 4 - 1) / (blocks * 4) * 4) * sizeof(float));
+}
+
+/// As many as the device holds: one more would begin when all others end.
+int clusters_at_once(std::size_t bytes) {
+  cudaLaunchAttribute size{};
+  size.id = cudaLaunchAttributeClusterDimension;
+  size.val.clusterDim = {cluster_blocks, 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(cluster_blocks);
+  config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = bytes;
+  config.attrs = &size;
+  config.numAttrs = 1;
+  int clusters = 0;
+  if (cudaOccupancyMaxActiveClusters(&clusters, sample_rows, &config) != cudaSuccess) static_cast<void>(cudaGetLastError());  // launching will fail as well
+  return std::max(clusters, 1);
 }
 
 }  // namespace
@@ -259,7 +320,8 @@ void sample(const sample_call& call, cudaStream_t on) {
   const std::size_t bytes = room_bytes(call.vocab, each);
   static_cast<void>(cudaFuncSetAttribute(sample_rows, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
   static_cast<void>(cudaFuncSetAttribute(sample_rows, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
-  launch(sample_rows, dim3(static_cast<unsigned>(call.tables->samples * each)), dim3(threads), bytes, on, call, *call.tables);
+  const int rows = each == 1 ? call.tables->samples : std::min(call.tables->samples, clusters_at_once(bytes));
+  launch(sample_rows, dim3(static_cast<unsigned>(rows * each)), dim3(threads), bytes, on, call, *call.tables);
 }
 
 }  // namespace troupe::kernels::cuda

@@ -8,6 +8,7 @@ namespace troupe::kernels::cuda {
 namespace {
 
 constexpr int threads = 128;
+constexpr int each = 2;  ///< heads that a thread has asked for before it stores one: of where it stores, the compiler knows nothing
 
 /// All lanes of a head call this.
 template <kv_format F>
@@ -24,7 +25,7 @@ __device__ void store_head(const chunk& a, const chunk& b, bool value, int token
 
 /// A block a row; a thread does the same dims of every 16th head or so, with one set of angles.
 template <kv_format F>
-__global__ void __launch_bounds__(threads) rope_store_rows(step_tables tables, rope_store_call call) {
+__global__ void __launch_bounds__(threads, F == kv_format::bf16 ? 8 : 4) rope_store_rows(step_tables tables, rope_store_call call) {
   let_successor_start();
   const int row = blockIdx.x;
   const int units_a_head = call.kv.head_dim / 16;
@@ -39,28 +40,38 @@ __global__ void __launch_bounds__(threads) rope_store_rows(step_tables tables, r
   const row_angles angles(call.rope, row, unit);
   wait_for_predecessor();
 
-  for (int head = first_head; head < heads; head += step) {
-    auto* chunks = reinterpret_cast<chunk*>(call.qkv + (std::int64_t{row} * heads + head) * call.kv.head_dim);
-    chunk a = chunks[at.x], b = chunks[at.y];
-    if (head < call.heads + call.kv.kv_heads) {
-      angles.rotate(a, b);
-      if (F != kv_format::bf16) turn_head(a, b, units_a_head);
+  const auto chunks_of_head = [&](int head) { return reinterpret_cast<chunk*>(call.qkv + (std::int64_t{row} * heads + head) * call.kv.head_dim); };
+  const int token = position % kv_layout::block_tokens;
+  for (int first = first_head; first < heads; first += each * step) {
+    chunk asked[each][2];
+#pragma unroll
+    for (int k = 0; k < each; ++k)
+      if (const int head = first + k * step; head < heads) asked[k][0] = chunks_of_head(head)[at.x], asked[k][1] = chunks_of_head(head)[at.y];
+#pragma unroll
+    for (int k = 0; k < each; ++k) {
+      const int head = first + k * step;
+      if (head >= heads) break;
+      chunk &a = asked[k][0], &b = asked[k][1];
+      if (head < call.heads + call.kv.kv_heads) {
+        angles.rotate(a, b);
+        if (F != kv_format::bf16) turn_head(a, b, units_a_head);
+      }
+      if (head < call.heads) {
+        chunk* chunks = chunks_of_head(head);
+        chunks[at.x] = a;
+        chunks[at.y] = b;
+        continue;
+      }
+      const bool value = head >= call.heads + call.kv.kv_heads;
+      const int kv_head = head - call.heads - (value ? call.kv.kv_heads : 0);
+      std::byte* tile = call.kv.tile(block, call.layer, kv_head) + (value ? call.kv.value_offset() : 0);
+      if constexpr (F != kv_format::bf16) {
+        store_head<F>(a, b, value, token, at, call.kv.head_dim, tile);
+        continue;
+      }
+      *reinterpret_cast<chunk*>(tile + kv_layout::chunk_offset(token, at.x)) = a;
+      *reinterpret_cast<chunk*>(tile + kv_layout::chunk_offset(token, at.y)) = b;
     }
-    if (head < call.heads) {
-      chunks[at.x] = a;
-      chunks[at.y] = b;
-      continue;
-    }
-    const bool value = head >= call.heads + call.kv.kv_heads;
-    const int kv_head = head - call.heads - (value ? call.kv.kv_heads : 0);
-    std::byte* tile = call.kv.tile(block, call.layer, kv_head) + (value ? call.kv.value_offset() : 0);
-    const int token = position % kv_layout::block_tokens;
-    if constexpr (F != kv_format::bf16) {
-      store_head<F>(a, b, value, token, at, call.kv.head_dim, tile);
-      continue;
-    }
-    *reinterpret_cast<chunk*>(tile + kv_layout::chunk_offset(token, at.x)) = a;
-    *reinterpret_cast<chunk*>(tile + kv_layout::chunk_offset(token, at.y)) = b;
   }
 }
 

@@ -182,7 +182,7 @@ __global__ void TROUPE_CLUSTER(decode_cluster_blocks) __launch_bounds__(threads,
 }
 
 bool in_clusters(const step_tables& tables, const head_groups& heads) {
-  return tables.longest <= cluster_tokens && tables.sequences * heads.all * decode_cluster_blocks <= decode_blocks() && device_has_clusters();
+  return tables.longest <= cluster_tokens && tables.sequences * heads.all * decode_cluster_blocks <= decode_blocks(tables.processors) && device_has_clusters();
 }
 
 /// All kernels of a step share one division of the memory: a multiprocessor that must divide it anew first runs dry.
@@ -194,7 +194,7 @@ void prepare(const void* kernel, std::size_t bytes) {
 template <int D, kv_format F, bool Shared>
 void launch_rows(const attention_call& call, const head_groups& heads, const workspace_view& space, cudaStream_t on) {
   prepare(reinterpret_cast<const void*>(decode_rows<D, F, Shared>), sizeof(decode_room<D, F>));
-  launch(decode_rows<D, F, Shared>, dim3(static_cast<unsigned>(decode_blocks())), dim3(threads), sizeof(decode_room<D, F>), on, *call.tables, call, heads, space);
+  launch(decode_rows<D, F, Shared>, dim3(static_cast<unsigned>(decode_blocks(call.tables->processors))), dim3(threads), sizeof(decode_room<D, F>), on, *call.tables, call, heads, space);
 }
 
 template <int D, kv_format F>

@@ -236,10 +236,10 @@ __global__ void __launch_bounds__(list_threads, 1) plan_step(step_tables tables,
 
 std::int32_t decode_groups(std::int32_t heads, std::int32_t kv_heads) { return (heads / kv_heads + 7) / 8 * kv_heads; }
 
-std::int32_t decode_blocks() {
-  int device = 0, processors = 0;
+std::int32_t decode_blocks(std::int32_t processors) {
+  int device = 0;
   static_cast<void>(cudaGetDevice(&device));
-  static_cast<void>(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
+  if (processors == 0) static_cast<void>(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
   return std::min(2 * processors, most_decode_blocks);
 }
 
@@ -248,7 +248,7 @@ std::int64_t most_tiles(std::int64_t sequences, std::int64_t rows, std::int64_t 
 void make_step_plan(const step_planning& what, cudaStream_t on) {
   const int angles = what.tables->rows * what.pairs;
   const int blocks = 1 + (angles + list_threads - 1) / list_threads;
-  launch(plan_step, dim3(blocks), dim3(list_threads), 0, on, *what.tables, what.frequencies, what.pairs, what.tile_rows, what.groups, what.in_clusters, decode_blocks(), what.least_prefilled, what.shared, what.plan);
+  launch(plan_step, dim3(blocks), dim3(list_threads), 0, on, *what.tables, what.frequencies, what.pairs, what.tile_rows, what.groups, what.in_clusters, decode_blocks(what.tables->processors), what.least_prefilled, what.shared, what.plan);
 }
 
 }  // namespace troupe::kernels::cuda

@@ -72,8 +72,8 @@ struct step_planning {
 
 /// Query heads of one KV head are attended to in groups of up to eight; this many over all KV heads.
 std::int32_t decode_groups(std::int32_t heads, std::int32_t kv_heads);
-/// Blocks of a decode launch: as many as the device holds at once.
-std::int32_t decode_blocks();
+/// Blocks of a decode launch: as many as the device, or the step's part of it, holds at once.
+std::int32_t decode_blocks(std::int32_t processors = 0);
 constexpr std::int32_t decode_cluster_blocks = 8;
 
 /// Enough for any step of so many sequences and rows.

@@ -119,6 +119,7 @@ void stream_lane::start_ops(const cuda_steps& space, std::int32_t rows, std::int
   space_ = &space;
   shared_ = shared ? space.buffers.shared() : shared_tables();
   tables_ = space.buffers.tables(rows, sequences, samples, longest);
+  tables_.processors = narrow_ ? pair_->parts->multiprocessors(which_) : 0;
   held_.start(!deterministic_ && !shared && tables_.one_row_each && which_ == 0 && !beside_ && !profiling_);
   planned_ = false;
   marked_ = 0;

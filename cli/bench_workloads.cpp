@@ -13,21 +13,18 @@ namespace {
 
 using actors::clock;
 
-/// All sequences there at the start; output tokens a second.
+/// All sequences there at the start of an engine that is warm; output tokens a second.
 result<void> offline(device_rig& rig, const device_bench_options& o, const std::string& name, const std::vector<request_size>& sizes, std::int32_t chunk) {
   std::int64_t most = 0;
   double out = 0;
   for (const request_size& one : sizes) most = std::max<std::int64_t>(most, one.prompt + one.tokens), out += one.tokens;
   timeline t;
-  auto steps = planned_steps::create(rig.model(), rig.lane(), {256, chunk, blocks_for(most + 16) * 256}, t.listener());
+  auto steps = planned_steps::create(rig.model(), rig.lane(), {256, chunk, blocks_for(most + 16) * 256, 0, nullptr, warm_up}, t.listener());
   if (!steps) return steps.why();
   std::mt19937 random(2);
   const std::int32_t vocabulary = rig.network().shape().vocabulary;
   std::vector<std::vector<std::int32_t>> prompts;
   for (const request_size& one : sizes) prompts.push_back(random_prompt(one.prompt, vocabulary, random));
-  (*steps)->submit(random_prompt(64, vocabulary, random), 4);  // the first step makes the memory that ops need
-  t.add();
-  if (auto r = (*steps)->finish(); !r) return r;
   (*steps)->take_figures();
   const auto start = clock::now();
   for (std::size_t i = 0; i < sizes.size(); ++i) {

@@ -1,6 +1,6 @@
-// Rows of logits to one token each by clusters of eight blocks: penalties, then the best, or a draw from what top-k, top-p
-// and min-p leave, with log-probabilities where they are wanted. Rows of which only the best is wanted are read at the speed
-// of memory, several before the blocks of a cluster compare. Knows no request.
+// Rows of logits to one token each by clusters of eight blocks: penalties, then the best, or a draw from what top-k,
+// top-p and min-p leave, with log-probabilities where they are wanted. Of rows of which only the best is wanted a
+// cluster reads several before its blocks compare. Knows no request.
 #include <algorithm>
 
 #include "kernels/cuda/row_selection.cuh"
@@ -234,7 +234,8 @@ private:
 };
 
 /// A cluster's rows of which only the best is wanted: its blocks wait for each other once for several rows.
-__device__ void choose_bests(sample_room& room, const sample_call& call, const step_tables& tables, int first, int apart, int rows) {
+__device__ void choose_bests(sample_room& room, const sample_call& call, const step_tables& tables, int first, int apart,
+                             int rows) {
   const int own = static_cast<int>(threadIdx.x);
   int turn = 0;
   for (int from = first; from < rows; from += rows_together * apart, turn ^= 1) {
@@ -254,10 +255,11 @@ __device__ void choose_bests(sample_room& room, const sample_call& call, const s
       if ((threadIdx.x & 31) == 0) atomicMin(&room.bests[k], best);
     }
     __syncthreads();
-    if (from == first) row_blocks::await();  // the others run by now: before that their memory is not theirs to be written to
-    if (wanted) row_blocks::room_of(room, 0)->of_blocks[turn][own][row_blocks::rank()] = room.bests[own];
+    if (from == first) row_blocks::await();  // the others run by now: before, their memory is not to be written to
+    const int rank = row_blocks::rank();
+    if (wanted) row_blocks::room_of(room, 0)->of_blocks[turn][own][rank] = room.bests[own];
     row_blocks::sync();
-    if (!wanted || row_blocks::rank() != 0) continue;
+    if (!wanted || rank != 0) continue;
     u64 best = no_rank;
     for (int b = 0; b < blocks; ++b) best = min(best, room.of_blocks[turn][own][b]);
     row_sampler(room, call, tables, own_row).finish(best);

@@ -68,7 +68,11 @@ bool pack_quantised(const memory::tensor_view& source, std::int64_t first, std::
   block_rows at;
   for (int r = 0; r < tile_rows; ++r) at[r] = r < rows ? source.row_bytes(first + r) : no_row;
   bool finite = true;
+  const bool more = first + 2 * tile_rows <= source.rows;
+  const std::byte* next = more ? source.row_bytes(first + tile_rows) : nullptr;  // sixteen short streams are too many for a processor to foresee
   for (std::int64_t group = 0; group < source.cols / file.block; ++group, out += layout.group_bytes()) {
+    for (std::int64_t line = 0; more && line < tile_rows * file.block_bytes; line += 64) __builtin_prefetch(next + line);
+    if (more) next += tile_rows * file.block_bytes;
     finite &= Write(at, tile_writer<Type>(out));
     for (int r = 0; r < rows; ++r) at[r] += file.block_bytes;
   }

@@ -164,6 +164,7 @@ int bench(const bench_options& options) {
   if (options.device == "cuda") return bench_on_gpu(options);
   if (options.tune) return report({errc::invalid_argument, "--tune goes with --device cuda", ""});
   if (!options.shape.empty()) return report({errc::invalid_argument, "--shape goes with --device cuda", ""});
+  if (!options.workloads.empty()) return report({errc::invalid_argument, "--workload goes with --device cuda", ""});
   if (options.through_engine) return bench_engine(options);
   const auto path = models::model_cache().resolve(options.engine.model);
   if (!path) return report(path.why());

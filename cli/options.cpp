@@ -124,7 +124,7 @@ void add_talking(commands& c, all_options& o) {
                           "  troupe serve --kv-type q8_0 --kv-gib 4    # half the memory a token of context",
                           [&o] { return serve(o.serve); });
   option(serve_app, "--host", o.serve.host, "Address to listen on");
-  option(serve_app, "-p,--port", o.serve.port, "Port; 0 = any free one");
+  option(serve_app, "-p,--port", o.serve.port, "Port; 0 = any free one")->check(CLI::Range(0, 65535));
   serve_app.add_flag("--allow-remote", o.serve.allow_remote, "Permit an address other than loopback: anyone who reaches it may use it")
       ->envname("TROUPE_ALLOW_REMOTE");
   option(serve_app, "--allow-origin", o.serve.origins, "Web origin that may call, besides the server's own page");

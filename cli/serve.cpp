@@ -69,7 +69,10 @@ constexpr std::chrono::seconds last_words{2};
 int serve_once(const serve_options& options) {
   const signal_block block(on_hangup::ask);
   loss lost;
-  auto engine = start_engine(options.engine, [&lost](const error& why) { lost.tell(why); });
+  auto engine = [&] {
+    const signal_watch loading(block, [&lost](int) { _exit(lost.why() ? engine_lost_status : 130); });
+    return start_engine(options.engine, [&lost](const error& why) { lost.tell(why); });
+  }();
   if (!engine) return report(engine.why());
   auto server = server::http_server::start(engine->runtime->as_service(), to_server(options));
   if (!server) return report(server.why());

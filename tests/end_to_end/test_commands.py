@@ -2,6 +2,7 @@
 import json
 import os
 import pty
+import signal
 import socket
 import subprocess
 import tempfile
@@ -188,6 +189,23 @@ class Commands(unittest.TestCase):
     def test_help_has_examples_everywhere(self):
         for command in ("serve", "chat", "run", "tokenize", "render", "eval", "bench", "models", "pull", "doctor"):
             self.assertIn("Examples:", troupe(command, "--help").stdout, command)
+
+    def test_what_cannot_be_done_is_said_at_once(self):
+        for words, expected in ((["run", "", ], "There is no prompt"), (["bench", "--workload", "offline"], "--device cuda"),
+                                (["serve", "--port", "99999"], "65535")):
+            wrong = troupe(*words, stdin=" \n")
+            self.assertNotEqual(wrong.returncode, 0)
+            self.assertIn(expected, wrong.stderr)
+
+    def test_ctrl_c_ends_a_command_that_waits_for_its_prompt(self):
+        main, side = pty.openpty()
+        waiting = subprocess.Popen([BINARY, "run"], stdin=side, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.assertIn("Ctrl-D", waiting.stderr.readline())
+        waiting.send_signal(signal.SIGINT)
+        self.assertEqual(waiting.wait(timeout=30), -signal.SIGINT)
+        for end in (main, side):
+            os.close(end)
+        waiting.stderr.close()
 
     def test_a_mistyped_word_is_named_with_what_was_meant(self):
         for words, expected in ((["srve"], "no command srve: did you mean serve?"), (["serve", "--prot", "9"], "no option --prot: did you mean --port?"),

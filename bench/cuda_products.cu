@@ -187,7 +187,7 @@ void engine_rows(const model_shape& m, const char* type, const weights& w, produ
       std::printf("  %8.1f us %5.0f TF %.2f TB", us, 2.0 * n * k * rows / us / 1e6, w.layer[op][0]->bytes / us / 1e6);
     }
     std::printf("  | layers %.0f us, %.0f rows/s", layer_us * m.layers, rows / (layer_us * m.layers) * 1e6);
-    if (rows <= 64) {  // the products as a decode step has them, one after the other
+    if (rows <= 256) {  // the products as a decode step has them, one after the other
       const double whole = time_graph(on, 9, [&] {
         for (int i = 0; i < m.layers * 4; ++i) {
           must(engine.chain(layer_product(m, w, a, rows, i / 4, i % 4), on));
@@ -304,6 +304,12 @@ int main(int argc, char** argv) {
       engine_rows(llama_8b, name, w, *engine, {8, 16, 32, 64}, on);
       wide_rows(llama_8b, name, w, {8, 16, 32, 64}, on);
     }
+    return 0;
+  }
+  if (what == "latency") {  // matrices of a few MB
+    auto engine = must(products::make());
+    auto w = make_weights(qwen_06b, weight_type::bf16, weight_type::bf16, on);
+    engine_rows(qwen_06b, "bf16", w, *engine, {8, 16, 17, 32, 48, 64, 96, 128, 256}, on);
     return 0;
   }
   if (what == "wide") {

@@ -219,11 +219,9 @@ std::int32_t few_rows(const device_matrix& w) {
   return std::min(small_product_rows(w), w.type == weight_type::q4_0 ? 3 : 2);
 }
 
-/// bf16 to which the wgmma kernel brings x the sooner; matrices of a few MB, that cost latency and no bandwidth, to 32 rows.
+/// bf16 to which the wgmma kernel brings x the sooner.
 bool outruns_library(const product& p) {
-  constexpr std::int64_t small_bytes = 16 << 20;
-  if (p.w->bytes <= small_bytes) return p.rows <= 32;
-  return p.rows <= fused_rows && !wide_shares_much(p);
+  return is_small(*p.w) ? p.rows <= wide_rows : p.rows <= narrow_rows && !wide_shares_much(p);
 }
 
 constexpr std::int64_t swept_bytes = 128 << 20;
@@ -244,7 +242,7 @@ result<std::unique_ptr<products>> products::make(bool one_order) {
 result<void> products::reserve(std::int32_t rows, const device_matrix& w) {
   if (rows <= few_rows(w) && !one_order_) return {};
   // Where they are fused, scales and squares lie behind x.
-  const std::int64_t x_bytes = rows * w.k_padded * 2 + 2 * fused_rows * (w.k_padded / 64) * 4;
+  const std::int64_t x_bytes = rows * w.k_padded * 2 + (narrow_rows + fused_rows) * (w.k_padded / 64) * 4;
   for (device_buffer& prepared : prepared_)
     if (auto done = grow(prepared, x_bytes); !done) return done;
   if (!dense_type(w.type)) return {};
@@ -258,7 +256,8 @@ bool products::takes_gated(const device_matrix& w, std::int32_t rows) const {
 
 /// Among a few rows sums are taken in another order than among more.
 bool products::may_fuse(const product& p) const {
-  return !one_order_ && p.rows <= fused_rows && (p.w->type == weight_type::bf16 || p.w->type == weight_type::fp8);
+  if (one_order_) return false;
+  return p.w->type == weight_type::bf16 ? p.rows <= fused_rows : p.w->type == weight_type::fp8 && p.rows <= narrow_rows;
 }
 
 /// By wide_product; else by the library, or a few rows at a time.
@@ -271,10 +270,16 @@ bool products::takes_wide(const product& p) const {
   return p.rows <= wide_rows || !library_ || !dense_type(p.w->type);
 }
 
-/// Of what may go several ways: more rows than are fused, of types that the library multiplies.
+/// More rows than a few, of types that the library multiplies, and not where a chain has no kernel between two products:
+/// one measured alone would leave it.
+bool products::may_choose(const product& p) const {
+  if (!library_ || one_order_ || p.rows <= narrow_rows || !dense_type(p.w->type)) return false;
+  return p.w->type != weight_type::bf16 || !outruns_library(p);
+}
+
 std::optional<library_way> products::chosen(const product& p) const {
   const library_choices* const from = tuned_ ? tuned_ : choices_.get();
-  if (!from || !library_ || one_order_ || p.rows <= fused_rows || !dense_type(p.w->type)) return std::nullopt;
+  if (!from || !may_choose(p)) return std::nullopt;
   const auto way = from->way(shape_of(described(p)));
   if (way == own_way && (p.rows > wide_rows || p.w->type == weight_type::f16 || !wide_serves(p))) return std::nullopt;
   return way;
@@ -290,7 +295,7 @@ result<void> products::tune(library_choices* into) {
 result<void> products::time_ways(const product& p, cudaStream_t on) {
   cudaStreamCaptureStatus captured{};
   if (auto r = check(cudaStreamIsCapturing(on, &captured), "tuning"); !r) return r;
-  if (!library_ || one_order_ || p.rows <= fused_rows || !dense_type(p.w->type) || captured != cudaStreamCaptureStatusNone) return {};
+  if (!may_choose(p) || captured != cudaStreamCaptureStatusNone) return {};
   const library_shape shape = shape_of(described(p));
   if (tuned_->way(shape)) return {};
   const auto begin = make_event(true), end = make_event(true);
@@ -364,7 +369,7 @@ wide_next products::room_for(const product& reader, const void* taken) {
   std::byte* const at = prepared_[prepared_[0].data() == taken].as<std::byte>();
   next.data = at;
   next.scales = reinterpret_cast<float*>(at + reader.rows * w.k_padded * 2);
-  next.squares = next.scales + fused_rows * (w.k_padded / 64);
+  next.squares = next.scales + narrow_rows * (w.k_padded / 64);
   next.squares_count = static_cast<int>((w.cols + 63) / 64);
   next.gain = reader.gain;
   return next;

@@ -38,15 +38,15 @@ std::int32_t small_product_rows(const device_matrix& w);
 /// sum depends on the matrix alone.
 void small_product(const product& p, cudaStream_t on);
 
-/// Up to so many rows bf16 and fp8 have their norm inside of the product, and a product can write its reader's x.
-constexpr std::int32_t fused_rows = 16;
+/// Up to so many rows a product can have its norm inside, and write its reader's x: fp8 to the first, bf16 to the second.
+constexpr std::int32_t narrow_rows = 16, fused_rows = 64;
 
 /// x as the wgmma kernel takes it: bf16 [T, cols]; or for fp8 weights e4m3 [T, k_padded] in their column order, with a
-/// scale for every 64 columns, of more than fused_rows rows one a row.
+/// scale for every 64 columns, of more than narrow_rows rows one a row.
 struct wide_input {
   const void* data = nullptr;
   std::int64_t stride = 0;         ///< elements, a multiple of 16
-  const float* scales = nullptr;   ///< fp8: [k_padded / 64][fused_rows], or [T]
+  const float* scales = nullptr;   ///< fp8: [k_padded / 64][narrow_rows], or [T]
   const float* squares = nullptr;  ///< [(cols + 63) / 64][fused_rows]: x is to be divided by its length, of which these are parts
 };
 
@@ -62,6 +62,9 @@ struct wide_next {
   bool bytes = false;  ///< e4m3, else bf16
 };
 
+/// bf16 of a few MB, whose products cost latency and no bandwidth.
+inline bool is_small(const device_matrix& w) { return w.type == weight_type::bf16 && w.bytes <= 16 << 20; }
+
 /// Does wide_product take it?
 bool wide_serves(const product& p);
 
@@ -74,7 +77,8 @@ void wide_product(const product& p, const wide_input& x, cudaStream_t on, const 
 /// Do more than four blocks share a tile's columns? Then the library is the faster one for bf16.
 bool wide_shares_much(const product& p);
 
-/// x of a bf16 or fp8 product of up to fused_rows rows as wide_product takes it, from p.x or p.hidden; the same bits as from wide_next.
+/// x of a product that has its norm inside, or of fp8 with few rows, as wide_product takes it, from p.x or p.hidden; the same
+/// bits as from wide_next.
 void prepare_blocks(const product& p, const wide_next& to, cudaStream_t on);
 
 /// Chooses the kernel for each product. One thread at a time; products of one object share its workspace, so all go to
@@ -85,7 +89,7 @@ public:
   /// it takes the matrix, else the one for few rows as often as need be.
   static result<std::unique_ptr<products>> make(bool one_order = false);
 
-  /// What was measured of this device: then products of more than fused_rows rows go as it says.
+  /// What was measured of this device: then products that have no norm inside go as it says.
   void follow(std::shared_ptr<const library_choices> choices) { choices_ = std::move(choices); }
   /// While `into` is set, the first product of each shape is timed in all its ways, into `out` again and again: what it adds
   /// to is garbage then. Null: an end of that.
@@ -112,6 +116,7 @@ private:
   };
 
   bool may_fuse(const product& p) const;
+  bool may_choose(const product& p) const;
   bool takes_wide(const product& p) const;
   wide_next room_for(const product& reader, const void* taken);
   wide_next written_for(const product& reader, const held& by);

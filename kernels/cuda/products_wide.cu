@@ -67,14 +67,19 @@ void launch_clusters(Kernel kernel, int cluster, int blocks, int threads, int sh
   static_cast<void>(cudaLaunchKernelEx(&config, kernel, a, x_map, w_map));
 }
 
-/// Blocks that share a tile's columns: enough to keep most of the processors reading, and two an SM where columns are many;
-/// from the matrix alone. Not two for fp8: clusters of 8 are a little more than fit at once, and 64 rows take 29.8 us for 25.7.
+/// Blocks that share a tile's columns; from the matrix alone. Few: as many as leave no block for a second turn. Else enough to
+/// keep most of the processors reading, and two an SM where columns are many; not two for fp8: clusters of 8 are a little more
+/// than fit at once, and 64 rows take 29.8 us for 25.7.
 int split_of(const product& p, int columns, int processors) {
   const device_matrix& w = *p.w;
-  const std::int64_t n64 = w.n_padded / 64, groups = w.k_padded / columns;
-  const std::int64_t tiles = p.output == product_output::silu_bf16 ? w.rows / 128 : (n64 + 1) / 2;
+  const std::int64_t groups = w.k_padded / columns, rows = p.output == product_output::silu_bf16 || !is_small(w) ? 128 : 64;
+  const std::int64_t tiles = (w.n_padded + rows - 1) / rows;
   int split = 1;
   const auto may_double = [&] { return split < 8 && groups >= 4 * split; };
+  if (is_small(w)) {
+    while (may_double() && tiles * split * 2 <= processors) split *= 2;
+    return split;
+  }
   while (may_double() && tiles * split < processors * 3 / 4) split *= 2;
   if (w.type != weight_type::fp8 && may_double() && tiles * split <= processors && w.k_padded >= 3072 * split) split *= 2;
   return split;
@@ -82,9 +87,9 @@ int split_of(const product& p, int columns, int processors) {
 
 int columns_of(weight_type type) { return type == weight_type::bf16 ? wide::bf16_rows::columns : wide::fp8_rows::columns; }
 
-template <class F, int N, int Groups>
+template <class F, int N, int Groups, int Each = 2>
 void launch_wide(const product& p, const wide_input& x, const hopper_device& device, const wide_next& next, int split, cudaStream_t on) {
-  using shape = wide_shape<F, N, Groups>;
+  using shape = wide_shape<F, N, Groups, Each>;
   const device_matrix& w = *p.w;
   const CUtensorMap x_map = map_of(device.encode, x.data, F::bytes, p.rows, F::bytes ? w.k_padded : w.cols, x.stride, N);
   CUtensorMap w_map{};
@@ -105,7 +110,7 @@ void launch_wide(const product& p, const wide_input& x, const hopper_device& dev
   a.n64 = static_cast<int>(w.n_padded / 64);
   a.groups = static_cast<int>(w.k_padded / F::columns);
   a.rows = p.rows;
-  a.weight_tiles = silu ? (a.half64 + Groups - 1) / Groups : (a.n64 + 2 * Groups - 1) / (2 * Groups);
+  a.weight_tiles = silu ? (a.half64 + Groups - 1) / Groups : (a.n64 + Each * Groups - 1) / (Each * Groups);
   a.token_tiles = (p.rows + N - 1) / N;
   a.split = 1;
   int blocks = std::min(device.processors, a.weight_tiles * a.token_tiles);
@@ -118,12 +123,12 @@ void launch_wide(const product& p, const wide_input& x, const hopper_device& dev
   a.out_stride = p.out_stride;
   a.output = p.output;
   static const cudaError_t raised = [] {
-    cudaFuncSetAttribute(wide_product_kernel<F, N, Groups>, cudaFuncAttributePreferredSharedMemoryCarveout,
+    cudaFuncSetAttribute(wide_product_kernel<F, N, Groups, Each>, cudaFuncAttributePreferredSharedMemoryCarveout,
                          cudaSharedmemCarveoutMaxShared);
-    return cudaFuncSetAttribute(wide_product_kernel<F, N, Groups>, cudaFuncAttributeMaxDynamicSharedMemorySize, shape::bytes);
+    return cudaFuncSetAttribute(wide_product_kernel<F, N, Groups, Each>, cudaFuncAttributeMaxDynamicSharedMemorySize, shape::bytes);
   }();
   static_cast<void>(raised);  // a failure shows at the launch
-  launch_clusters(wide_product_kernel<F, N, Groups>, a.split, blocks, shape::threads, shape::bytes, on, a, x_map, w_map);
+  launch_clusters(wide_product_kernel<F, N, Groups, Each>, a.split, blocks, shape::threads, shape::bytes, on, a, x_map, w_map);
 }
 
 /// More than 64 rows: tiles of 128 tokens are the faster ones where there are enough to go round; else those of 64, whose
@@ -136,7 +141,15 @@ bool prefers_narrow(const product& p, const hopper_device& device) {
 
 template <class F>
 void launch_width(const product& p, const wide_input& x, const hopper_device& device, const wide_next& next, int split, bool one_order, cudaStream_t on) {
-  if (p.rows <= fused_rows && !(F::in_place && one_order)) launch_wide<F, fused_rows, 1>(p, x, device, next, split, on);
+  if constexpr (F::in_place && !F::bytes) {
+    // Tiles of 64 weight rows, so that a cluster's blocks have less to send each other; the order of sums is the same.
+    if (is_small(*p.w) && p.rows <= 64 && p.output != product_output::silu_bf16) {
+      if (p.rows <= narrow_rows && !one_order) return launch_wide<F, narrow_rows, 1, 1>(p, x, device, next, split, on);
+      if (p.rows <= 32) return launch_wide<F, 32, 1, 1>(p, x, device, next, split, on);
+      return launch_wide<F, 64, 1, 1>(p, x, device, next, split, on);
+    }
+  }
+  if (p.rows <= narrow_rows && !(F::in_place && one_order)) launch_wide<F, narrow_rows, 1>(p, x, device, next, split, on);
   else if (p.rows <= 32) launch_wide<F, 32, 1>(p, x, device, next, split, on);
   else if (F::in_place || p.rows <= 64 || one_order || prefers_narrow(p, device)) launch_wide<F, 64, 1>(p, x, device, next, split, on);
   else if constexpr (!F::in_place) launch_wide<F, 128, 2>(p, x, device, next, split, on);

@@ -31,30 +31,34 @@ struct wide_arguments {
   int groups;              // stages along the columns
   int rows;                // tokens
   int weight_tiles, token_tiles;
-  int split;               // blocks a cluster: 1, 2, 4 or 8
+  int split;               // blocks that share a tile's columns: 1, 2, 4 or 8
   void* out;
   long out_stride;
   product_output output;
   wide_next next;          // what also becomes of add_f32; silu: what is written instead
 };
 
-template <class F, int N, int Groups>
+/// `Each`: tiles of 64 weight rows that a warp group has.
+template <class F, int N, int Groups, int Each>
 struct wide_shape {
   static constexpr int x_bytes = N * F::columns * (F::bytes ? 1 : 2);
   static constexpr int scale_chunk_bytes = 64 * F::scale_bytes;
-  static constexpr int chunks = 2 * Groups;
+  static constexpr int chunks = Each * Groups;
   static constexpr int stage_bytes = x_bytes + chunks * (F::chunk_bytes + scale_chunk_bytes);
-  static constexpr int out_pitch = 68;  // floats
-  static constexpr int out_bytes = Groups * 32 * out_pitch * 4;
+  // One warp group: a tile's sums, and the shares that others send, lie where the ring was, the latter beside it where
+  // there is room. Two: 32 tokens at a time beside it.
+  static constexpr bool has_inbox = Groups == 1 && Each == 1;
+  static constexpr int inbox_bytes = Each * (N < 64 ? 64 : N) * 256;
+  static constexpr int out_bytes = has_inbox ? inbox_bytes : Groups > 1 ? Groups * 32 * 256 : 0;
   static constexpr int blocks = Groups == 1 ? 2 : 1;  // an SM: this kernel's and its successor's
-  static constexpr bool fused = F::in_place && N == fused_rows;
+  static constexpr bool fused = F::in_place && N <= (F::bytes ? narrow_rows : fused_rows);
   static constexpr int x_scale_bytes = F::bytes && fused ? 2 * N * 4 : 0;  // a stage's, in a ring of their own
-  static constexpr int stages_fit = ((blocks == 2 ? 112 : 226) * 1024 - 1024 - 256 - N * 4 - out_bytes) / (stage_bytes + x_scale_bytes);
+  static constexpr int stages_fit = ((blocks == 2 ? 113 : 226) * 1024 - 256 - N * 4 - out_bytes) / (stage_bytes + x_scale_bytes);
   static constexpr int stages = stages_fit > 12 ? 12 : stages_fit;
-  static constexpr int bytes = 1024 + stages * (stage_bytes + x_scale_bytes) + out_bytes + N * 4 + 256;
+  static constexpr int bytes = stages * (stage_bytes + x_scale_bytes) + out_bytes + N * 4 + 256;
   static constexpr int threads = Groups * 128 + (Groups == 1 ? fused ? 64 : 32 : 128);
   static_assert(stages >= 2);
-  static_assert(Groups > 1 || stages * stage_bytes >= 2 * N * 128 * 4);  // all shares of a tile
+  static_assert(Groups > 1 || stages * stage_bytes >= (has_inbox ? 0 : inbox_bytes) + Each * N * 256);
 };
 
 /// The tiles of one block in order, and the groups of columns [first, end) that it takes of each.
@@ -75,7 +79,7 @@ struct wide_walk {
   }
 };
 
-__device__ inline float silu_times(float gate, float up) { return gate / (1.0f + __expf(-gate)) * up; }
+__device__ inline float silu_times(float gate, float up) { return __fdividef(gate, 1.0f + __expf(-gate)) * up; }
 
 /// Half a warp's 64 columns of x: its four of them, `column` first, for the reader of this token. As e4m3 they have a
 /// scale of their own.
@@ -93,7 +97,7 @@ __device__ inline void store_next(const wide_next& next, int token, int column, 
   std::uint8_t* const to = static_cast<std::uint8_t*>(next.data) + token * next.stride + fp8_place(column);
   *reinterpret_cast<std::uint16_t*>(to) = __nv_cvt_float2_to_fp8x2({v.x * scale, v.y * scale}, __NV_SATFINITE, __NV_E4M3);
   *reinterpret_cast<std::uint16_t*>(to + 16) = __nv_cvt_float2_to_fp8x2({v.z * scale, v.w * scale}, __NV_SATFINITE, __NV_E4M3);
-  if ((threadIdx.x & 15) == 0) next.scales[column / 64 * fused_rows + token] = 1.0f / scale;
+  if ((threadIdx.x & 15) == 0) next.scales[column / 64 * narrow_rows + token] = 1.0f / scale;
 }
 
 /// The same for a row that its reader will norm: times gain now, divided by its length when that is known.
@@ -105,134 +109,83 @@ __device__ inline void store_next_normed(const wide_next& next, int token, int c
   store_next(next, token, column, {v.x * gain.x, v.y * gain.y, v.z * gain.z, v.w * gain.w}, inside);
 }
 
-/// One warp group's 64 weight rows x N tokens, through shared memory so that rows of `out` are written in runs of 64.
-template <int N, bool Next>
-__device__ void store_tile(const float (&d)[N / 2], float* staging, int pitch, const wide_arguments& a, int first_n,
-                           int n_end, int first_token, float4 gain, int barrier) {
-  const int tid = threadIdx.x & 127, lane = tid & 31, g = lane >> 2, t = lane & 3;
+/// Where a sum lies in shared memory: rows of 64 weight rows' sums, a row a token, so turned that neither side meets itself
+/// in a bank.
+__device__ inline int sum_place(int token, int row) { return token * 64 + (row ^ (token >> 1 & 3) * 8); }
+
+/// From registers to there: a warp group's 64 weight rows, tokens [First, First + Count), the first at `to`.
+template <int First, int Count, int N>
+__device__ __forceinline__ void lay_out(const float (&d)[N / 2], float* to) {
+  const int lane = threadIdx.x & 31, t = lane & 3, row = (threadIdx.x & 127) >> 5 << 4 | lane >> 2;
+  float* const even[2] = {to + sum_place(2 * t, row), to + sum_place(2 * t, row + 8)};
 #pragma unroll
-  for (int part = 0; part < (N + 31) / 32; ++part) {
-    float4 before[4];
-    if (Next && a.output == product_output::add_f32) {
-#pragma unroll
-      for (int i = 0; i < (N < 32 ? N / 8 : 4); ++i) {
-        const int token = first_token + part * 32 + i * 8 + (tid >> 4), n = first_n + (tid & 15) * 4;
-        if (token < a.rows && n < n_end) before[i] = *reinterpret_cast<const float4*>(static_cast<const float*>(a.out) + token * a.out_stride + n);
-      }
-    }
-    hopper::group_sync(barrier);
-#pragma unroll
-    for (int j = part * 4; j < part * 4 + 4 && j < N / 8; ++j)
-#pragma unroll
-      for (int e = 0; e < 4; ++e)
-        staging[((j - part * 4) * 8 + 2 * t + (e & 1)) * pitch + (tid >> 5) * 16 + g + (e >> 1) * 8] = d[j * 4 + e];
-    hopper::group_sync(barrier);
-#pragma unroll
-    for (int i = 0; i < (N < 32 ? N / 8 : 4); ++i) {
-      const int row = i * 8 + (tid >> 4), token = first_token + part * 32 + row, n = first_n + (tid & 15) * 4;
-      // The half of a warp that has a token's 64 columns stays together: the reader's scales are theirs all.
-      if (token >= a.rows || first_n >= n_end) continue;
-      const bool inside = n < n_end;
-      float4 v = {};
-      if (inside) v = *reinterpret_cast<const float4*>(staging + row * pitch + (tid & 15) * 4);
-      const long at = token * a.out_stride + n;
-      if (a.output == product_output::f32 || a.output == product_output::add_f32) {
-        float4* to = reinterpret_cast<float4*>(static_cast<float*>(a.out) + at);
-        if (a.output == product_output::add_f32 && inside) {
-          const float4 old = Next ? before[i] : *to;
-          v = {old.x + v.x, old.y + v.y, old.z + v.z, old.w + v.w};
-        }
-        if (inside) *to = v;
-        if (Next && a.next.data) store_next_normed(a.next, token, n, v, gain, inside);
-      } else {
-        const __nv_bfloat162 x = __floats2bfloat162_rn(v.x, v.y), y = __floats2bfloat162_rn(v.z, v.w);
-        if (Next && a.next.data) {
-          const float2 low = __bfloat1622float2(x), high = __bfloat1622float2(y);
-          store_next(a.next, token, n, {low.x, low.y, high.x, high.y}, inside);
-        } else if (inside) {
-          *reinterpret_cast<uint2*>(static_cast<bf16*>(a.out) + at) = {wide::as_word(x), wide::as_word(y)};
-        }
-      }
-    }
-  }
+  for (int j = First / 2; j < (First + Count) / 2; ++j) even[j >> 1 & 1][(j / 4 * 8 - First + (j & 1)) * 64] = d[j];
 }
 
-/// What a thread will want at a tile's end and no kernel writes: asked for at its beginning, since nothing but weights
-/// passes through the caches in between.
-struct tile_constants {
-  float row_scale[2][2];  // fp8: of rows g and g + 8 of either 64
-  float4 gain[2];         // the reader's, of the four columns that store_tile gives to a thread
-  __device__ tile_constants(const wide_arguments& a, int first64, bool next) {
-    const int lane = threadIdx.x & 31, warp = (threadIdx.x & 127) >> 5;
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int row = min(first64 + i * (a.half64 ? a.half64 : 1), a.n64 - 1) * 64 + warp * 16 + (lane >> 2);
-      row_scale[i][0] = a.row_scale ? a.row_scale[row] : 1.0f;
-      row_scale[i][1] = a.row_scale ? a.row_scale[row + 8] : 1.0f;
-      const int n = (first64 + i) * 64 + (threadIdx.x & 15) * 4;
-      gain[i] = next && a.next.gain && n < a.n ? *reinterpret_cast<const float4*>(a.next.gain + n) : float4{};
-    }
+__device__ inline float4 sum_of(const float* sums, int sources, int stride, int place) {
+  float4 v = *reinterpret_cast<const float4*>(sums + place);
+#pragma unroll 1
+  for (int i = 1; i < sources; ++i) {
+    const float4 more = *reinterpret_cast<const float4*>(sums + i * stride + place);
+    v = {v.x + more.x, v.y + more.y, v.z + more.z, v.w + more.w};
+  }
+  return v;
+}
+__device__ inline float4 times(float4 v, float4 f) { return {v.x * f.x, v.y * f.y, v.z * f.z, v.w * f.w}; }
+
+/// A thread's four columns of 64: what it will want at a tile's end and no kernel writes, asked for at its beginning, since
+/// nothing but weights passes through the caches in between.
+struct column_constants {
+  float4 row_scale;  // fp8
+  float4 gain;       // the reader's
+  __device__ column_constants(const wide_arguments& a, int first_n, bool next) {
+    const int n = first_n + (threadIdx.x & 15) * 4;
+    row_scale = a.row_scale && n < a.n ? *reinterpret_cast<const float4*>(a.row_scale + n) : float4{1.0f, 1.0f, 1.0f, 1.0f};
+    gain = next && a.next.gain && n < a.n ? *reinterpret_cast<const float4*>(a.next.gain + n) : float4{};
   }
 };
 
-/// What remains to be done with whole sums: 128 weight rows of a warp group x N tokens. `factors`: of those tokens.
-template <int N, bool Next>
-__device__ void finish_tile(float (&d)[2][N / 2], float* staging, int pitch, const wide_arguments& a, int first64, int token,
-                            const float* factors, const tile_constants& constants, int barrier) {
-  const int lane = threadIdx.x & 31;
-  if (Next ? a.squares != nullptr : a.row_scale != nullptr) {
-#pragma unroll
-    for (int j = 0; j < N / 2; ++j) {
-      const int at = j / 4 * 8 + (lane & 3) * 2 + (j & 1);
-      const float factor = Next ? factors[at] : a.x_scale[min(token + at, a.rows - 1)];
-      d[0][j] *= factor;
-      d[1][j] *= factor;
+/// Sums of one warp group's 64 weight rows (`up`: and of those that silu of them is multiplied with), as they lie in shared
+/// memory from `sources` blocks, to what is wanted of them. Not unrolled: what runs once waits for its instructions.
+/// `factors`: of these tokens; `first_before`: out as it was, of this thread's first token, if add_f32.
+template <bool Next>
+__device__ __forceinline__ void store_rows(const float* sums, int up, int sources, int stride, const wide_arguments& a, int first_n, int n_end,
+                                           int first_token, int tokens, const float* factors, const column_constants& constants,
+                                           const column_constants& up_constants, const float4* first_before) {
+  const int tid = threadIdx.x & 127, n = first_n + (tid & 15) * 4;
+  const bool inside = n < n_end;
+#pragma unroll 1
+  for (int row = tid >> 4; row < tokens; row += 8) {
+    const int token = first_token + row;
+    // The half of a warp that has a token's 64 columns stays together: the reader's scales are theirs all.
+    if (token >= a.rows || first_n >= n_end) return;
+    const long at = token * a.out_stride + n;
+    float4 before = {};
+    if (a.output == product_output::add_f32 && inside)
+      before = first_before && row < 8 ? *first_before : *reinterpret_cast<const float4*>(static_cast<const float*>(a.out) + at);
+    const int place = sum_place(row, (tid & 15) * 4);
+    float factor = 1.0f;
+    if (Next ? a.squares != nullptr : a.row_scale != nullptr) factor = Next ? factors[row] : a.x_scale[token];
+    const float4 all = {factor, factor, factor, factor};
+    float4 v = times(times(sum_of(sums, sources, stride, place), all), constants.row_scale);
+    if (up) {
+      const float4 u = times(times(sum_of(sums + up, sources, stride, place), all), up_constants.row_scale);
+      v = {silu_times(v.x, u.x), silu_times(v.y, u.y), silu_times(v.z, u.z), silu_times(v.w, u.w)};
+    }
+    if (a.output == product_output::f32 || a.output == product_output::add_f32) {
+      v = {before.x + v.x, before.y + v.y, before.z + v.z, before.w + v.w};
+      if (inside) *reinterpret_cast<float4*>(static_cast<float*>(a.out) + at) = v;
+      if (Next && a.next.data) store_next_normed(a.next, token, n, v, constants.gain, inside);
+    } else {
+      const __nv_bfloat162 x = __floats2bfloat162_rn(v.x, v.y), y = __floats2bfloat162_rn(v.z, v.w);
+      if (Next && a.next.data) {
+        const float2 low = __bfloat1622float2(x), high = __bfloat1622float2(y);
+        store_next(a.next, token, n, {low.x, low.y, high.x, high.y}, inside);
+      } else if (inside) {
+        *reinterpret_cast<uint2*>(static_cast<bf16*>(a.out) + at) = {wide::as_word(x), wide::as_word(y)};
+      }
     }
   }
-  if (a.row_scale) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i)
-#pragma unroll
-      for (int j = 0; j < N / 2; ++j) d[i][j] *= constants.row_scale[i][j >> 1 & 1];
-  }
-  if (a.half64) {
-#pragma unroll
-    for (int i = 0; i < N / 2; ++i) d[0][i] = silu_times(d[0][i], d[1][i]);
-    store_tile<N, Next>(d[0], staging, pitch, a, first64 * 64, a.half64 * 64, token, constants.gain[0], barrier);
-  } else {
-    store_tile<N, Next>(d[0], staging, pitch, a, first64 * 64, a.n, token, constants.gain[0], barrier);
-    store_tile<N, Next>(d[1], staging, pitch, a, (first64 + 1) * 64, a.n, token, constants.gain[1], barrier);
-  }
-}
-
-/// Adds the shares of a cluster's `Split` blocks, each block for some of the tokens, and finishes those. All threads of
-/// all blocks call it when their rings are empty; `inbox` is where the ring was.
-template <int N, int Split, bool Next>
-__device__ void finish_shared(const float (&d)[2][N / 2], float* inbox, float* staging, int pitch, const wide_arguments& a,
-                              int first64, int token, const float* factors, const tile_constants& constants, bool consumer) {
-  constexpr int owners = Split < N / 8 ? Split : N / 8, kept = N / owners / 2;
-  const unsigned tid = threadIdx.x & 127, rank = hopper::cluster_rank();
-  hopper::cluster_sync();
-  if (consumer) {
-#pragma unroll
-    for (int owner = 0; owner < owners; ++owner) {
-      const unsigned to = hopper::in_block(hopper::shared_address(inbox + rank * 2 * kept * 128 + tid), owner);
-#pragma unroll
-      for (int i = 0; i < 2; ++i)
-#pragma unroll
-        for (int j = 0; j < kept; ++j) hopper::store_cluster(to + (i * kept + j) * 512, d[i][owner * kept + j]);
-    }
-  }
-  hopper::cluster_sync();
-  if (!consumer || rank >= owners) return;
-  float sum[2][kept] = {};
-  for (int source = 0; source < Split; ++source)
-#pragma unroll
-    for (int i = 0; i < 2; ++i)
-#pragma unroll
-      for (int j = 0; j < kept; ++j) sum[i][j] += inbox[(source * 2 * kept + i * kept + j) * 128 + tid];
-  const int first = static_cast<int>(rank) * (N / owners);
-  finish_tile<N / owners, Next>(sum, staging, pitch, a, first64, token + first, factors + first, constants, 1);
 }
 
 /// One stage of packed weights: 128 columns of a warp group's rows, two blocks of 32 columns in flight.
@@ -280,18 +233,18 @@ __device__ __forceinline__ void multiply_packed(float (&d)[2][N / 2], const std:
 
 /// One stage of rows of 128 bytes, read in place. fp8 of up to 16 tokens: a short sum of 64 columns joins the long one
 /// outside of the unit, with the scale that x has there. Of more a block's whole share of the columns stays in the unit.
-template <class F, int N>
-__device__ __forceinline__ void multiply_in_place(float (&d)[2][N / 2], unsigned w, unsigned x, const float* x_scales,
+template <class F, int N, int Each>
+__device__ __forceinline__ void multiply_in_place(float (&d)[Each][N / 2], unsigned w, unsigned x, const float* x_scales,
                                                   std::uint64_t* previous) {
-  if constexpr (F::bytes && N == fused_rows) {
+  if constexpr (F::bytes && N == narrow_rows) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      float part[2][N / 2];
+      float part[Each][N / 2];
       hopper::wgmma_fence();
 #pragma unroll
       for (int step = 0; step < 2; ++step)
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
+        for (int i = 0; i < Each; ++i) {
           const int at = (2 * half + step) * 32;
           hopper::wgmma_fp8<N>(part[i], hopper::operand_at(w + i * F::chunk_bytes + at), hopper::operand_at(x + at), step);
         }
@@ -302,10 +255,9 @@ __device__ __forceinline__ void multiply_in_place(float (&d)[2][N / 2], unsigned
       for (int j = 0; j < N / 8; ++j) {
         const float2 scale = *reinterpret_cast<const float2*>(scales + j * 8);
 #pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          d[0][4 * j + e] += part[0][4 * j + e] * ((e & 1) ? scale.y : scale.x);
-          d[1][4 * j + e] += part[1][4 * j + e] * ((e & 1) ? scale.y : scale.x);
-        }
+        for (int e = 0; e < 4; ++e)
+#pragma unroll
+          for (int i = 0; i < Each; ++i) d[i][4 * j + e] += part[i][4 * j + e] * ((e & 1) ? scale.y : scale.x);
       }
     }
   } else {
@@ -313,7 +265,7 @@ __device__ __forceinline__ void multiply_in_place(float (&d)[2][N / 2], unsigned
 #pragma unroll
     for (int step = 0; step < 4; ++step)
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
+      for (int i = 0; i < Each; ++i) {
         const std::uint64_t rows = hopper::operand_at(w + i * F::chunk_bytes + step * 32), tokens = hopper::operand_at(x + step * 32);
         if constexpr (F::bytes) hopper::wgmma_fp8<N>(d[i], rows, tokens, 1);
         else hopper::wgmma_bf16<N>(d[i], rows, tokens, 1);
@@ -324,82 +276,100 @@ __device__ __forceinline__ void multiply_in_place(float (&d)[2][N / 2], unsigned
   if (previous && (threadIdx.x & 31) == 0) hopper::barrier_arrive(previous);
 }
 
-/// 1 / length of the tokens, by one warp beside those that multiply: two lanes a token.
-__device__ inline void find_factors(const wide_arguments& a, float* factors) {
-  const int token = threadIdx.x & 15, half = threadIdx.x >> 4 & 1;
-  const float* const from = a.squares + token;
-  float sums[4] = {};
-#pragma unroll 4
-  for (int i = half; i < a.squares_count; i += 8)
+/// 1 / length of N tokens, by one warp beside those that multiply: a lane has a token or two, or half a one.
+template <int N>
+__device__ void find_factors(const wide_arguments& a, float* factors) {
+  constexpr int parts = N < 32 ? 32 / N : 1;
 #pragma unroll
-    for (int j = 0; j < 4; ++j)
-      if (i + 2 * j < a.squares_count) sums[j] += from[(i + 2 * j) * fused_rows];
-  float sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-  sum += __shfl_xor_sync(~0u, sum, 16);
-  if (half == 0) factors[token] = rsqrtf(sum / a.norm_width + a.eps);
+  for (int first = 0; first < N; first += 32) {
+    const int token = first + threadIdx.x % (32 / parts), part = threadIdx.x % 32 / (32 / parts);
+    const float* const from = a.squares + token;
+    float sums[4] = {};
+#pragma unroll 4
+    for (int i = part; i < a.squares_count; i += 4 * parts)
+#pragma unroll
+      for (int j = 0; j < 4; ++j)
+        if (i + parts * j < a.squares_count) sums[j] += from[(i + parts * j) * fused_rows];
+    float sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    if (parts > 1) sum += __shfl_xor_sync(~0u, sum, 16);
+    if (part == 0) factors[token] = rsqrtf(sum / a.norm_width + a.eps);
+  }
 }
 
-template <class F, int N, int Groups>
-__global__ void __launch_bounds__((wide_shape<F, N, Groups>::threads), Groups == 1 ? 2 : 1)
+template <class F, int N, int Groups, int Each>
+__global__ void __launch_bounds__((wide_shape<F, N, Groups, Each>::threads), Groups == 1 ? 2 : 1)
 wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_constant__ CUtensorMap x_map,
                     const __grid_constant__ CUtensorMap w_map) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using namespace hopper;
-  using shape = wide_shape<F, N, Groups>;
+  using shape = wide_shape<F, N, Groups, Each>;
   constexpr bool splits = Groups == 1;
-  extern __shared__ std::uint8_t raw[];
-  std::uint8_t* const stages = raw + ((1024 - (shared_address(raw) & 1023)) & 1023);
-  float* const staging = reinterpret_cast<float*>(stages + shape::stages * shape::stage_bytes);
-  float* const x_scales = staging + shape::out_bytes / 4;
+  extern __shared__ __align__(1024) std::uint8_t stages[];
+  float* const beside = reinterpret_cast<float*>(stages + shape::stages * shape::stage_bytes);
+  float* const x_scales = beside + shape::out_bytes / 4;
   float* const factors = x_scales + shape::stages * shape::x_scale_bytes / 4;
   std::uint64_t* const full = reinterpret_cast<std::uint64_t*>(factors + N);
   std::uint64_t* const empty = full + shape::stages;
+  std::uint64_t* const shares_there = empty + shape::stages;
   const int warp_group = threadIdx.x >> 7;
-  if (threadIdx.x == 0) {
+  const bool copies = threadIdx.x == Groups * 128;
+  const auto copy_weights = [&](const wide_walk& at, int stage) {
+    std::uint8_t* const to = stages + stage * shape::stage_bytes + shape::x_bytes;
+    barrier_expect(full + stage, shape::stage_bytes + shape::x_scale_bytes);
+    const int w_tile = at.tile / a.token_tiles;
+    for (int i = 0; i < shape::chunks; ++i) {
+      const int wanted = a.half64 ? w_tile * Groups + (i >> 1) + (i & 1) * a.half64 : w_tile * shape::chunks + i;
+      const int r64 = wanted < a.n64 ? wanted : a.n64 - 1;
+      if constexpr (F::in_place) {
+        copy_tile(to + i * F::chunk_bytes, &w_map, at.group * F::columns, r64 * 64, full + stage);
+      } else {
+        const long chunk = static_cast<long>(r64) * a.groups + at.group;
+        copy_bulk(to + i * F::chunk_bytes, a.data + chunk * F::chunk_bytes, F::chunk_bytes, full + stage);
+        copy_bulk(to + shape::chunks * F::chunk_bytes + i * shape::scale_chunk_bytes,
+                  a.scales + chunk * shape::scale_chunk_bytes, shape::scale_chunk_bytes, full + stage);
+      }
+    }
+  };
+  wide_walk weights(a, splits);
+  if (copies) {
     for (int i = 0; i < shape::stages; ++i) barrier_init(full + i, 1), barrier_init(empty + i, 4 * Groups);
+    if constexpr (splits) {
+      barrier_init(shares_there, 1);
+      barrier_expect(shares_there, a.split * (N / min(a.split, N / 8)) * Each * 64 * 4);
+    }
     barriers_ready();
+    // Weights depend on no one: the first stages' are under way before the predecessor ends.
+    for (int i = 0; i < shape::stages && !weights.done(); ++i, weights.next_group()) copy_weights(weights, i);
   }
-  __syncthreads();
+  if constexpr (splits) cluster_sync();
+  else __syncthreads();
   let_successor_start();
-  float d[2][N / 2];
+  float d[Each][N / 2];
   const auto first64 = [&](int tile) {
     const int w_tile = tile / a.token_tiles;
-    return a.half64 ? w_tile * Groups + warp_group : w_tile * shape::chunks + warp_group * 2;
+    return a.half64 ? w_tile * Groups + warp_group : w_tile * shape::chunks + warp_group * Each;
   };
 
-  // fp8 has one tile a block: row_scale is null where a block has more.
-  const tile_constants constants(a, first64(blockIdx.x / (splits ? a.split : 1)), shape::fused && warp_group < Groups);
+  const int up64 = a.half64 ? a.half64 : 1;
+  // Of this block's only tile. Where blocks have more, there are no such constants.
+  const int own64 = first64(blockIdx.x / (splits ? a.split : 1));
+  const column_constants constants(a, own64 * 64, shape::fused && warp_group < Groups);
+  const column_constants more_constants(a, (own64 + up64) * 64, shape::fused && Each == 2 && warp_group < Groups);
   if (warp_group == Groups) {
     if constexpr (Groups > 1) fewer_registers<24>();
-    if (threadIdx.x == Groups * 128) {
-      const auto copy_weights = [&](const wide_walk& at, int stage) {
-        std::uint8_t* const to = stages + stage * shape::stage_bytes + shape::x_bytes;
-        barrier_expect(full + stage, shape::stage_bytes + shape::x_scale_bytes);
-        const int w_tile = at.tile / a.token_tiles;
-        for (int i = 0; i < shape::chunks; ++i) {
-          const int wanted = a.half64 ? w_tile * Groups + (i >> 1) + (i & 1) * a.half64 : w_tile * shape::chunks + i;
-          const int r64 = wanted < a.n64 ? wanted : a.n64 - 1;
-          if constexpr (F::in_place) {
-            copy_tile(to + i * F::chunk_bytes, &w_map, at.group * F::columns, r64 * 64, full + stage);
-          } else {
-            const long chunk = static_cast<long>(r64) * a.groups + at.group;
-            copy_bulk(to + i * F::chunk_bytes, a.data + chunk * F::chunk_bytes, F::chunk_bytes, full + stage);
-            copy_bulk(to + shape::chunks * F::chunk_bytes + i * shape::scale_chunk_bytes,
-                      a.scales + chunk * shape::scale_chunk_bytes, shape::scale_chunk_bytes, full + stage);
-          }
-        }
-      };
+    if (copies) {
       const auto copy_x = [&](const wide_walk& at, int stage) {
-        for (int panel = 0; panel < shape::x_bytes / (N * 128); ++panel)
-          copy_tile(stages + stage * shape::stage_bytes + panel * N * 128, &x_map, at.group * F::columns + panel * 64,
-                    at.tile % a.token_tiles * N, full + stage);
+        for (int panel = 0; panel < shape::x_bytes / (N * 128); ++panel) {
+          std::uint8_t* const to = stages + stage * shape::stage_bytes + panel * N * 128;
+          const int column = at.group * F::columns + panel * 64, token = at.tile % a.token_tiles * N;
+          copy_tile(to, &x_map, column, token, full + stage);
+        }
         if constexpr (shape::x_scale_bytes > 0)
           for (int half = 0; half < 2; ++half)
             copy_bulk(x_scales + (stage * 2 + half) * N, a.x_scale + (at.group * 2 + half) * N, N * 4, full + stage);
       };
-      wide_walk weights(a, splits), x(a, splits);
-      // Weights depend on no one: the first stages' are under way before the predecessor ends.
-      for (int i = 0; i < shape::stages && !weights.done(); ++i, weights.next_group()) copy_weights(weights, i);
+      wide_walk x(a, splits);
+      prefetch_map(&x_map);
       wait_for_predecessor();
       for (int i = 0; i < shape::stages && !x.done(); ++i, x.next_group()) copy_x(x, i);
       int stage = 0;
@@ -414,31 +384,42 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
     if constexpr (shape::fused) {
       if (threadIdx.x >= Groups * 128 + 32 && a.squares) {
         wait_for_predecessor();
-        find_factors(a, factors);
-        hopper::factors_there();
+        find_factors<N>(a, factors);
+        factors_there();
       }
     }
-    if constexpr (splits) {
-      __syncwarp();
-    }
+    if constexpr (splits && !shape::has_inbox) cluster_sync();
+    if constexpr (splits) cluster_sync();
   } else {
     if constexpr (Groups > 1) more_registers<240>();
     wait_for_predecessor();
     const int lane = threadIdx.x & 31;
+    // Of the tokens that this block will finish, the others after some have added up its sums: asked for early if few.
+    const int owners = min(a.split, N / 8), finished = N / owners, rank = splits ? blockIdx.x % a.split : 0;
+    float4 before[Each] = {};
+    const bool has_before = splits && finished == 8 && a.output == product_output::add_f32;
+    if (has_before && rank < owners) {
+      const int token = blockIdx.x / a.split % a.token_tiles * N + rank * finished + (threadIdx.x >> 4), n = own64 * 64 + (threadIdx.x & 15) * 4;
+#pragma unroll
+      for (int i = 0; i < Each; ++i)
+        if (token < a.rows && n + i * 64 < a.n) before[i] = *reinterpret_cast<const float4*>(static_cast<const float*>(a.out) + token * a.out_stride + n + i * 64);
+    }
     int stage = 0;
     unsigned phase = 0;
     for (wide_walk at(a, splits); !at.done(); at.next_tile()) {
 #pragma unroll
-      for (int i = 0; i < N / 2; ++i) d[0][i] = d[1][i] = 0.0f;
+      for (int i = 0; i < Each; ++i)
+#pragma unroll
+        for (int j = 0; j < N / 2; ++j) d[i][j] = 0.0f;
       std::uint64_t* previous = nullptr;
       for (int group = at.first; group < at.end; ++group) {
         const std::uint8_t* const from = stages + stage * shape::stage_bytes;
-        const std::uint8_t* const chunks = from + shape::x_bytes + warp_group * 2 * F::chunk_bytes;
+        const std::uint8_t* const chunks = from + shape::x_bytes + warp_group * Each * F::chunk_bytes;
         barrier_wait(full + stage, phase);
         if constexpr (F::in_place) {
-          multiply_in_place<F, N>(d, shared_address(chunks), shared_address(from), x_scales + stage * 2 * N, previous);
+          multiply_in_place<F, N, Each>(d, shared_address(chunks), shared_address(from), x_scales + stage * 2 * N, previous);
         } else {
-          multiply_packed<F, N>(d, chunks, from + shape::x_bytes + shape::chunks * F::chunk_bytes + warp_group * 2 * shape::scale_chunk_bytes,
+          multiply_packed<F, N>(d, chunks, from + shape::x_bytes + shape::chunks * F::chunk_bytes + warp_group * Each * shape::scale_chunk_bytes,
                                 shared_address(from), previous);
         }
         previous = empty + stage;
@@ -448,19 +429,65 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
       if (previous && lane == 0) barrier_arrive(previous);
       if constexpr (shape::fused)
         if (a.squares) factors_awaited();
-      if (!splits || a.split == 1)
-        finish_tile<N, shape::fused>(d, staging + warp_group * 32 * shape::out_pitch, shape::out_pitch, a, first64(at.tile),
-                       at.tile % a.token_tiles * N, factors, constants, 1 + warp_group);
+      if constexpr (!splits) {
+        float* const mine = beside + warp_group * 32 * 64;
+        const int first = first64(at.tile), token = at.tile % a.token_tiles * N;
+        if (a.half64) {
+#pragma unroll
+          for (int j = 0; j < N / 2; ++j) d[0][j] = silu_times(d[0][j], d[1][j]);
+        }
+        const auto store_part = [&]<int Part>() {
+          for (int i = 0; i < (a.half64 ? 1 : 2); ++i) {
+            group_sync(1 + warp_group);
+            if (i == 0) lay_out<Part * 32, 32, N>(d[0], mine);
+            else lay_out<Part * 32, 32, N>(d[1], mine);
+            group_sync(1 + warp_group);
+            store_rows<false>(mine, 0, 1, 0, a, (first + i) * 64, a.half64 ? a.half64 * 64 : a.n, token + Part * 32, 32, factors, constants, constants, nullptr);
+          }
+        };
+        static_assert(N == 128);
+        store_part.template operator()<0>();
+        store_part.template operator()<1>();
+        store_part.template operator()<2>();
+        store_part.template operator()<3>();
+      }
     }
-  }
-  if constexpr (splits) {
-    const int tile = blockIdx.x / a.split, token = tile % a.token_tiles * N;
-    const bool consumer = warp_group == 0;
-    float* const inbox = reinterpret_cast<float*>(stages);
-    const int first = a.half64 ? tile / a.token_tiles : tile / a.token_tiles * 2;
-    if (a.split == 2) finish_shared<N, 2, shape::fused>(d, inbox, staging, shape::out_pitch, a, first, token, factors, constants, consumer);
-    if (a.split == 4) finish_shared<N, 4, shape::fused>(d, inbox, staging, shape::out_pitch, a, first, token, factors, constants, consumer);
-    if (a.split == 8) finish_shared<N, 8, shape::fused>(d, inbox, staging, shape::out_pitch, a, first, token, factors, constants, consumer);
+    if constexpr (splits) {
+      const int token = blockIdx.x / a.split % a.token_tiles * N;
+      float* const inbox = shape::has_inbox ? beside : reinterpret_cast<float*>(stages);
+      float* const own = reinterpret_cast<float*>(stages) + (shape::has_inbox ? 0 : shape::inbox_bytes / 4);
+      if constexpr (!shape::has_inbox) cluster_sync();  // nobody's ring is read any more
+      else group_sync(1);
+#pragma unroll
+      for (int i = 0; i < Each; ++i) lay_out<0, N, N>(d[i], own + i * N * 64);
+      const float* sums = own;
+      int stride = 0, of_tile = N * 64;
+      if (a.split > 1) {
+        stores_before_copies();
+        group_sync(1);
+        if (threadIdx.x < owners * Each) {
+          const int owner = threadIdx.x / Each, i = threadIdx.x % Each, to = static_cast<int>(cluster_rank()) - rank + owner;
+          copy_to_block(in_block(shared_address(inbox + (rank * Each + i) * finished * 64), to), own + (i * N + owner * finished) * 64, finished * 256,
+                        in_block(shared_address(shares_there), to));
+        }
+        sums = inbox;
+        of_tile = finished * 64, stride = of_tile * Each;
+        if (rank < owners) cluster_barrier_wait(shares_there, 0);
+      } else {
+        group_sync(1);
+      }
+      cluster_arrive();
+      if (rank < owners) {
+        const int n_end = a.half64 ? a.half64 * 64 : a.n, first_token = token + rank * finished;
+        const float* const these = factors + rank * finished;
+        store_rows<shape::fused>(sums, a.half64 ? of_tile : 0, a.split, stride, a, own64 * 64, n_end, first_token, finished, these, constants, more_constants,
+                                 has_before ? before : nullptr);
+        if (Each == 2 && !a.half64)
+          store_rows<shape::fused>(sums + of_tile, 0, a.split, stride, a, own64 * 64 + 64, n_end, first_token, finished, these, more_constants, more_constants,
+                                   has_before ? before + Each - 1 : nullptr);
+      }
+      cluster_wait();  // what this block sent is read where it lies
+    }
   }
 #endif
 }

@@ -209,6 +209,7 @@ void run_bits(weight_type type, const device_matrix& w, products& engine, cudaSt
     std::printf("%s %-5s %6dx%-6d rows %3d = %d at a time, bit for bit (%s)\n", equal ? "PASS" : "FAIL", name_of(type), n, k, rows, part, name);
   };
   same("few", std::min(most, 2), 1);
+  if (type == weight_type::bf16 && w.bytes <= 16 << 20) same("more", 64, 17), same("more", 33, 31), same("more", 16, 9);
   if (type == weight_type::fp8) same("more", 64, 17), same("more", 16, 9), same("more", 9, 4);
   else if (type != weight_type::f16 && type != weight_type::bf16) same("more", 64, 16), same("more", 32, 9), same("more", 9, 4);
   for (void* q : {d_hidden, d_gain, d_out}) cudaFree(q);
@@ -282,7 +283,7 @@ void run_ways(weight_type type, dtype file_type, products& engine, int n, int k,
 int run_quickly(const std::string& type_name) {
   auto stream = make_stream().value_or_throw();
   auto engine = products::make().value_or_throw(), one_order = products::make(true).value_or_throw();
-  const struct { weight_type type; dtype file; int most; } types[] = {{weight_type::bf16, dtype::bf16, 16}, {weight_type::fp8, dtype::bf16, 64}, {weight_type::q8_0, dtype::q8_0, 129}, {weight_type::q4_0, dtype::q4_0, 129}};
+  const struct { weight_type type; dtype file; int most; } types[] = {{weight_type::bf16, dtype::bf16, 64}, {weight_type::fp8, dtype::bf16, 64}, {weight_type::q8_0, dtype::q8_0, 129}, {weight_type::q4_0, dtype::q4_0, 129}};
   for (auto [type, file_type, most] : types) {
     if (type_name != name_of(type)) continue;
     auto file = random_file(file_type, 192, 512);
@@ -327,7 +328,7 @@ int main(int argc, char** argv) {
       if (type == weight_type::fp8) round_to_fp8(file);
       if (n <= 1536) run_bits(type, *w, *engine, stream.get());
       const bool unpacked = file_type > dtype::q8_0;  // into a form that others have been through already
-      for (int rows : {1, 2, 3, 5, 8, 9, 17, 33, 65, 129, 300}) {
+      for (int rows : {1, 2, 3, 5, 8, 9, 17, 31, 33, 63, 65, 129, 300}) {
         if (unpacked && rows != 3 && rows != 9 && rows != 65) continue;
         const auto output = static_cast<product_output>(random_bits() % 4);
         run_case({type, file_type, n, k, rows, output, rows % 2 == 1}, file, *w, *engine, stream.get());
@@ -337,9 +338,9 @@ int main(int argc, char** argv) {
     }
   }
   for (weight_type type : {weight_type::bf16, weight_type::f16, weight_type::fp8, weight_type::q8_0, weight_type::q4_0})
-    run_chain(type, *engine, stream.get(), 1024, {1, 5, 16, 17, 33, 64});
+    run_chain(type, *engine, stream.get(), 1024, {1, 5, 16, 17, 31, 33, 63, 64});
   for (auto [type, file_type] : {std::pair{weight_type::bf16, dtype::bf16}, {weight_type::f16, dtype::f16}, {weight_type::fp8, dtype::bf16}})
-    run_ways(type, file_type, *engine, 1536, 2048, {24, 64, 200, 1100}, stream.get());
+    run_ways(type, file_type, *engine, 4608, 2048, {24, 64, 200, 1100}, stream.get());
   for (auto [type, file_type] : {std::pair{weight_type::q8_0, dtype::q8_0}, {weight_type::q4_1, dtype::q4_1}}) {
     auto file = random_file(file_type, 1024, 4096);
     raise_scales(file);

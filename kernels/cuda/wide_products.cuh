@@ -2,12 +2,12 @@
 // become bf16 A operands in registers (bf16 itself is read in place), and meet x (B, from shared memory) in wgmma.
 // Nothing dequantised is ever stored.
 //
-// A block makes tiles of 128 weight rows a warp group x N tokens: one warp keeps a ring of stages full, the warp groups
-// multiply. Few tokens (one warp group): the columns of a tile are split among the blocks of a cluster, which add up
-// through each other's shared memory; two blocks share an SM, so that a kernel's weights come while its predecessor
-// ends. Up to 16 tokens of bf16 and fp8: x comes before its norm, a warp finds the length that the sums are divided by
-// meanwhile, and the product may write its reader's x. Many tokens (two warp groups): whole tiles, no split. So the order
-// of a sum depends on the matrix, and on which of these it is.
+// A block makes tiles of 128 (of small matrices 64) weight rows a warp group x N tokens: one warp keeps a ring of stages
+// full, the warp groups multiply. Few tokens (one warp group): the columns of a tile are split among the blocks of a
+// cluster, each of which adds up what all have of some tokens; two blocks share an SM, so that a kernel's weights come
+// while its predecessor ends. Up to 16 tokens of fp8 and 64 of bf16: x comes before its norm, a warp finds the length that
+// the sums are divided by meanwhile, and the product may write its reader's x. Many tokens (two warp groups): whole tiles,
+// no split. So the order of a sum depends on the matrix, and on which of these it is.
 #pragma once
 
 #include <cuda_fp8.h>
@@ -113,13 +113,13 @@ __device__ inline void store_next_normed(const wide_next& next, int token, int c
 /// in a bank.
 __device__ inline int sum_place(int token, int row) { return token * 64 + (row ^ (token >> 1 & 3) * 8); }
 
-/// From registers to there: a warp group's 64 weight rows, tokens [First, First + Count), the first at `to`.
-template <int First, int Count, int N>
-__device__ __forceinline__ void lay_out(const float (&d)[N / 2], float* to) {
+/// From registers to there: a warp group's 64 weight rows, `Count` tokens from `first` on, that one at `to`.
+template <int Count, int Sums>
+__device__ __forceinline__ void lay_out(const float (&d)[Sums], int first, float* to) {
   const int lane = threadIdx.x & 31, t = lane & 3, row = (threadIdx.x & 127) >> 5 << 4 | lane >> 2;
   float* const even[2] = {to + sum_place(2 * t, row), to + sum_place(2 * t, row + 8)};
 #pragma unroll
-  for (int j = First / 2; j < (First + Count) / 2; ++j) even[j >> 1 & 1][(j / 4 * 8 - First + (j & 1)) * 64] = d[j];
+  for (int j = 0; j < Count / 2; ++j) even[j >> 1 & 1][(j / 4 * 8 + (j & 1)) * 64] = d[first / 2 + j];
 }
 
 __device__ inline float4 sum_of(const float* sums, int sources, int stride, int place) {
@@ -436,20 +436,16 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
 #pragma unroll
           for (int j = 0; j < N / 2; ++j) d[0][j] = silu_times(d[0][j], d[1][j]);
         }
-        const auto store_part = [&]<int Part>() {
-          for (int i = 0; i < (a.half64 ? 1 : 2); ++i) {
+#pragma unroll
+        for (int part = 0; part < N; part += 32)
+#pragma unroll
+          for (int i = 0; i < Each; ++i) {
+            if (i > 0 && a.half64) continue;
             group_sync(1 + warp_group);
-            if (i == 0) lay_out<Part * 32, 32, N>(d[0], mine);
-            else lay_out<Part * 32, 32, N>(d[1], mine);
+            lay_out<32>(d[i], part, mine);
             group_sync(1 + warp_group);
-            store_rows<false>(mine, 0, 1, 0, a, (first + i) * 64, a.half64 ? a.half64 * 64 : a.n, token + Part * 32, 32, factors, constants, constants, nullptr);
+            store_rows<false>(mine, 0, 1, 0, a, (first + i) * 64, a.half64 ? a.half64 * 64 : a.n, token + part, 32, factors, constants, constants, nullptr);
           }
-        };
-        static_assert(N == 128);
-        store_part.template operator()<0>();
-        store_part.template operator()<1>();
-        store_part.template operator()<2>();
-        store_part.template operator()<3>();
       }
     }
     if constexpr (splits) {
@@ -459,7 +455,7 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
       if constexpr (!shape::has_inbox) cluster_sync();  // nobody's ring is read any more
       else group_sync(1);
 #pragma unroll
-      for (int i = 0; i < Each; ++i) lay_out<0, N, N>(d[i], own + i * N * 64);
+      for (int i = 0; i < Each; ++i) lay_out<N>(d[i], 0, own + i * N * 64);
       const float* sums = own;
       int stride = 0, of_tile = N * 64;
       if (a.split > 1) {

@@ -138,9 +138,9 @@ __device__ inline float4 times(float4 v, float4 f) { return {v.x * f.x, v.y * f.
 struct column_constants {
   float4 row_scale;  // fp8
   float4 gain;       // the reader's
-  __device__ column_constants(const wide_arguments& a, int first_n, bool next) {
+  __device__ column_constants(const wide_arguments& a, int first_n, bool scaled, bool next) {
     const int n = first_n + (threadIdx.x & 15) * 4;
-    row_scale = a.row_scale && n < a.n ? *reinterpret_cast<const float4*>(a.row_scale + n) : float4{1.0f, 1.0f, 1.0f, 1.0f};
+    row_scale = scaled && n < a.n ? *reinterpret_cast<const float4*>(a.row_scale + n) : float4{1.0f, 1.0f, 1.0f, 1.0f};
     gain = next && a.next.gain && n < a.n ? *reinterpret_cast<const float4*>(a.next.gain + n) : float4{};
   }
 };
@@ -353,8 +353,8 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
   const int up64 = a.half64 ? a.half64 : 1;
   // Of this block's only tile. Where blocks have more, there are no such constants.
   const int own64 = first64(blockIdx.x / (splits ? a.split : 1));
-  const column_constants constants(a, own64 * 64, shape::fused && warp_group < Groups);
-  const column_constants more_constants(a, (own64 + up64) * 64, shape::fused && Each == 2 && warp_group < Groups);
+  const column_constants constants(a, own64 * 64, F::bytes, shape::fused && warp_group < Groups);
+  const column_constants more_constants(a, (own64 + up64) * 64, F::bytes, shape::fused && Each == 2 && warp_group < Groups);
   if (warp_group == Groups) {
     if constexpr (Groups > 1) fewer_registers<24>();
     if (copies) {
@@ -397,7 +397,7 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
     // Of the tokens that this block will finish, the others after some have added up its sums: asked for early if few.
     const int owners = min(a.split, N / 8), finished = N / owners, rank = splits ? blockIdx.x % a.split : 0;
     float4 before[Each] = {};
-    const bool has_before = splits && finished == 8 && a.output == product_output::add_f32;
+    const bool has_before = shape::fused && finished == 8 && a.output == product_output::add_f32;
     if (has_before && rank < owners) {
       const int token = blockIdx.x / a.split % a.token_tiles * N + rank * finished + (threadIdx.x >> 4), n = own64 * 64 + (threadIdx.x & 15) * 4;
 #pragma unroll

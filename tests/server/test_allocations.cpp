@@ -123,8 +123,9 @@ struct talking_server {
     server_options options;
     options.port = 0;
     // Where the end of an operation is lost inside the library, the time limits end what waits for it.
-    options.timeouts.close = options.timeouts.stall = std::chrono::milliseconds(50);
-    options.timeouts.idle = std::chrono::milliseconds(1000);
+    options.timeouts.close = std::chrono::milliseconds(50);
+    options.timeouts.stall = std::chrono::milliseconds(1000);
+    options.timeouts.idle = options.timeouts.header = std::chrono::milliseconds(2000);
     server = http_server::start(engine, options).value_or_throw();
   }
   talker engine;

@@ -165,8 +165,8 @@ int main(int count, char** words) {
     decode_case(("8B heads, " + std::to_string(sequences) + " x 545").c_str(), llama_8b, equal(sequences, 545), limit);
   std::vector<sequence_shape> ragged;
   for (int s = 0; s < 256; ++s) ragged.push_back({100 + s * 701 % 1024, 1});
-  decode_case("8B heads, 64 ragged", llama_8b, {ragged.begin(), ragged.begin() + 64}, limit);
-  decode_case("8B heads, 256 ragged", llama_8b, ragged, limit);
+  for (const int sequences : {32, 48, 64, 256})
+    decode_case(("8B heads, " + std::to_string(sequences) + " ragged").c_str(), llama_8b, {ragged.begin(), ragged.begin() + sequences}, limit);
   decode_case("8B heads, 64 x 1,024", llama_8b, equal(64, 1024), limit);
   decode_case("8B heads, 256 x 1,024", llama_8b, equal(256, 1024), limit);
   const double uniform = decode_case("8B heads, 16 x 7,936", llama_8b, equal(16, 7936), limit);

@@ -1,7 +1,7 @@
-// Decode attention: a block of four warps walks its stretch of the step's tiles of 16 tokens; each warp streams its own
+// Decode attention: a block of four warps walks its share of the step's tiles of 16 tokens; each warp streams its own
 // through shared memory, ahead of the arithmetic and across the borders of sequences. K . Q^T and V^T . P on the tensor cores
-// with the query heads of a group as the 8 columns. What a stretch begins or ends in the middle of is merged, in the order
-// of its tokens, by the block that finishes last. Knows the arena's layout; no model.
+// with the query heads of a group as the 8 columns. What several blocks divide is merged, in the order of its tokens, by the
+// one that finishes last. Knows the arena's layout; no model.
 #include <cooperative_groups.h>
 
 #include "kernels/cuda/attention_shared.hpp"

@@ -29,17 +29,17 @@ struct decode_room {
 };
 
 /// A block's stretch of the step's tiles, pair after pair of a sequence and a group of query heads: `left` tiles from `tile`
-/// of this pair on. The sequence behind the current one is asked for when that begins. All lanes of a warp together.
+/// of this pair on. The next pair's sequence is asked for when a pair begins. All lanes of a warp together.
 struct work_walk {
   const decode_plan* plan;
   int groups;
-  int at, turn, tile, left;  ///< at: of plan->sequences
+  int pair, tile, left, step, other_step;
   decode_sequence sequence, ahead;
 
   __device__ work_walk(const decode_plan* plan, int groups) : plan(plan), groups(groups) {
     word_ = reinterpret_cast<const int*>(&plan->stretches[blockIdx.x])[threadIdx.x & 31];
     const auto word = [&](int i) { return __shfl_sync(~0u, word_, i); };
-    at = word(0), turn = word(1), tile = word(2), left = word(3);
+    pair = word(0), tile = word(1), left = word(2), step = word(3), other_step = word(4);
     sequence = {word(8), word(9), word(10), word(11), word(12), {}};
     if (left > 0) look_ahead();
   }
@@ -50,12 +50,12 @@ struct work_walk {
   /// Of the stretch's first tiles that are the warp's, the block of this lane's.
   __device__ int first_block() const { return __shfl_sync(~0u, word_, 16 + (first_of(threadIdx.x >> 5) + (threadIdx.x & 31) * warps) % 16); }
   __device__ bool ended() const { return left <= 0; }
-  /// Each sequence begins with another: blocks that go through whole sequences would else all be at the same heads at a time,
-  /// whose tiles lie where few of the memory's channels have them.
-  __device__ int group() const { return (at + turn) % groups; }
-  __device__ int head_first() const { return __shfl_sync(~0u, word_, 4); }
-  __device__ int head_blocks() const { return __shfl_sync(~0u, word_, 5); }
-  __device__ int tail_blocks() const { return __shfl_sync(~0u, word_, 6); }
+  /// Each sequence begins with another: blocks that go through sequences group by group would else all be at the same heads at
+  /// a time, whose tiles lie in few of the memory's channels.
+  __device__ int group() const { return (pair / groups + pair) % groups; }
+  __device__ int head_first() const { return __shfl_sync(~0u, word_, 5); }
+  __device__ int head_blocks() const { return __shfl_sync(~0u, word_, 6); }
+  __device__ int tail_blocks() const { return __shfl_sync(~0u, word_, 7); }
   __device__ int pair_tiles() const { return (sequence.length + block_tokens - 1) / block_tokens; }
   /// Of this pair in this block, from `tile` on.
   __device__ int tiles() const { return min(left, pair_tiles() - tile); }
@@ -64,15 +64,16 @@ struct work_walk {
     tile += tiles;
     if (tile < pair_tiles()) return;
     tile = 0;
-    if (++turn < groups) return;
-    turn = 0;
-    ++at;
+    pair += step;
+    const int behind = step;
+    step = other_step;
+    other_step = behind;
     sequence = ahead;
     look_ahead();
   }
 
 private:
-  __device__ void look_ahead() { ahead = plan->sequences[min(at + 1, most_decode_sequences - 1)]; }
+  __device__ void look_ahead() { ahead = plan->by_length[min((pair + step) / groups, most_decode_sequences - 1)]; }
 
   int word_;
 };
@@ -98,7 +99,7 @@ public:
     for (int i = 0; i < stages; ++i) fetch();
   }
 
-/// The oldest tile pair (K, V behind it), once it is there.
+  /// The oldest tile pair (K, V behind it), once it is there.
   __device__ std::byte* front() {
 #if __CUDA_ARCH__ >= 900
     barrier_wait(&room_.arrived[warp_][used_ % stages], (used_ / stages) & 1);

@@ -43,111 +43,104 @@ __device__ int owner_of(const int* starts, int sequences, int index) {
   return low;
 }
 
-/// A tile in the line of all tiles of the step's decodes, laid end to end: of which pair of sequence and group, and which of
-/// that pair's `tiles`.
-struct place {
-  int sequence, group, tile, tiles;
-};
-
 struct list_room {
   int starts[most_sequences + 1];
   int slots[most_sequences];
-  place places[most_decode_blocks];     // where each stretch begins
-  int borders[most_decode_blocks + 1];  // the same in tiles of the line
+  int loads[most_decode_blocks];         // tiles of each block, where pairs stay whole
   int2 first_tiles[most_decode_blocks];  // of each stretch: where its blocks' numbers begin, and how many to take
   int warp_sums[32];
   int longest;
 };
 
+/// All tiles of the step's decodes, laid end to end: pairs of a sequence, the longest first, and a group of query heads.
 struct tile_line {
   const list_room& room;
   int sequences, groups;
 
+  struct place {
+    int pair, tile, tiles;  ///< tiles: of the pair
+  };
   __device__ int all() const { return room.starts[sequences] * groups; }
   __device__ int pairs() const { return sequences * groups; }
-  __device__ int tiles_of(int sequence) const { return room.starts[sequence + 1] - room.starts[sequence]; }
-  /// Where stretch `block` of `blocks` equal ones begins; at a pair's border if that is at most `near` tiles off.
-  __device__ int border(int block, int blocks, int near, place& p) const {
-    p = {};
-    if (block >= blocks) return all();
-    const auto position = static_cast<int>(std::int64_t{block} * all() / blocks);
-    p.sequence = owner_of(room.starts, sequences, position / groups);
-    p.tiles = tiles_of(p.sequence);
-    const int within = position - room.starts[p.sequence] * groups;
-    p.group = within / p.tiles;
-    p.tile = within % p.tiles;
-    const int before = p.tile, behind = p.tiles - p.tile;
-    if (min(before, behind) > near) return position;
-    p.tile = 0;
-    if (before <= behind) return position - before;
-    if (++p.group == groups) {
-      p.group = 0;
-      p.tiles = ++p.sequence < sequences ? tiles_of(p.sequence) : 0;
-    }
-    return position + behind;
-  }
-  /// Where block `rank` of the cluster that does a pair begins.
-  __device__ int border_in_clusters(int block, place& p) const {
-    const int pair = block / decode_cluster_blocks;
-    p = {};
-    if (pair >= pairs()) return all();
-    p.sequence = pair / groups;
-    p.group = pair % groups;
-    p.tiles = tiles_of(p.sequence);
-    p.tile = block % decode_cluster_blocks * p.tiles / decode_cluster_blocks;
-    return room.starts[p.sequence] * groups + p.group * p.tiles + p.tile;
+  __device__ int tiles_of(int pair) const { return room.starts[pair / groups + 1] - room.starts[pair / groups]; }
+  __device__ place at(int position) const {
+    const int s = owner_of(room.starts, sequences, position / groups);
+    const int tiles = room.starts[s + 1] - room.starts[s], within = position - room.starts[s] * groups;
+    return {s * groups + within / tiles, within % tiles, tiles};
   }
 };
 
-/// Where stretch `threadIdx.x` begins. A pair that is cut costs a kernel's end three trips through memory: so pairs stay whole
-/// where no multiprocessor, of its two blocks together, has more than a few tiles above the mean. Where there is but one block
-/// for each, it asks for somewhat less than it could read. `least` tiles: what is worth a part of a pair.
-__device__ int choose_border(list_room& room, const tile_line& line, int blocks, place& p) {
-  constexpr int above = 20, least = 16, whole = 1 << 30;
+/// Pairs dealt to the blocks to and fro: from a block's pair to its next, and from there.
+__device__ int2 steps_of(int block, int blocks) { return {2 * (blocks - block) - 1, 2 * block + 1}; }
+
+/// Whether pairs stay whole: one that is cut costs a kernel's end three trips through memory. They do where no multiprocessor,
+/// of its two blocks together, has more than a few tiles above the mean. Where there is but one block for each, it asks for
+/// somewhat less than it could read.
+__device__ bool keep_whole(list_room& room, const tile_line& line, int blocks) {
+  constexpr int above = 20;
   const int pairs = line.pairs(), s = threadIdx.x, together = blocks / 2, mean = line.all() / together;
-  const int each = (pairs + blocks - 1) / blocks, even = (pairs + each - 1) / each;
+  if (s < blocks) {
+    int load = 0;
+    int2 steps = steps_of(s, blocks);
+    for (int pair = s; pair < pairs; pair += steps.x, steps = {steps.y, steps.x}) load += line.tiles_of(pair);
+    room.loads[s] = load;
+  }
   if (s == 0) room.longest = 0;
-  const int from = line.border(s, even, whole, p);
-  if (s <= blocks) room.borders[s] = from;
   __syncthreads();
-  int most = 0;
-  if (s < together) most = room.borders[s + 1] - from + room.borders[s + together + 1] - room.borders[s + together];
-  most = __reduce_max_sync(~0u, most);
+  const int most = __reduce_max_sync(~0u, s < together ? room.loads[s] + room.loads[s + together] : 0);
   if (s % 32 == 0) atomicMax(&room.longest, most);
   __syncthreads();
-  if (room.longest <= mean + above - (even > together ? 0 : mean / 8)) return from;
+  return room.longest <= mean + above - (pairs > together ? 0 : mean / 8);
+}
+
+/// The stretch of block `threadIdx.x`: whole pairs; or its part of the line, cut anywhere in equal ones; or of one pair, where
+/// clusters do one each.
+__device__ decode_stretch stretch_of_block(list_room& room, const tile_line& line, int blocks, bool in_clusters) {
+  constexpr int least = 16;  // tiles: what is worth a part of a pair
+  const int s = threadIdx.x, pairs = line.pairs();
+  decode_stretch stretch{};
+  stretch.step = stretch.other_step = 1;
+  if (in_clusters) {
+    stretch.pair = s / decode_cluster_blocks;
+    if (stretch.pair >= pairs) return {};
+    const int rank = s % decode_cluster_blocks, tiles = line.tiles_of(stretch.pair);
+    stretch.tile = rank * tiles / decode_cluster_blocks;
+    stretch.tiles = (rank + 1) * tiles / decode_cluster_blocks - stretch.tile;
+    return stretch;
+  }
+  if (keep_whole(room, line, blocks)) {
+    if (s >= min(blocks, pairs)) return {};
+    const int2 steps = steps_of(s, blocks);
+    stretch.pair = s, stretch.tiles = room.loads[s], stretch.step = steps.x, stretch.other_step = steps.y;
+    return stretch;
+  }
   const int parts = max(1, min(blocks, line.all() / least) / pairs), cut = pairs < blocks ? parts * pairs : blocks;
-  return line.border(s, cut, min(2, line.all() / cut / 3), p);
+  if (s >= cut) return {};
+  const std::int64_t all = line.all();
+  const auto owner = [&](int position) { return static_cast<int>(((position + std::int64_t{1}) * cut - 1) / all); };
+  const int from = static_cast<int>(s * all / cut), to = static_cast<int>((s + 1) * all / cut);
+  const tile_line::place first = line.at(from), last = line.at(to - 1);
+  stretch.pair = first.pair, stretch.tile = first.tile, stretch.tiles = to - from;
+  if (first.tile > 0) {
+    stretch.head_first = owner(from - first.tile);
+    stretch.head_blocks = owner(from - first.tile + first.tiles - 1) - stretch.head_first + 1;
+  }
+  const int begun = to - 1 - last.tile;
+  if (begun >= from && last.tile + 1 < last.tiles) stretch.tail_blocks = owner(begun + last.tiles - 1) - s + 1;
+  return stretch;
 }
 
 __device__ void list_stretches(const step_tables& tables, const step_plan& plan, int sequences, int groups, int blocks, bool in_clusters, list_room& room) {
   const tile_line line{room, sequences, groups};
   const int s = threadIdx.x;
-  place p{};
-  int from = 0;
-  if (sequences > 0) from = in_clusters ? line.border_in_clusters(s, p) : choose_border(room, line, blocks, p);
-  __syncthreads();
-  if (s <= blocks) room.borders[s] = from;
-  if (s < blocks) room.places[s] = p;
-  __syncthreads();
+  decode_stretch stretch{};
+  if (sequences > 0) stretch = stretch_of_block(room, line, blocks, in_clusters);
   if (s < blocks) {
-    const int to = room.borders[s + 1];
-    const auto blocks_to_end = [&](int first, int start, int tiles) { return owner_of(room.borders, blocks, start + tiles - 1) - first + 1; };
-    int head_first = 0, head_blocks = 0, tail_blocks = 0;
-    if (from < to && p.tile > 0) {
-      head_first = owner_of(room.borders, blocks, from - p.tile);
-      head_blocks = blocks_to_end(head_first, from - p.tile, p.tiles);
-    }
-    const place next = s + 1 < blocks ? room.places[s + 1] : place{};
-    if (next.tile > 0 && to - next.tile >= from) tail_blocks = blocks_to_end(s, to - next.tile, next.tiles);
-    decode_stretch& stretch = plan.decode->stretches[s];
-    decode_sequence of{};
-    if (sequences > 0) of = plan.decode->sequences[p.sequence];
-    room.first_tiles[s] = {of.table + p.tile, min(min(16, p.tiles - p.tile), to - from)};
-    auto* const words = reinterpret_cast<int4*>(&stretch);
-    words[0] = {p.sequence, p.group, p.tile, to - from};
-    words[1] = {head_first, head_blocks, tail_blocks, 0};
-    stretch.of = of;
+    if (sequences > 0) stretch.of = plan.decode->by_length[stretch.pair / groups];
+    room.first_tiles[s] = {stretch.of.table + stretch.tile, stretch.tiles > 0 ? min(16, min(stretch.tiles, line.tiles_of(stretch.pair) - stretch.tile)) : 0};
+    const auto* from = reinterpret_cast<const int4*>(&stretch);
+    auto* to = reinterpret_cast<int4*>(&plan.decode->stretches[s]);
+    for (int i = 0; i < 4; ++i) to[i] = from[i];
   }
   __syncthreads();
   for (int i = s; i < blocks * 16; i += list_threads) {
@@ -160,20 +153,29 @@ __device__ void list_decode(const step_tables& tables, const shared_tables& shar
   const int s = threadIdx.x;
   const bool decoded = s < sequences && tables.row_count[s] < least_prefilled;
   const own_part own = decoded && shared.own ? shared.own[s] : own_part{};
-  const int length = decoded ? tables.past[s] + 1 - own.from : 0;
-  int all = 0, tiles = 0, others = 0;
+  const int length = decoded ? tables.past[s] + 1 - own.from : 0, tiles = (length + kv_layout::block_tokens - 1) / kv_layout::block_tokens;
+  int all = 0, ahead = 0, others = 0;
   const int place = exclusive_sum(decoded, room.warp_sums, all);
-  const int first_tile = exclusive_sum((length + kv_layout::block_tokens - 1) / kv_layout::block_tokens, room.warp_sums, tiles);
   const int slot = shared.own ? exclusive_sum(own.results, room.warp_sums, others) : 0;
+  const decode_sequence sequence{tables.first_row[s < sequences ? s : 0], length, s * tables.table_stride + own.from / kv_layout::block_tokens, slot, own.results, {}};
   if (decoded) {
-    plan.decode->sequences[place] = {tables.first_row[s], length, s * tables.table_stride + own.from / kv_layout::block_tokens, slot, own.results, {}};
+    plan.decode->sequences[place] = sequence;
     plan.decode->shared_slots[s] = slot;
-    room.starts[place] = first_tile;
+    room.slots[place] = tiles;
   }
-  if (s == 0) {
-    plan.counts[0] = all;
-    room.starts[all] = tiles;
+  if (s == 0) plan.counts[0] = all;
+  __syncthreads();
+  if (decoded) {
+    int longer = 0;
+    for (int i = 0; i < all; ++i) longer += room.slots[i] > tiles || (room.slots[i] == tiles && i < place);
+    plan.decode->by_length[longer] = sequence;
+    room.starts[longer] = tiles;
   }
+  __syncthreads();
+  const int own_tiles = s < all ? room.starts[s] : 0;
+  const int start = exclusive_sum(own_tiles, room.warp_sums, ahead);
+  if (s < all) room.starts[s] = start;
+  if (s == 0) room.starts[all] = ahead;
   __syncthreads();
   list_stretches(tables, plan, all, groups, blocks, in_clusters, room);
 }

@@ -21,15 +21,16 @@ struct alignas(16) decode_sequence {
   std::int32_t unused[3];
 };
 
-/// What one block of decode attention does: so many tiles of 16 tokens, in the order (sequence, group of query heads, tile).
-/// A pair of sequence and group that several blocks divide is told by the first of them and by how many they are.
+/// What one block of decode attention does: so many tiles of 16 tokens of pairs of a sequence and a group of query heads.
+/// Those are counted sequence by sequence, the longest first. A pair that several blocks divide is told by the first of them
+/// and by how many they are.
 struct alignas(16) decode_stretch {
-  std::int32_t sequence, group, tile, tiles;  ///< where it begins, and how long it is; none: tiles is 0
-  std::int32_t head_first, head_blocks;       ///< who does the pair with which it begins, where that began before
-  std::int32_t tail_blocks;                   ///< who does the pair with which it ends, where that began here and goes on
-  std::int32_t unused;
-  decode_sequence of;                         ///< of its first tile
-  std::int32_t blocks[16];                    ///< of its first tiles, as far as they are of one pair
+  std::int32_t pair, tile, tiles;        ///< where it begins, and how long it is; none: tiles is 0
+  std::int32_t step, other_step;         ///< from a pair to the next, and from that to its next, in turn
+  std::int32_t head_first, head_blocks;  ///< who does the pair with which it begins, where that began before
+  std::int32_t tail_blocks;              ///< who does the pair with which it ends, where that began here and goes on
+  decode_sequence of;                    ///< of its first tile
+  std::int32_t blocks[16];               ///< of its first tiles, as far as they are of one pair
 };
 static_assert(sizeof(decode_stretch) == 128);  // a warp's load
 
@@ -37,7 +38,8 @@ constexpr std::int32_t most_decode_sequences = 1024;
 constexpr std::int32_t most_decode_blocks = 512;
 
 struct decode_plan {
-  decode_sequence sequences[most_decode_sequences];
+  decode_sequence sequences[most_decode_sequences];  ///< in the step's order
+  decode_sequence by_length[most_decode_sequences];
   decode_stretch stretches[most_decode_blocks];
   std::int32_t shared_slots[most_decode_sequences];  ///< of each of the step's sequences: the first of its shared results
 };

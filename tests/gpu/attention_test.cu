@@ -221,7 +221,7 @@ int main(int count, char** words) {
   check_decode("decode: few enough for clusters, sixteen heads a group", wide, {{700, 1}, {2000, 1}}, random());
   check_decode("decode: 64 random lengths", llama_8b, lengths(64, 900), random());
   check_decode("decode: as many pairs as blocks, all whole", llama_8b, std::vector<sequence_shape>(32, {150 + any(20), 1}), random());
-  check_decode("decode: cuts here and there", llama_8b, std::vector<sequence_shape>(45, {150 + any(20), 1}), random());
+  check_decode("decode: cuts here and there", llama_8b, std::vector<sequence_shape>(37, {690 + any(20), 1}), random());
   check_decode("decode: two heads a group, halves", qwen, lengths(9, 1500), random());
   check_decode("decode: three heads of 64", smollm, lengths(33, 3000), random());
   check_decode("decode: sixteen heads a group", wide, lengths(5, 2500), random());

@@ -11,7 +11,7 @@ mkdir -p "$out"
 
 common="-std=c++20 -O2 -ffp-contract=off -pthread -I. -Iinclude -Itests -idirafter /usr/include -DSPDLOG_FMT_EXTERNAL -DFMT_HEADER_ONLY"
 sources=(kernels/lane.cpp kernels/cpu/formats/*.cpp
-         memory/{buffer,copy_folder,fault_guard,kept_copy,kept_text,mapped_file}.cpp base/{log,machine,topology,result}.cpp
+         memory/{buffer,copy_folder,digest,fault_guard,kept_copy,kept_text,mapped_file}.cpp base/{log,machine,topology,result}.cpp
          tests/support/catch_main.cpp tests/support/dequantise.cpp tests/support/random_rows.cpp)
 for file in kernels/cpu/*.cpp; do
   case $file in */kernels_avx*|*/kernels_amx*) ;; *) sources+=("$file") ;; esac

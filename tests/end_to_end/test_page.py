@@ -71,6 +71,7 @@ class Page(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_question_that_failed_can_be_sent_again_and_a_reload_keeps_the_conversation(self):
         server = Server()
+        self.addCleanup(server.process.kill)
         async with Browser() as browser:
             await self.open(browser, server)
             await browser.run("localStorage.setItem('troupe.settings', JSON.stringify({system: '', temperature: 0, max_tokens: 8}))")

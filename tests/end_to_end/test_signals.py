@@ -17,9 +17,14 @@ def ask(server, tokens):
 
 
 class Signals(unittest.TestCase):
+    def started(self):
+        server = Server()
+        self.addCleanup(server.process.kill)
+        return server
+
     def test_a_running_answer_ends_after_a_first_signal(self):
         for asked in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            server = Server()
+            server = self.started()
             with ask(server, 100) as answer:
                 answer.readline()
                 server.process.send_signal(asked)
@@ -28,7 +33,7 @@ class Signals(unittest.TestCase):
             server.process.stdout.close()
 
     def test_a_second_signal_ends_it_at_once_but_a_terminal_may_hang_up_twice(self):
-        server = Server()
+        server = self.started()
         with ask(server, 6000) as answer:
             answer.readline()
             for again in (signal.SIGHUP, signal.SIGHUP):
@@ -55,6 +60,7 @@ class Signals(unittest.TestCase):
     def test_a_log_that_nobody_reads_any_more_ends_nothing(self):
         reader, writer = os.pipe()
         process = subprocess.Popen([BINARY, "serve", "--port", "0"], stdout=subprocess.PIPE, stderr=writer, text=True)
+        self.addCleanup(process.kill)
         os.close(writer)
         url = next(word for line in process.stdout for word in line.split() if word.startswith("http://127.0.0.1:")).rstrip("/")
         os.close(reader)

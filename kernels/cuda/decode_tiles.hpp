@@ -33,13 +33,13 @@ struct decode_room {
 struct work_walk {
   const decode_plan* plan;
   int groups;
-  int pair, tile, left, step, other_step;
+  int at, turn, tile, left, step, other_step;  ///< at: of plan->by_length; steps: of both, as pair_number has them
   decode_sequence sequence, ahead;
 
   __device__ work_walk(const decode_plan* plan, int groups) : plan(plan), groups(groups) {
     word_ = reinterpret_cast<const int*>(&plan->stretches[blockIdx.x])[threadIdx.x & 31];
     const auto word = [&](int i) { return __shfl_sync(~0u, word_, i); };
-    pair = word(0), tile = word(1), left = word(2), step = word(3), other_step = word(4);
+    at = sequence_of(word(0)), turn = group_of(word(0)), tile = word(1), left = word(2), step = word(3), other_step = word(4);
     sequence = {word(8), word(9), word(10), word(11), word(12), {}};
     if (left > 0) look_ahead();
   }
@@ -52,7 +52,7 @@ struct work_walk {
   __device__ bool ended() const { return left <= 0; }
   /// Each sequence begins with another: blocks that go through sequences group by group would else all be at the same heads at
   /// a time, whose tiles lie in few of the memory's channels.
-  __device__ int group() const { return (pair / groups + pair) % groups; }
+  __device__ int group() const { return (groups & (groups - 1)) == 0 ? (at + turn) & (groups - 1) : turn; }
   __device__ int head_first() const { return __shfl_sync(~0u, word_, 5); }
   __device__ int head_blocks() const { return __shfl_sync(~0u, word_, 6); }
   __device__ int tail_blocks() const { return __shfl_sync(~0u, word_, 7); }
@@ -64,16 +64,25 @@ struct work_walk {
     tile += tiles;
     if (tile < pair_tiles()) return;
     tile = 0;
-    pair += step;
-    const int behind = step;
+    const int2 next = behind();
+    at = next.x;
+    turn = next.y;
+    const int taken = step;
     step = other_step;
-    other_step = behind;
+    other_step = taken;
     sequence = ahead;
     look_ahead();
   }
 
 private:
-  __device__ void look_ahead() { ahead = plan->by_length[min((pair + step) / groups, most_decode_sequences - 1)]; }
+  __device__ static int sequence_of(int pair) { return pair & 0xffff; }
+  __device__ static int group_of(int pair) { return pair >> 16; }
+  /// The next pair.
+  __device__ int2 behind() const {
+    const int next = at + sequence_of(step), group = turn + group_of(step);
+    return group < groups ? int2{next, group} : int2{next + 1, group - groups};
+  }
+  __device__ void look_ahead() { ahead = plan->by_length[min(behind().x, most_decode_sequences - 1)]; }
 
   int word_;
 };

@@ -62,6 +62,7 @@ struct tile_line {
   };
   __device__ int all() const { return room.starts[sequences] * groups; }
   __device__ int pairs() const { return sequences * groups; }
+  __device__ pair_number by_sequence(int pair) const { return {static_cast<std::int16_t>(pair / groups), static_cast<std::int16_t>(pair % groups)}; }
   __device__ int tiles_of(int pair) const { return room.starts[pair / groups + 1] - room.starts[pair / groups]; }
   __device__ place at(int position) const {
     const int s = owner_of(room.starts, sequences, position / groups);
@@ -93,17 +94,18 @@ __device__ bool keep_whole(list_room& room, const tile_line& line, int blocks) {
   return room.longest <= mean + above - (pairs > together ? 0 : mean / 8);
 }
 
-/// The stretch of block `threadIdx.x`: whole pairs; or its part of the line, cut anywhere in equal ones; or of one pair, where
-/// clusters do one each.
+/// The stretch of block `threadIdx.x`: whole pairs; or its part of the line, cut in equal ones, at pairs' borders where those
+/// are near; or of one pair, where clusters do one each.
 __device__ decode_stretch stretch_of_block(list_room& room, const tile_line& line, int blocks, bool in_clusters) {
   constexpr int least = 16;  // tiles: what is worth a part of a pair
   const int s = threadIdx.x, pairs = line.pairs();
   decode_stretch stretch{};
-  stretch.step = stretch.other_step = 1;
+  stretch.step = stretch.other_step = line.by_sequence(1);
   if (in_clusters) {
-    stretch.pair = s / decode_cluster_blocks;
-    if (stretch.pair >= pairs) return {};
-    const int rank = s % decode_cluster_blocks, tiles = line.tiles_of(stretch.pair);
+    const int pair = s / decode_cluster_blocks;
+    if (pair >= pairs) return {};
+    const int rank = s % decode_cluster_blocks, tiles = line.tiles_of(pair);
+    stretch.pair = line.by_sequence(pair);
     stretch.tile = rank * tiles / decode_cluster_blocks;
     stretch.tiles = (rank + 1) * tiles / decode_cluster_blocks - stretch.tile;
     return stretch;
@@ -111,16 +113,27 @@ __device__ decode_stretch stretch_of_block(list_room& room, const tile_line& lin
   if (keep_whole(room, line, blocks)) {
     if (s >= min(blocks, pairs)) return {};
     const int2 steps = steps_of(s, blocks);
-    stretch.pair = s, stretch.tiles = room.loads[s], stretch.step = steps.x, stretch.other_step = steps.y;
+    stretch.pair = line.by_sequence(s), stretch.tiles = room.loads[s];
+    stretch.step = line.by_sequence(steps.x), stretch.other_step = line.by_sequence(steps.y);
     return stretch;
   }
   const int parts = max(1, min(blocks, line.all() / least) / pairs), cut = pairs < blocks ? parts * pairs : blocks;
   if (s >= cut) return {};
   const std::int64_t all = line.all();
-  const auto owner = [&](int position) { return static_cast<int>(((position + std::int64_t{1}) * cut - 1) / all); };
-  const int from = static_cast<int>(s * all / cut), to = static_cast<int>((s + 1) * all / cut);
+  const int near = min(2, line.all() / cut / 3);
+  const auto border = [&](int block) {
+    const auto position = static_cast<int>(block * all / cut);
+    if (block == cut) return position;
+    const tile_line::place p = line.at(position);
+    return p.tile <= near ? position - p.tile : p.tiles - p.tile <= near ? position + p.tiles - p.tile : position;
+  };
+  const auto owner = [&](int position) {  // a border may have moved beyond it, or before it
+    const auto at = static_cast<int>(((position + std::int64_t{1}) * cut - 1) / all);
+    return border(at) > position ? at - 1 : at + 1 < cut && border(at + 1) <= position ? at + 1 : at;
+  };
+  const int from = border(s), to = border(s + 1);
   const tile_line::place first = line.at(from), last = line.at(to - 1);
-  stretch.pair = first.pair, stretch.tile = first.tile, stretch.tiles = to - from;
+  stretch.pair = line.by_sequence(first.pair), stretch.tile = first.tile, stretch.tiles = to - from;
   if (first.tile > 0) {
     stretch.head_first = owner(from - first.tile);
     stretch.head_blocks = owner(from - first.tile + first.tiles - 1) - stretch.head_first + 1;
@@ -136,8 +149,9 @@ __device__ void list_stretches(const step_tables& tables, const step_plan& plan,
   decode_stretch stretch{};
   if (sequences > 0) stretch = stretch_of_block(room, line, blocks, in_clusters);
   if (s < blocks) {
-    if (sequences > 0) stretch.of = plan.decode->by_length[stretch.pair / groups];
-    room.first_tiles[s] = {stretch.of.table + stretch.tile, stretch.tiles > 0 ? min(16, min(stretch.tiles, line.tiles_of(stretch.pair) - stretch.tile)) : 0};
+    if (sequences > 0) stretch.of = plan.decode->by_length[stretch.pair.sequence];
+    const int left = (stretch.of.length + kv_layout::block_tokens - 1) / kv_layout::block_tokens - stretch.tile;
+    room.first_tiles[s] = {stretch.of.table + stretch.tile, min(16, min(stretch.tiles, left))};
     const auto* from = reinterpret_cast<const int4*>(&stretch);
     auto* to = reinterpret_cast<int4*>(&plan.decode->stretches[s]);
     for (int i = 0; i < 4; ++i) to[i] = from[i];
@@ -167,6 +181,7 @@ __device__ void list_decode(const step_tables& tables, const shared_tables& shar
   __syncthreads();
   if (decoded) {
     int longer = 0;
+#pragma unroll 8
     for (int i = 0; i < all; ++i) longer += room.slots[i] > tiles || (room.slots[i] == tiles && i < place);
     plan.decode->by_length[longer] = sequence;
     room.starts[longer] = tiles;

@@ -21,12 +21,18 @@ struct alignas(16) decode_sequence {
   std::int32_t unused[3];
 };
 
+/// A pair of a sequence (of `by_length`) and a group of query heads; or how far it is from one to another.
+struct alignas(4) pair_number {
+  std::int16_t sequence, group;
+};
+
 /// What one block of decode attention does: so many tiles of 16 tokens of pairs of a sequence and a group of query heads.
 /// Those are counted sequence by sequence, the longest first. A pair that several blocks divide is told by the first of them
 /// and by how many they are.
 struct alignas(16) decode_stretch {
-  std::int32_t pair, tile, tiles;        ///< where it begins, and how long it is; none: tiles is 0
-  std::int32_t step, other_step;         ///< from a pair to the next, and from that to its next, in turn
+  pair_number pair;                      ///< where it begins
+  std::int32_t tile, tiles;              ///< of that pair, and how many there are; none: tiles is 0
+  pair_number step, other_step;          ///< from a pair to the next, and from that to its next, in turn
   std::int32_t head_first, head_blocks;  ///< who does the pair with which it begins, where that began before
   std::int32_t tail_blocks;              ///< who does the pair with which it ends, where that began here and goes on
   decode_sequence of;                    ///< of its first tile

@@ -208,13 +208,15 @@ int main(int argc, char** argv) {
   bad.logits[5].assign(5000, -infinity);
   bad.logits[8][0] = -std::nanf("");
   check("sampling: rows that are no numbers", bad);
-  sample_case many = make_case(random, 1201, 1501, spread::stepped, false);  // a cluster has several, in two turns
-  check("sampling: more rows than the device holds clusters", many);
-  for (std::size_t r = 0; r < many.rows.size(); ++r)
-    if (r % 5 != 0) many.rows[r] = sampling_row();
-  many.logits[1001][3] = std::nanf("");
-  many.logits[1002].assign(1501, -infinity);
-  check("sampling: most of them for their best alone", many);
+  if (less == 1) {  // compute-sanitizer does not get through so many rows
+    sample_case many = make_case(random, 1201, 1501, spread::stepped, false);  // a cluster has several, in two turns
+    check("sampling: more rows than the device holds clusters", many);
+    for (std::size_t r = 0; r < many.rows.size(); ++r)
+      if (r % 5 != 0) many.rows[r] = sampling_row();
+    many.logits[1001][3] = std::nanf("");
+    many.logits[1002].assign(1501, -infinity);
+    check("sampling: most of them for their best alone", many);
+  }
   std::printf("%s\n", failures ? "FAILED" : "all passed");
   return failures != 0;
 }

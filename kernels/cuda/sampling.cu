@@ -175,7 +175,7 @@ private:
   }
 
   __device__ int draw() {
-    per_temperature_ = __fdiv_rn(1.0f, how_.temperature);
+    per_temperature_ = fminf(__fdiv_rn(1.0f, how_.temperature), 3.402823466e38f);  // as on the CPU: times 0 it is 0
     const double u = uniform(how_.seed, how_.counter);
     const bool nucleus = how_.top_p < 1.0f, floor = how_.min_p > 0.0f;
     if (how_.top_k <= 0 && !nucleus && !floor) return draw_from_row(u);

@@ -50,12 +50,9 @@ __device__ inline unsigned cluster_rank() {
   asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return rank;
 }
-/// All threads of all blocks of the cluster, in two halves or at once. A thread must not end between the two.
-__device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.release;" ::: "memory"); }
-__device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
+/// All threads of all blocks of the cluster; what they wrote to each other's shared memory before can be read after.
 __device__ inline void cluster_sync() {
-  cluster_arrive();
-  cluster_wait();
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
 }
 /// Where `address` of this block's shared memory lies in that of the cluster's block `rank`.
 __device__ inline unsigned in_block(unsigned address, unsigned rank) {
@@ -63,19 +60,9 @@ __device__ inline unsigned in_block(unsigned address, unsigned rank) {
   asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
   return there;
 }
-/// Of this block's shared memory to another's; the addresses there as in_block gives them, whose barrier counts the bytes.
-__device__ inline void copy_to_block(unsigned to, const void* from, int bytes, unsigned barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
-               "r"(shared_address(from)), "r"(bytes), "r"(barrier) : "memory");
-}
-/// What this thread has stored in shared memory is there for copies that others start after the next barrier.
-__device__ inline void stores_before_copies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-/// The same as barrier_wait, for what comes from the whole cluster.
-__device__ inline void cluster_barrier_wait(std::uint64_t* b, unsigned parity) {
-  asm volatile(
-      "{\n.reg .pred done;\nagain:\n"
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra out;\nbra again;\nout:\n}" ::"r"(shared_address(b)), "r"(parity) : "memory");
+/// To another block's shared memory, at an address as in_block gives it.
+__device__ inline void store_cluster(unsigned address, float4 v) {
+  asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w) : "memory");
 }
 
 /// One warp has written something that the 128 threads of the first group read: barrier 2.

@@ -310,7 +310,6 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
   float* const factors = x_scales + shape::stages * shape::x_scale_bytes / 4;
   std::uint64_t* const full = reinterpret_cast<std::uint64_t*>(factors + N);
   std::uint64_t* const empty = full + shape::stages;
-  std::uint64_t* const shares_there = empty + shape::stages;
   const int warp_group = threadIdx.x >> 7;
   const bool copies = threadIdx.x == Groups * 128;
   const auto copy_weights = [&](const wide_walk& at, int stage) {
@@ -333,10 +332,6 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
   wide_walk weights(a, splits);
   if (copies) {
     for (int i = 0; i < shape::stages; ++i) barrier_init(full + i, 1), barrier_init(empty + i, 4 * Groups);
-    if constexpr (splits) {
-      barrier_init(shares_there, 1);
-      barrier_expect(shares_there, a.split * (N / min(a.split, N / 8)) * Each * 64 * 4);
-    }
     barriers_ready();
     // Weights depend on no one: the first stages' are under way before the predecessor ends.
     for (int i = 0; i < shape::stages && !weights.done(); ++i, weights.next_group()) copy_weights(weights, i);
@@ -458,21 +453,18 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
       for (int i = 0; i < Each; ++i) lay_out<N>(d[i], 0, own + i * N * 64);
       const float* sums = own;
       int stride = 0, of_tile = N * 64;
+      group_sync(1);
       if (a.split > 1) {
-        stores_before_copies();
-        group_sync(1);
-        if (threadIdx.x < owners * Each) {
-          const int owner = threadIdx.x / Each, i = threadIdx.x % Each, to = static_cast<int>(cluster_rank()) - rank + owner;
-          copy_to_block(in_block(shared_address(inbox + (rank * Each + i) * finished * 64), to), own + (i * N + owner * finished) * 64, finished * 256,
-                        in_block(shared_address(shares_there), to));
+        const int first = static_cast<int>(cluster_rank()) - rank;
+#pragma unroll 1
+        for (int at = threadIdx.x; at < Each * N * 16; at += 128) {
+          const int i = at / (N * 16), token = at / 16 % N, owner = token * owners / N, its = (rank * Each + i) * finished + token - owner * finished;
+          store_cluster(in_block(shared_address(inbox + its * 64 + at % 16 * 4), first + owner), *reinterpret_cast<const float4*>(own + at * 4));
         }
         sums = inbox;
         of_tile = finished * 64, stride = of_tile * Each;
-        if (rank < owners) cluster_barrier_wait(shares_there, 0);
-      } else {
-        group_sync(1);
       }
-      cluster_arrive();
+      cluster_sync();
       if (rank < owners) {
         const int n_end = a.half64 ? a.half64 * 64 : a.n, first_token = token + rank * finished;
         const float* const these = factors + rank * finished;
@@ -482,7 +474,6 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
           store_rows<shape::fused>(sums + of_tile, 0, a.split, stride, a, own64 * 64 + 64, n_end, first_token, finished, these, more_constants, more_constants,
                                    has_before ? before + Each - 1 : nullptr);
       }
-      cluster_wait();  // what this block sent is read where it lies
     }
   }
 #endif

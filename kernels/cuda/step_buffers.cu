@@ -134,6 +134,8 @@ result<step_buffers> step_buffers::create(const step_limits& limits) {
   if (!state) return state.why();
   made.state_ = *std::move(state);
   if (auto r = check(cudaMemset(made.state_.data(), 0, static_cast<std::size_t>(at) * 4), "clearing a step's tables"); !r) return r.why();
+  // It has only been queued, on a stream that the lane's do not wait for.
+  if (auto r = check(cudaStreamSynchronize(cudaStreamLegacy), "clearing a step's tables"); !r) return r.why();
   auto ring = allocate_pinned(std::int64_t{made.record_ints_} * 4 * records);
   if (!ring) return ring.why();
   made.records_ = *std::move(ring);

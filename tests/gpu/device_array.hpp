@@ -32,15 +32,21 @@ public:
   ~device_array() { cudaFree(data_); }
   T* data() const { return data_; }
   std::size_t size() const { return size_; }
-  void upload(const std::vector<T>& host) { must(cudaMemcpy(data_, host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice), "upload"); }
+  /// Both are over when they return: cudaMemcpy of pageable memory and cudaMemset are not, for streams that do not wait for the default one.
+  void upload(const std::vector<T>& host) { finish(cudaMemcpy(data_, host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice), "upload"); }
   std::vector<T> download() const {
     std::vector<T> host(size_);
     must(cudaMemcpy(host.data(), data_, size_ * sizeof(T), cudaMemcpyDeviceToHost), "download");
     return host;
   }
-  void fill(int byte) { must(cudaMemset(data_, byte, size_ * sizeof(T)), "fill"); }
+  void fill(int byte) { finish(cudaMemset(data_, byte, size_ * sizeof(T)), "fill"); }
 
 private:
+  static void finish(cudaError_t status, const char* what) {
+    must(status, what);
+    must(cudaDeviceSynchronize(), what);
+  }
+
   T* data_ = nullptr;
   std::size_t size_ = 0;
 };

@@ -59,6 +59,7 @@ T* on_device(const std::vector<T>& host) {
   void* p = nullptr;
   must(check(cudaMalloc(&p, host.size() * sizeof(T) + 256), "test memory"));
   must(check(cudaMemcpy(p, host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice), "test copy"));
+  must(check(cudaDeviceSynchronize(), "test copy"));  // of pageable memory it is over for the default stream alone
   return static_cast<T*>(p);
 }
 

@@ -114,9 +114,9 @@ struct vec {
     }
   }
   /// Those of the logits that are not below.
-  static void add_not_below(mass_parts& to, f32x16 logits, float limit, const mass_parts& masses) {
+  static void add_at_least(mass_parts& to, f32x16 logits, float limit, const mass_parts& masses) {
     const __m256 bound = _mm256_set1_ps(limit);
-    const __m256i kept[2] = {_mm256_castps_si256(_mm256_cmp_ps(logits.low, bound, _CMP_NLT_UQ)), _mm256_castps_si256(_mm256_cmp_ps(logits.high, bound, _CMP_NLT_UQ))};
+    const __m256i kept[2] = {_mm256_castps_si256(_mm256_cmp_ps(logits.low, bound, _CMP_GE_OQ)), _mm256_castps_si256(_mm256_cmp_ps(logits.high, bound, _CMP_GE_OQ))};
     for (int i = 0; i < 2; ++i) {
       to.high[i] = _mm256_add_epi32(to.high[i], _mm256_and_si256(kept[i], masses.high[i]));
       to.low[i] = _mm256_add_epi32(to.low[i], _mm256_and_si256(kept[i], masses.low[i]));
@@ -128,13 +128,13 @@ struct vec {
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(low + 8 * i), from.low[i]);
     }
   }
-  /// A bit for each lane; no lane is NaN.
-  static std::uint32_t not_below(f32x16 x, float limit) {
+  /// A bit for each lane; none for NaN.
+  static std::uint32_t at_least(f32x16 x, float limit) {
     const __m256 bound = _mm256_set1_ps(limit);
-    const int low = _mm256_movemask_ps(_mm256_cmp_ps(x.low, bound, _CMP_NLT_UQ));
-    return static_cast<std::uint32_t>(low | _mm256_movemask_ps(_mm256_cmp_ps(x.high, bound, _CMP_NLT_UQ)) << 8);
+    const int low = _mm256_movemask_ps(_mm256_cmp_ps(x.low, bound, _CMP_GE_OQ));
+    return static_cast<std::uint32_t>(low | _mm256_movemask_ps(_mm256_cmp_ps(x.high, bound, _CMP_GE_OQ)) << 8);
   }
-  static std::uint32_t lanes_within(f32x16 x, logit_range range) { return not_below(x, range.low) & ~not_below(x, range.high); }
+  static std::uint32_t lanes_within(f32x16 x, logit_range range) { return at_least(x, range.low) & ~at_least(x, range.high); }
   static constexpr bool stores_all_places = false;
   /// first + lane for each bit, one after another; returns how many.
   static std::int64_t store_places(std::int32_t* to, std::int32_t first, std::uint32_t lanes) {

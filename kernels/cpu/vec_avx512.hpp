@@ -149,19 +149,19 @@ struct vec {
     to = {_mm512_add_epi32(to.high, masses.high), _mm512_add_epi32(to.low, masses.low)};
   }
   /// Those of the logits that are not below.
-  static void add_not_below(mass_parts& to, f32x16 logits, float limit, mass_parts masses) {
-    const auto lanes = static_cast<__mmask16>(not_below(logits, limit));
+  static void add_at_least(mass_parts& to, f32x16 logits, float limit, mass_parts masses) {
+    const auto lanes = static_cast<__mmask16>(at_least(logits, limit));
     to = {_mm512_mask_add_epi32(to.high, lanes, to.high, masses.high), _mm512_mask_add_epi32(to.low, lanes, to.low, masses.low)};
   }
   static void store(std::uint32_t (&high)[16], std::uint32_t (&low)[16], mass_parts from) {
     _mm512_storeu_si512(high, from.high);
     _mm512_storeu_si512(low, from.low);
   }
-  /// A bit for each lane; no lane is NaN.
-  static std::uint32_t not_below(f32x16 x, float limit) { return _mm512_cmp_ps_mask(x, set(limit), _CMP_NLT_UQ); }
+  /// A bit for each lane; none for NaN.
+  static std::uint32_t at_least(f32x16 x, float limit) { return _mm512_cmp_ps_mask(x, set(limit), _CMP_GE_OQ); }
   static constexpr bool stores_all_places = true;  ///< no bit costs as much as sixteen
   static std::uint32_t lanes_within(f32x16 x, logit_range range) {
-    return _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(x, set(range.low), _CMP_NLT_UQ), x, set(range.high), _CMP_LT_OQ);
+    return _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(x, set(range.low), _CMP_GE_OQ), x, set(range.high), _CMP_LT_OQ);
   }
   /// first + lane for each bit, one after another; returns how many. Writes 16.
   static std::int64_t store_places(std::int32_t* to, std::int32_t first, std::uint32_t lanes) {

@@ -133,7 +133,7 @@ struct vec {
     }
   }
   /// Those of the logits that are not below.
-  static void add_not_below(mass_parts& to, f32x16 logits, float limit, const mass_parts& masses) {
+  static void add_at_least(mass_parts& to, f32x16 logits, float limit, const mass_parts& masses) {
     for (int i = 0; i < 4; ++i) {
       const uint32x4_t kept = vcgeq_f32(logits.v[i], vdupq_n_f32(limit));
       to.high[i] = vaddq_u32(to.high[i], vandq_u32(kept, masses.high[i]));
@@ -146,15 +146,15 @@ struct vec {
       vst1q_u32(low + 4 * i, from.low[i]);
     }
   }
-  /// A bit for each lane; no lane is NaN.
-  static std::uint32_t not_below(f32x16 x, float limit) {
+  /// A bit for each lane; none for NaN.
+  static std::uint32_t at_least(f32x16 x, float limit) {
     static constexpr std::uint32_t bits[4] = {1, 2, 4, 8};
     std::uint32_t lanes = 0;
     for (int i = 0; i < 4; ++i)
       lanes |= vaddvq_u32(vandq_u32(vcgeq_f32(x.v[i], vdupq_n_f32(limit)), vld1q_u32(bits))) << (4 * i);
     return lanes;
   }
-  static std::uint32_t lanes_within(f32x16 x, logit_range range) { return not_below(x, range.low) & ~not_below(x, range.high); }
+  static std::uint32_t lanes_within(f32x16 x, logit_range range) { return at_least(x, range.low) & ~at_least(x, range.high); }
   static constexpr bool stores_all_places = false;
   /// first + lane for each bit, one after another; returns how many.
   static std::int64_t store_places(std::int32_t* to, std::int32_t first, std::uint32_t lanes) {

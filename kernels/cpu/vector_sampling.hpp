@@ -127,14 +127,17 @@ inline std::uint64_t total(const vec::mass_parts& sums) {
 }
 constexpr std::int64_t summed_at_once = 1024 * width;  // by mass_parts
 
+/// Stands where a row has no logit: -inf would be within ranges that begin there.
+constexpr float no_logit = __builtin_nanf("");
+
 token_tally tally(const float* x, const float* weights, std::int64_t n, float limit) {
   token_tally all;
   for (std::int64_t first = 0; first < n; first += summed_at_once) {
     vec::mass_parts sums = vec::no_mass();
     for (std::int64_t i = first; i < n && i < first + summed_at_once; i += width) {
-      const f32x16 logits = load_sixteen(x + i, n - i, -__builtin_inff());
-      vec::add_not_below(sums, logits, limit, vec::masses_of(load_sixteen(weights + i, n - i, 0.0f)));
-      all.count += static_cast<std::uint64_t>(__builtin_popcount(vec::not_below(logits, limit)));
+      const f32x16 logits = load_sixteen(x + i, n - i, no_logit);
+      vec::add_at_least(sums, logits, limit, vec::masses_of(load_sixteen(weights + i, n - i, 0.0f)));
+      all.count += static_cast<std::uint64_t>(__builtin_popcount(vec::at_least(logits, limit)));
     }
     all.mass += total(sums);
   }
@@ -144,7 +147,7 @@ token_tally tally(const float* x, const float* weights, std::int64_t n, float li
 std::int64_t gather(const float* x, std::int64_t n, logit_range within, std::int32_t* places) {
   std::int64_t count = 0;
   for (std::int64_t i = 0; i < n; i += width) {
-    const std::uint32_t kept = vec::lanes_within(load_sixteen(x + i, n - i, -__builtin_inff()), within);
+    const std::uint32_t kept = vec::lanes_within(load_sixteen(x + i, n - i, no_logit), within);
     if (vec::stores_all_places || kept != 0) count += vec::store_places(places + count, static_cast<std::int32_t>(i), kept);
   }
   return count;
@@ -158,10 +161,10 @@ std::int64_t survey(const float* x, const float* weights, std::int64_t n, const 
   for (std::int64_t first = 0; first < n; first += summed_at_once) {
     vec::mass_parts above_one = vec::no_mass(), above_other = vec::no_mass(), all = vec::no_mass();
     for (std::int64_t i = first; i < n && i < first + summed_at_once; i += width) {
-      const f32x16 logits = load_sixteen(x + i, n - i, -__builtin_inff());
+      const f32x16 logits = load_sixteen(x + i, n - i, no_logit);
       const vec::mass_parts some = vec::masses_of(load_sixteen(weights + i, n - i, 0.0f));
-      vec::add_not_below(above_one, logits, one.high, some);
-      vec::add_not_below(above_other, logits, other.high, some);
+      vec::add_at_least(above_one, logits, one.high, some);
+      vec::add_at_least(above_other, logits, other.high, some);
       vec::add(all, some);
       const std::uint32_t kept = vec::lanes_within(logits, one) | vec::lanes_within(logits, other);
       if (vec::stores_all_places || kept != 0) count += vec::store_places(places + count, static_cast<std::int32_t>(i), kept);

@@ -45,14 +45,14 @@ inline constexpr step_bounds cpu_steps{};
 inline constexpr step_bounds gpu_steps{256, 2048};
 
 struct engine_options {
-  std::string device = "cpu";       ///< cpu, cuda, or auto: the GPU where one answers
-  std::int32_t threads = 0;         ///< of the lane's team; 0: the usable cores
+  std::string device = "cpu";  ///< cpu, cuda, or auto: the GPU where one answers
+  std::int32_t threads = 0;    ///< of the lane's team; 0: the usable cores
   std::string isa;  ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon, neon_i8mm
   bool repack = true;
-  std::string kv_type;              ///< of K and V; "": i16, on a GPU bf16
-  std::string weight_type;          ///< of layers, on a GPU: bf16, f16 or fp8; "": as the file has them
-  bool deterministic = false;       ///< a GPU too computes rows alike whatever lies beside them
-  memory::copy_folder copies;       ///< where repacked weights and the tokenizer's tables are kept; default: nowhere
+  std::string kv_type;         ///< of K and V; "": i16, on a GPU bf16
+  std::string weight_type;     ///< of layers, on a GPU: bf16, f16 or fp8; "": as the file has them
+  bool deterministic = false;  ///< a GPU too computes rows alike whatever lies beside them
+  memory::copy_folder copies;  ///< where repacked weights and the tokenizer's tables are kept; default: nowhere
   /// 0: a share of the free memory, of which little is kept for prompts to come (kv_budget.hpp); on a GPU what
   /// gpu_memory leaves
   std::int64_t kv_bytes = 0;
@@ -60,12 +60,12 @@ struct engine_options {
   std::int64_t host_kv_bytes = 0;   ///< of host memory, for cached blocks that leave a GPU; 0: none
   bool prefix_cache = true;         ///< prompts that begin alike are computed once (block_grant.hpp)
   std::int32_t context_length = 0;  ///< upper bound; 0: the model's
-  std::int32_t max_sequences = 0;     ///< 0, and the next: what suits the device (step_bounds)
+  std::int32_t max_sequences = 0;   ///< 0, and the next: what suits the device (step_bounds)
   std::int32_t max_batch_tokens = 0;
   std::size_t queue_sequences = 1024;
   std::int64_t queue_tokens = 1 << 20;
-  double most_growth = 0;           ///< of planner_options; 0: what suits the device
-  std::string prefill_queue;        ///< mixed, beside or divided (runtime.hpp); "": what suits the device
+  double most_growth = 0;                     ///< of planner_options; 0: what suits the device
+  std::string prefill_queue;                  ///< mixed, beside or divided (runtime.hpp); "": what suits the device
   std::function<void(const error&)> on_lost;  ///< once, on a runtime thread: the engine is broken for good
   std::int32_t tokenizers = 1;
   std::int32_t stream_shards = 1;
@@ -74,12 +74,12 @@ struct engine_options {
 
 /// What the engine settled on.
 struct engine_figures {
-  std::string device;               ///< cpu or cuda
+  std::string device;  ///< cpu or cuda
   std::int32_t threads = 0;
   std::string isa;
   std::int32_t context_length = 0;
   std::int32_t kv_blocks = 0;
-  std::int32_t kept_blocks = 0;     ///< of them, for prompts to come
+  std::int32_t kept_blocks = 0;  ///< of them, for prompts to come
   std::int64_t kv_bytes = 0;
   std::int32_t host_kv_blocks = 0;
 };

@@ -23,9 +23,9 @@ using troupe::generation_id;
 /// Everything that a lane must know of a sequence to sample it. Constant while the sequence lives.
 struct sequence_terms {
   generation_id generation = 0;
-  sampling how;                  ///< seed set
+  sampling how;                       ///< seed set
   std::vector<std::int32_t> end_ids;  ///< sampling one of these ends the sequence; empty with ignore_eos
-  std::int32_t max_tokens = 0;   ///< tokens to generate in all
+  std::int32_t max_tokens = 0;        ///< tokens to generate in all
   std::int32_t top_logprobs = -1;
 };
 
@@ -73,11 +73,11 @@ enum class sequence_end : std::uint8_t { none, eos, length, failed };
 struct step_token {
   generation_id generation = 0;
   std::int32_t slot = 0;
-  std::int32_t id = -1;     ///< with eos: the end token, not part of the text
+  std::int32_t id = -1;  ///< with eos: the end token, not part of the text
   sequence_end end = sequence_end::none;
-  float logprob = 0.0f;     ///< where log-probabilities are wanted
+  float logprob = 0.0f;  ///< where log-probabilities are wanted
   std::vector<std::pair<std::int32_t, float>> top;
-  error why;                ///< with failed
+  error why;  ///< with failed
 };
 
 struct step_result {

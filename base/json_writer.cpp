@@ -61,14 +61,10 @@ void append_escape(std::string& out, char c) {
 std::size_t append_sequence(std::string& out, std::string_view rest) {
   const auto [length, valid] = next_sequence(rest);
   const auto bytes = rest.substr(0, length);
-  if (!valid)
-    out += "\xEF\xBF\xBD";
-  else if (bytes == "\xE2\x80\xA8")
-    out += "\\u2028";
-  else if (bytes == "\xE2\x80\xA9")
-    out += "\\u2029";
-  else
-    out += bytes;
+  if (!valid) out += "\xEF\xBF\xBD";
+  else if (bytes == "\xE2\x80\xA8") out += "\\u2028";
+  else if (bytes == "\xE2\x80\xA9") out += "\\u2029";
+  else out += bytes;
   return length;
 }
 
@@ -104,10 +100,8 @@ void append_json_string(std::string& out, std::string_view text) {
     out.append(text, done, end - done);
     done = end;
     if (done == text.size()) break;
-    if (static_cast<unsigned char>(text[done]) < 0x80)
-      append_escape(out, text[done++]);
-    else
-      done += append_sequence(out, text.substr(done));
+    if (static_cast<unsigned char>(text[done]) < 0x80) append_escape(out, text[done++]);
+    else done += append_sequence(out, text.substr(done));
   }
   out.push_back('"');
 }

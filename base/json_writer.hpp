@@ -50,16 +50,11 @@ public:
     requires(std::integral<Number> || std::floating_point<Number>)
   json_writer& value(Number number) {
     separate();
-    if constexpr (std::same_as<Number, bool>)
-      out_->append(number ? "true" : "false");
-    else if constexpr (std::same_as<Number, float>)
-      append_json_number(*out_, number);
-    else if constexpr (std::floating_point<Number>)
-      append_json_number(*out_, static_cast<double>(number));
-    else if constexpr (std::signed_integral<Number>)
-      append_json_number(*out_, static_cast<std::int64_t>(number));
-    else
-      append_json_number(*out_, static_cast<std::uint64_t>(number));
+    if constexpr (std::same_as<Number, bool>) out_->append(number ? "true" : "false");
+    else if constexpr (std::same_as<Number, float>) append_json_number(*out_, number);
+    else if constexpr (std::floating_point<Number>) append_json_number(*out_, static_cast<double>(number));
+    else if constexpr (std::signed_integral<Number>) append_json_number(*out_, static_cast<std::int64_t>(number));
+    else append_json_number(*out_, static_cast<std::uint64_t>(number));
     return *this;
   }
 

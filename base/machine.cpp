@@ -63,7 +63,8 @@ std::vector<fs::path> cgroup_directories(const fs::path& root, std::string_view 
     const auto second = first == std::string::npos ? first : line.find(':', first + 1);
     if (second == std::string::npos) continue;
     const std::string names = "," + line.substr(first + 1, second - first - 1) + ",";
-    const bool ours = controller.empty() ? names == ",," : names.find("," + std::string(controller) + ",") != names.npos;
+    const bool ours =
+        controller.empty() ? names == ",," : names.find("," + std::string(controller) + ",") != names.npos;
     if (!ours) continue;
     for (fs::path inside = fs::path(line.substr(second + 1)).relative_path(); !inside.empty();
          inside = inside.parent_path())
@@ -113,9 +114,10 @@ std::int64_t statistic(const fs::path& file, std::string_view name) {
 }
 
 std::vector<std::string> known_features(const std::string& cpuinfo) {
-  constexpr std::array wanted{"sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512vl",
-                              "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16",
-                              "asimd", "asimddp", "i8mm", "bf16", "sve"};
+  constexpr std::array wanted{"sse4_2",      "avx",         "f16c",     "fma",      "avx2",
+                              "avx_vnni",    "avx512f",     "avx512bw", "avx512vl", "avx512_vnni",
+                              "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16",
+                              "asimd",       "asimddp",     "i8mm",     "bf16",     "sve"};
   std::istringstream words(field_of(cpuinfo, "flags") + ' ' + field_of(cpuinfo, "Features"));
   std::vector<std::string> found;
   for (std::string word; words >> word;)
@@ -189,10 +191,12 @@ std::string read_processor(const fs::path& root) {
   std::ifstream file(root / "proc/cpuinfo");
   std::string cpuinfo, all;  // of one processor: with hundreds of them the file takes milliseconds
   for (std::string line; std::getline(file, line) && !line.empty();) cpuinfo += line + '\n';
-  for (const char* field : {"vendor_id", "cpu family", "model", "stepping", "model name", "CPU implementer", "CPU variant", "CPU part", "CPU revision"})
+  for (const char* field : {"vendor_id", "cpu family", "model", "stepping", "model name", "CPU implementer",
+                            "CPU variant", "CPU part", "CPU revision"})
     if (const std::string value = field_of(cpuinfo, field); !value.empty()) all += value + ", ";
   const cache_sizes caches = read_caches(root);
-  return all + "caches " + std::to_string(caches.l1_data) + " " + std::to_string(caches.l2) + " " + std::to_string(caches.l3);
+  return all + "caches " + std::to_string(caches.l1_data) + " " + std::to_string(caches.l2) + " " +
+         std::to_string(caches.l3);
 }
 
 machine read_machine(const fs::path& root) {

@@ -44,8 +44,8 @@ struct machine {
 /// What cannot be read stays at its default. About a millisecond; ask once and keep the answer.
 machine read_machine(const std::filesystem::path& root = "/");
 
-/// What tells this machine's processor from others: maker, family, model, stepping, name and cache sizes, in one line. Reads
-/// one processor's part of /proc/cpuinfo.
+/// What tells this machine's processor from others: maker, family, model, stepping, name and cache sizes, in one line.
+/// Reads one processor's part of /proc/cpuinfo.
 std::string read_processor(const std::filesystem::path& root = "/");
 
 /// The parts, for those who want fresh figures.

@@ -13,12 +13,9 @@ std::string text_of(double value) {
 
 std::string_view name_of(prometheus_page::kind what) {
   switch (what) {
-    case prometheus_page::kind::counter:
-      return "counter";
-    case prometheus_page::kind::gauge:
-      return "gauge";
-    case prometheus_page::kind::histogram:
-      return "histogram";
+    case prometheus_page::kind::counter: return "counter";
+    case prometheus_page::kind::gauge: return "gauge";
+    case prometheus_page::kind::histogram: return "histogram";
   }
   return "untyped";
 }

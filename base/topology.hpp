@@ -1,5 +1,5 @@
-// The physical cores that this process may use: which logical processors are one core, which NUMA node it belongs to and
-// how fast it is beside the others. Knows nothing of what runs on them.
+// The physical cores that this process may use: which logical processors are one core, which NUMA node it belongs to
+// and how fast it is beside the others. Knows nothing of what runs on them.
 #pragma once
 
 #include <filesystem>

@@ -1,5 +1,5 @@
-// A manual tool: what product_limits and a lone stream of weights are worth on this machine. For each limit, the time of
-// products with values around it, taken in turn: crossovers_bench [threads] [isa]. Prints the least of many runs.
+// A manual tool: what product_limits and a lone stream of weights are worth on this machine. For each limit, the time
+// of products with values around it, taken in turn: crossovers_bench [threads] [isa]. Prints the least of many runs.
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -23,10 +23,12 @@ constexpr std::int64_t never = std::int64_t{1} << 40;
 
 class products {
 public:
-  products(int threads, kernels::isa which) : team_(threads), ways_(which), weights_(team_, true, 0, {}), set_(kernels::kernels_for(which)) {}
+  products(int threads, kernels::isa which)
+      : team_(threads), ways_(which), weights_(team_, true, 0, {}), set_(kernels::kernels_for(which)) {}
 
   /// Microseconds of one product with `rows` rows of weights, for each of the limits; so many matrices take turns.
-  std::vector<double> times(dtype type, std::int64_t rows, std::int64_t cols, std::int64_t tokens, std::span<const product_limits> limits, int matrices) {
+  std::vector<double> times(dtype type, std::int64_t rows, std::int64_t cols, std::int64_t tokens,
+                            std::span<const product_limits> limits, int matrices) {
     std::vector<std::uint8_t> bytes(static_cast<std::size_t>(rows * memory::row_size(type, cols)), 0x1c);
     const memory::tensor_view view{bytes.data(), type, rows, cols, memory::row_size(type, cols)};
     std::vector<kernels::matrix> packed;
@@ -73,7 +75,8 @@ int main(int argc, char** argv) {
   for (const std::int64_t rows : {16, 32, 64, 96, 128, 192, 384}) {
     const product_limits ways[] = {{.lone_weight_bytes = never}, {.lone_weight_bytes = 0}};
     for (const std::int64_t tokens : {1, 8}) {
-      std::printf("%6.0f KiB, %lld tokens", static_cast<double>(rows * memory::row_size(dtype::q4_1, 576)) / 1024, static_cast<long long>(tokens));
+      std::printf("%6.0f KiB, %lld tokens", static_cast<double>(rows * memory::row_size(dtype::q4_1, 576)) / 1024,
+                  static_cast<long long>(tokens));
       print(all.times(dtype::q4_1, rows, 576, tokens, ways, 16));
     }
   }
@@ -82,20 +85,25 @@ int main(int argc, char** argv) {
   const struct {
     dtype type;
     std::int64_t rows, cols;
-  } shapes[] = {{dtype::q4_1, 576, 1536}, {dtype::q8_0, 1024, 3072}, {dtype::q4_k, 2048, 2048}, {dtype::bf16, 1024, 2048}};
+  } shapes[] = {
+      {dtype::q4_1, 576, 1536}, {dtype::q8_0, 1024, 3072}, {dtype::q4_k, 2048, 2048}, {dtype::bf16, 1024, 2048}};
   for (const auto& [type, rows, cols] : shapes) {
     std::vector<product_limits> ways;
     for (const std::int64_t kib : {64, 128, 256, 512, 1024, 2048}) ways.push_back({.input_bytes_at_once = kib * 1024});
-    std::printf("%s, %lld x %lld", std::string(memory::info(type).name).c_str(), static_cast<long long>(rows), static_cast<long long>(cols));
+    std::printf("%s, %lld x %lld", std::string(memory::info(type).name).c_str(), static_cast<long long>(rows),
+                static_cast<long long>(cols));
     print(all.times(type, rows, cols, 512, ways, 1));
   }
 
-  std::printf("lone_stream_tokens (a constant: build with others to compare): us of a product with 1 to 6 tokens, weights from memory\n");
+  std::printf(
+      "lone_stream_tokens (a constant: build with others to compare): us of a product with 1 to 6 tokens, weights from "
+      "memory\n");
   for (const dtype type : {dtype::q4_1, dtype::q8_0}) {
     std::printf("%s", std::string(memory::info(type).name).c_str());
     const product_limits usual[] = {{}};
     std::vector<double> times;
-    for (std::int64_t tokens = 1; tokens <= 6; ++tokens) times.push_back(all.times(type, 1536, 576, tokens, usual, 160).front());
+    for (std::int64_t tokens = 1; tokens <= 6; ++tokens)
+      times.push_back(all.times(type, 1536, 576, tokens, usual, 160).front());
     print(times);
   }
 

@@ -1,6 +1,6 @@
-// Attention on the device: times of its kernels over KV that no cache holds, beside what reading memory takes in the same
-// run. Prints microseconds a layer, GB/s and the share of the read limit. Argument: what the names of the
-// cases to run contain; none: all.
+// Attention on the device: times of its kernels over KV that no cache holds, beside what reading memory takes in the
+// same run. Prints microseconds a layer, GB/s and the share of the read limit. Argument: what the names of the cases to
+// run contain; none: all.
 #include "bench/cuda_graph_time.hpp"
 #include "kernels/cuda/attention_prefill.hpp"
 #include "tests/gpu/attention_world.hpp"
@@ -30,7 +30,10 @@ double read_limit() {
   fill_random<<<1024, 256>>>(data.data(), data.size(), 7);
   double best = 0;
   for (int blocks : {132 * 4, 132 * 8, 132 * 16}) {
-    const double ms = replay([&](cudaStream_t on) { read_all<<<static_cast<unsigned>(blocks), 256, 0, on>>>(reinterpret_cast<const uint4*>(data.data()), bytes / 16, sink.data()); });
+    const double ms = replay([&](cudaStream_t on) {
+      read_all<<<static_cast<unsigned>(blocks), 256, 0, on>>>(reinterpret_cast<const uint4*>(data.data()), bytes / 16,
+                                                              sink.data());
+    });
     best = std::max(best, static_cast<double>(bytes) / ms * 1e-6);
   }
   return best;
@@ -53,11 +56,13 @@ constexpr head_shape llama_8b{32, 8, 128, true, 128}, qwen_600m{16, 8, 128, fals
 
 const char* wanted = "";  // set once by main
 
-double decode_case(const char* name, const head_shape& shape, std::vector<sequence_shape> sequences, double limit, kv_format format = kv_format::bf16) {
+double decode_case(const char* name, const head_shape& shape, std::vector<sequence_shape> sequences, double limit,
+                   kv_format format = kv_format::bf16) {
   if (!std::strstr(name, wanted)) return 0;
   double tokens = 0;
   for (const sequence_shape& s : sequences) tokens += s.past + 1;
-  const double bytes = tokens * shape.kv_heads * kv_layout::tile_bytes_of(shape.head_dim, format) / kv_layout::block_tokens * 2;
+  const double bytes =
+      tokens * shape.kv_heads * kv_layout::tile_bytes_of(shape.head_dim, format) / kv_layout::block_tokens * 2;
   const int layers = std::clamp(static_cast<int>(1.5e9 / bytes), 4, 64);
   attention_world world(shape, std::move(sequences), 3, layers, contents::random_on_device, format);
   const auto attend = [&](cudaStream_t on, bool fused) {
@@ -70,43 +75,54 @@ double decode_case(const char* name, const head_shape& shape, std::vector<sequen
   static const device_array<unsigned> weights(64 * weight_bytes / 4);
   static device_array<unsigned> sink(1);
   const auto product = [&](cudaStream_t on, int layer) {
-    launch(read_weights, dim3(264), dim3(256), 0, on, reinterpret_cast<const uint4*>(weights.data()) + layer * (weight_bytes / 16), weight_bytes / 16, sink.data());
+    launch(read_weights, dim3(264), dim3(256), 0, on,
+           reinterpret_cast<const uint4*>(weights.data()) + layer * (weight_bytes / 16), weight_bytes / 16,
+           sink.data());
   };
   const double products = replay([&](cudaStream_t on) {
     world.plan(on);
     for (int layer = 0; layer < layers; ++layer) product(on, layer);
   });
   const double chained = (replay([&](cudaStream_t on) {
-    world.plan(on);
-    for (int layer = 0; layer < layers; ++layer) {
-      product(on, layer);
-      attend_decode(world.call(layer, true), on);
-    }
-  }) - products) / layers;
+                            world.plan(on);
+                            for (int layer = 0; layer < layers; ++layer) {
+                              product(on, layer);
+                              attend_decode(world.call(layer, true), on);
+                            }
+                          }) -
+                          products) /
+                         layers;
   const double plan = replay([&](cudaStream_t on) { world.plan(on); });
   const double fused = (replay([&](cudaStream_t on) { attend(on, true); }) - plan) / layers;
   const double apart = (replay([&](cudaStream_t on) { attend(on, false); }) - plan) / layers;
   const double rate = bytes / fused * 1e-6;
-  std::printf("%-44s %8.2f us  %6.0f GB/s  %4.2f of reading   (behind products %8.2f us, %4.2f; rope apart %8.2f us; plan %5.2f us)\n", name, fused * 1e3, rate, rate / limit, chained * 1e3, bytes / chained * 1e-6 / limit, apart * 1e3, plan * 1e3);
+  std::printf(
+      "%-44s %8.2f us  %6.0f GB/s  %4.2f of reading   (behind products %8.2f us, %4.2f; rope apart %8.2f us; plan "
+      "%5.2f us)\n",
+      name, fused * 1e3, rate, rate / limit, chained * 1e3, bytes / chained * 1e-6 / limit, apart * 1e3, plan * 1e3);
   std::fflush(stdout);
   return rate;
 }
 
-/// Sequences that share their first tokens, read once for all, against the same where each reads for itself (from the cache,
-/// where that holds them).
+/// Sequences that share their first tokens, read once for all, against the same where each reads for itself (from the
+/// cache, where that holds them).
 void shared_case(const char* name, const head_shape& shape, int sequences, int shared, int own, double limit) {
   if (!std::strstr(name, wanted)) return;
   std::vector<sequence_shape> all(static_cast<std::size_t>(sequences), {shared + own - 1, 1, 0, shared / 16});
   all[0] = {shared + own - 1, 1};
-  const double token = shape.kv_heads * shape.head_dim * 4.0, bytes = (shared + static_cast<double>(sequences) * own) * token;
+  const double token = shape.kv_heads * shape.head_dim * 4.0,
+               bytes = (shared + static_cast<double>(sequences) * own) * token;
   const int layers = std::clamp(static_cast<int>(1.5e9 / bytes), 4, 64);
   attention_world world(shape, all, 3, layers, contents::random_on_device);
   const auto microseconds = [&] {
     const double plan = replay([&](cudaStream_t on) { world.plan(on); });
-    return 1e3 * (replay([&](cudaStream_t on) {
-      world.plan(on);
-      for (int layer = 0; layer < layers; ++layer) attend_decode(world.call(layer, true), on);
-    }) - plan) / layers;
+    return 1e3 *
+           (replay([&](cudaStream_t on) {
+              world.plan(on);
+              for (int layer = 0; layer < layers; ++layer) attend_decode(world.call(layer, true), on);
+            }) -
+            plan) /
+           layers;
   };
   const double apart = microseconds();
   std::printf("%-44s apart %8.2f us; once", name, apart);
@@ -116,7 +132,8 @@ void shared_case(const char* name, const head_shape& shape, int sequences, int s
       break;
     }
     const double once = microseconds();
-    std::printf(" %d works %7.2f us (%4.2f, %4.0f GB/s, %4.2f of reading)", works, once, apart / once, bytes / once * 1e-3, bytes / once * 1e-3 / limit);
+    std::printf(" %d works %7.2f us (%4.2f, %4.0f GB/s, %4.2f of reading)", works, once, apart / once,
+                bytes / once * 1e-3, bytes / once * 1e-3 / limit);
   }
   std::printf("\n");
   std::fflush(stdout);
@@ -132,22 +149,32 @@ void prefill_case(const char* name, const head_shape& shape, std::vector<sequenc
   attention_world world(shape, std::move(sequences), 3, layers, contents::random_on_device);
   const double plan = replay([&](cudaStream_t on) { world.plan(on); });
   const double rope = (replay([&](cudaStream_t on) {
-    world.plan(on);
-    for (int layer = 0; layer < layers; ++layer) rope_store(world.rope_call(layer), on);
-  }) - plan) / layers;
+                         world.plan(on);
+                         for (int layer = 0; layer < layers; ++layer) rope_store(world.rope_call(layer), on);
+                       }) -
+                       plan) /
+                      layers;
   const double attend = (replay([&](cudaStream_t on) {
-    world.plan(on);
-    for (int layer = 0; layer < layers; ++layer) attend_prefill(world.call(layer, false), on);
-  }) - plan) / layers;
+                           world.plan(on);
+                           for (int layer = 0; layer < layers; ++layer) attend_prefill(world.call(layer, false), on);
+                         }) -
+                         plan) /
+                        layers;
   const double by_warps = (replay([&](cudaStream_t on) {
-    world.plan(on);
-    for (int layer = 0; layer < layers; ++layer) attend_prefill_by_warps(world.call(layer, false), on);
-  }) - plan) / layers;
-  std::printf("%-44s %8.2f us  %6.1f TFLOP/s   (by warps %6.1f; rope %7.2f us; plan %6.2f us)\n", name, attend * 1e3, work / attend * 1e-9, work / by_warps * 1e-9, rope * 1e3, plan * 1e3);
+                             world.plan(on);
+                             for (int layer = 0; layer < layers; ++layer)
+                               attend_prefill_by_warps(world.call(layer, false), on);
+                           }) -
+                           plan) /
+                          layers;
+  std::printf("%-44s %8.2f us  %6.1f TFLOP/s   (by warps %6.1f; rope %7.2f us; plan %6.2f us)\n", name, attend * 1e3,
+              work / attend * 1e-9, work / by_warps * 1e-9, rope * 1e3, plan * 1e3);
   std::fflush(stdout);
 }
 
-std::vector<sequence_shape> equal(int sequences, int context) { return std::vector<sequence_shape>(static_cast<std::size_t>(sequences), {context - 1, 1}); }
+std::vector<sequence_shape> equal(int sequences, int context) {
+  return std::vector<sequence_shape>(static_cast<std::size_t>(sequences), {context - 1, 1});
+}
 
 }  // namespace
 
@@ -166,7 +193,8 @@ int main(int count, char** words) {
   std::vector<sequence_shape> ragged;
   for (int s = 0; s < 256; ++s) ragged.push_back({100 + s * 701 % 1024, 1});
   for (const int sequences : {32, 48, 64, 256})
-    decode_case(("8B heads, " + std::to_string(sequences) + " ragged").c_str(), llama_8b, {ragged.begin(), ragged.begin() + sequences}, limit);
+    decode_case(("8B heads, " + std::to_string(sequences) + " ragged").c_str(), llama_8b,
+                {ragged.begin(), ragged.begin() + sequences}, limit);
   decode_case("8B heads, 64 x 1,024", llama_8b, equal(64, 1024), limit);
   decode_case("8B heads, 256 x 1,024", llama_8b, equal(256, 1024), limit);
   const double uniform = decode_case("8B heads, 16 x 7,936", llama_8b, equal(16, 7936), limit);
@@ -174,7 +202,8 @@ int main(int count, char** words) {
   mixed.insert(mixed.begin() + 4, {65535, 1});
   const double one_long = decode_case("8B heads, 1 x 65,536 + 15 x 4,096", llama_8b, mixed, limit);
   std::printf("mixed / uniform: %.2f\n", one_long / uniform);
-  for (const auto& [name, format] : {std::pair{"8B heads, fp8, ", kv_format::fp8}, {"8B heads, q8_0, ", kv_format::q8_0}}) {
+  for (const auto& [name, format] :
+       {std::pair{"8B heads, fp8, ", kv_format::fp8}, {"8B heads, q8_0, ", kv_format::q8_0}}) {
     const auto narrow = [&](const char* what, std::vector<sequence_shape> sequences) {
       return decode_case((std::string(name) + what).c_str(), llama_8b, std::move(sequences), limit, format);
     };

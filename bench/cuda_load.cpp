@@ -30,7 +30,8 @@ double bus_rate() {
   const auto device = kernels::cuda::allocate_device(bytes).value_or_throw();
   const auto on = kernels::cuda::make_stream().value_or_throw();
   const double taken = seconds([&] {
-    for (int i = 0; i < 64; ++i) static_cast<void>(cudaMemcpyAsync(device.data(), host.data(), bytes, cudaMemcpyHostToDevice, on.get()));
+    for (int i = 0; i < 64; ++i)
+      static_cast<void>(cudaMemcpyAsync(device.data(), host.data(), bytes, cudaMemcpyHostToDevice, on.get()));
     static_cast<void>(cudaStreamSynchronize(on.get()));
   });
   return 64e-9 * bytes / taken;
@@ -65,7 +66,7 @@ int main(int argc, char** argv) {
     std::shared_ptr<const models::loaded_model> model;
     const double taken = seconds([&] { model = models::load_model(argv[1], *lane).value_or_throw(); });
     const double rate = static_cast<double>(file.size()) * 1e-9 / taken;
-    std::printf("%.2f GB in %.3f s: %.1f GB/s; bus %.1f, file %.1f: share %.2f\n", static_cast<double>(file.size()) * 1e-9, taken, rate, bus,
-                read, rate / std::min(bus, read));
+    std::printf("%.2f GB in %.3f s: %.1f GB/s; bus %.1f, file %.1f: share %.2f\n",
+                static_cast<double>(file.size()) * 1e-9, taken, rate, bus, read, rate / std::min(bus, read));
   }
 }

@@ -118,9 +118,13 @@ product layer_product(const model_shape& m, const weights& w, activations& a, in
   p.hidden = a.hidden.as<float>();
   p.x_stride = m.width;
   if (op == 0) p.out = a.qkv.data(), p.out_stride = m.qkv, p.output = product_output::bf16;
-  if (op == 1) p.x = a.qkv.as<bf16>(), p.x_stride = m.attended, p.out = a.hidden.data(), p.out_stride = m.width, p.output = product_output::add_f32;
+  if (op == 1)
+    p.x = a.qkv.as<bf16>(), p.x_stride = m.attended, p.out = a.hidden.data(), p.out_stride = m.width,
+    p.output = product_output::add_f32;
   if (op == 2) p.out = a.gated.data(), p.out_stride = m.feed, p.output = product_output::silu_bf16;
-  if (op == 3) p.x = a.gated.as<bf16>(), p.x_stride = m.feed, p.out = a.hidden.data(), p.out_stride = m.width, p.output = product_output::add_f32;
+  if (op == 3)
+    p.x = a.gated.as<bf16>(), p.x_stride = m.feed, p.out = a.hidden.data(), p.out_stride = m.width,
+    p.output = product_output::add_f32;
   if (op == 4) p.out = a.logits.data(), p.out_stride = m.vocab, p.output = product_output::f32;
   return p;
 }
@@ -139,7 +143,8 @@ tried_shape shape_of(const char* name, int blocks = 1) {
   return {name, launch_small<F, Depth>, blocks, small_shape<F, Depth>::bytes};
 }
 
-void chain(const model_shape& m, const char* type, const tried_shape& shape, const weights& w, int rows, int sms, cudaStream_t on) {
+void chain(const model_shape& m, const char* type, const tried_shape& shape, const weights& w, int rows, int sms,
+           cudaStream_t on) {
   if (!shape.fits(static_cast<int>(w.layer[3][0]->k_padded), rows)) return;
   const launcher use = shape.use, head = shape.use;
   auto a = make_activations(m, rows);
@@ -149,7 +154,8 @@ void chain(const model_shape& m, const char* type, const tried_shape& shape, con
     head(layer_product(m, w, a, rows, 0, 4), sms, shape.blocks, on);
   });
   if (rows == 8) {
-    std::printf("%-9s %-5s %-12s rows %d chain %8.1f us share %.3f\n", m.name, type, shape.name, rows, whole, w.bytes / whole / 1e6 / peak);
+    std::printf("%-9s %-5s %-12s rows %d chain %8.1f us share %.3f\n", m.name, type, shape.name, rows, whole,
+                w.bytes / whole / 1e6 / peak);
     return;
   }
   std::printf("%-9s %-5s %-12s rows %d chain %8.1f us %5.2f TB/s share %.3f |", m.name, type, shape.name, rows, whole,
@@ -171,7 +177,8 @@ void chain(const model_shape& m, const char* type, const tried_shape& shape, con
 }
 
 // A layer's four products and the head through the engine, rows at a time; TFLOP/s (many rows) and TB/s of weights.
-void engine_rows(const model_shape& m, const char* type, const weights& w, products& engine, std::initializer_list<int> rows_list, cudaStream_t on) {
+void engine_rows(const model_shape& m, const char* type, const weights& w, products& engine,
+                 std::initializer_list<int> rows_list, cudaStream_t on) {
   for (int rows : rows_list) {
     auto a = make_activations(m, rows);
     double layer_us = 0.0;
@@ -179,9 +186,12 @@ void engine_rows(const model_shape& m, const char* type, const weights& w, produ
     for (int op = 0; op < 4; ++op) {
       const int count = rows > 1000 ? 4 : m.layers;
       must(engine.reserve(rows, *w.layer[op][0]));
-      const double us = time_graph(on, 7, [&] {
-        for (int l = 0; l < count; ++l) must(engine.linear(layer_product(m, w, a, rows, l, op), on));
-      }) / count;
+      const double us = time_graph(on, 7,
+                                   [&] {
+                                     for (int l = 0; l < count; ++l)
+                                       must(engine.linear(layer_product(m, w, a, rows, l, op), on));
+                                   }) /
+                        count;
       layer_us += us;
       const double n = static_cast<double>(w.layer[op][0]->rows), k = static_cast<double>(w.layer[op][0]->cols);
       std::printf("  %8.1f us %5.0f TF %.2f TB", us, 2.0 * n * k * rows / us / 1e6, w.layer[op][0]->bytes / us / 1e6);
@@ -202,7 +212,8 @@ void engine_rows(const model_shape& m, const char* type, const weights& w, produ
 }
 
 // The wgmma kernel alone, x ready: a layer's four products, rows at a time.
-void wide_rows(const model_shape& m, const char* type, const weights& w, std::initializer_list<int> rows_list, cudaStream_t on) {
+void wide_rows(const model_shape& m, const char* type, const weights& w, std::initializer_list<int> rows_list,
+               cudaStream_t on) {
   auto x = must(allocate_device(64 * 2L * std::max({m.feed, m.attended, m.width})));
   auto scales = must(allocate_device(m.feed * 4L));  // a scale for 64 columns of 64 tokens
   std::vector<bf16> host(x.bytes() / 2);
@@ -216,12 +227,15 @@ void wide_rows(const model_shape& m, const char* type, const weights& w, std::in
       std::printf("%-9s %-5s rows %5d, wgmma alone, split %d:", m.name, type, rows, split);
       double layer_us = 0.0;
       for (int op = 0; op < 4; ++op) {
-        const double us = time_graph(on, 7, [&] {
-          for (int l = 0; l < m.layers; ++l) {
-            const product p = layer_product(m, w, a, rows, l, op);
-            wide_product(p, {x.data(), p.w->cols, scales.as<const float>(), nullptr}, on, {}, split);
-          }
-        }) / m.layers;
+        const double us =
+            time_graph(on, 7,
+                       [&] {
+                         for (int l = 0; l < m.layers; ++l) {
+                           const product p = layer_product(m, w, a, rows, l, op);
+                           wide_product(p, {x.data(), p.w->cols, scales.as<const float>(), nullptr}, on, {}, split);
+                         }
+                       }) /
+            m.layers;
         layer_us += us;
         std::printf("  %8.1f us %.2f TB", us, w.layer[op][0]->bytes / us / 1e6);
       }
@@ -244,29 +258,34 @@ void against_library(const model_shape& m, const weights& w, products& engine, c
       const device_matrix& first = *w.layer[op][0];
       must(engine.reserve(rows, first));
       const int count = rows > 1000 ? 4 : m.layers;
-      const double ours = time_graph(on, 7, [&] {
-        for (int l = 0; l < count; ++l) {
-          product p;
-          p.w = w.layer[op][l].get();
-          p.rows = rows;
-          p.x = x.as<bf16>();
-          p.x_stride = first.cols;
-          p.out = out.data();
-          p.out_stride = first.rows;
-          must(engine.linear(p, on));
-        }
-      }) / count;
-      const double theirs = time_graph(on, 7, [&] {
-        for (int l = 0; l < count; ++l) {
-          dense_product d;
-          d.w = w.layer[op][l]->data.data();
-          d.x = x.data();
-          d.out = out.data();
-          d.w_stride = first.k_padded, d.x_stride = first.cols, d.out_stride = first.rows;
-          d.n = static_cast<int>(first.rows), d.k = static_cast<int>(first.cols), d.rows = rows;
-          must(library->multiply(d, on));
-        }
-      }) / count;
+      const double ours = time_graph(on, 7,
+                                     [&] {
+                                       for (int l = 0; l < count; ++l) {
+                                         product p;
+                                         p.w = w.layer[op][l].get();
+                                         p.rows = rows;
+                                         p.x = x.as<bf16>();
+                                         p.x_stride = first.cols;
+                                         p.out = out.data();
+                                         p.out_stride = first.rows;
+                                         must(engine.linear(p, on));
+                                       }
+                                     }) /
+                          count;
+      const double theirs =
+          time_graph(on, 7,
+                     [&] {
+                       for (int l = 0; l < count; ++l) {
+                         dense_product d;
+                         d.w = w.layer[op][l]->data.data();
+                         d.x = x.data();
+                         d.out = out.data();
+                         d.w_stride = first.k_padded, d.x_stride = first.cols, d.out_stride = first.rows;
+                         d.n = static_cast<int>(first.rows), d.k = static_cast<int>(first.cols), d.rows = rows;
+                         must(library->multiply(d, on));
+                       }
+                     }) /
+          count;
       std::printf("  %7.1f/%7.1f = %.2f", ours, theirs, theirs / ours);
     }
     std::printf("\n");
@@ -284,7 +303,8 @@ int main(int argc, char** argv) {
   {
     auto big = must(allocate_device(4L << 30));
     must(check(cudaMemset(big.data(), 1, 4L << 30), "set"));
-    const double us = time_graph(on, 9, [&] { read_all<<<sms * 8, 256, 0, on>>>(big.as<uint4>(), (4L << 30) / 16, big.as<unsigned>()); });
+    const double us = time_graph(
+        on, 9, [&] { read_all<<<sms * 8, 256, 0, on>>>(big.as<uint4>(), (4L << 30) / 16, big.as<unsigned>()); });
     peak = (4L << 30) / us / 1e6;
     std::printf("read-only kernel %.2f TB/s, %d SMs\n", peak, sms);
   }
@@ -316,7 +336,10 @@ int main(int argc, char** argv) {
     const std::string only = argc > 2 ? argv[2] : "";
     auto engine = must(products::make());
     for (const model_shape& m : {llama_8b, qwen_06b})
-      for (auto [type, name] : {std::pair{weight_type::q4_0, "q4_0"}, {weight_type::q8_0, "q8_0"}, {weight_type::bf16, "bf16"}, {weight_type::fp8, "fp8"}}) {
+      for (auto [type, name] : {std::pair{weight_type::q4_0, "q4_0"},
+                                {weight_type::q8_0, "q8_0"},
+                                {weight_type::bf16, "bf16"},
+                                {weight_type::fp8, "fp8"}}) {
         if (!only.empty() && only != name) continue;
         auto w = make_weights(m, type, type, on);
         engine_rows(m, name, w, *engine, {9, 64, 96, 128, 192, 256, 512, 2048, 8192}, on);
@@ -334,12 +357,15 @@ int main(int argc, char** argv) {
          for (int rows : {1, 2, 4, 8})
            if (rows == 1 || i == 0) chain(m, name, tried, w, rows, sms, on);
          ++i;
-       }()), ...);
+       }()),
+       ...);
     }
   };
-  shapes("q4_0", weight_type::q4_0, shape_of<q4_0_format, 4>("4, 2/SM", 2), shape_of<q4_0_format, 8>("8 deep"), shape_of<q4_0_format, 6>("6, 2/SM", 2));
+  shapes("q4_0", weight_type::q4_0, shape_of<q4_0_format, 4>("4, 2/SM", 2), shape_of<q4_0_format, 8>("8 deep"),
+         shape_of<q4_0_format, 6>("6, 2/SM", 2));
   shapes("q8_0", weight_type::q8_0, shape_of<q8_0_format, 3>("3, 2/SM", 2), shape_of<q8_0_format, 4>("4, 2/SM", 2));
   shapes("fp8", weight_type::fp8, shape_of<fp8_format, 3>("3, 2/SM", 2), shape_of<fp8_format, 4>("4, 2/SM", 2));
-  shapes("bf16", weight_type::bf16, shape_of<bf16_format, 8>("8 deep"), shape_of<bf16_format, 6>("6 deep"), shape_of<bf16_format, 4>("4, 2/SM", 2), shape_of<bf16_format, 3>("3, 2/SM", 2));
+  shapes("bf16", weight_type::bf16, shape_of<bf16_format, 8>("8 deep"), shape_of<bf16_format, 6>("6 deep"),
+         shape_of<bf16_format, 4>("4, 2/SM", 2), shape_of<bf16_format, 3>("3, 2/SM", 2));
   return 0;
 }

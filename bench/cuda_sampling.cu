@@ -1,4 +1,5 @@
-// Sampling on the device: microseconds for a step's rows, launch by launch in one graph over fresh logits. Arguments: none.
+// Sampling on the device: microseconds for a step's rows, launch by launch in one graph over fresh logits. Arguments:
+// none.
 #include <cmath>
 #include <cstdio>
 #include <random>
@@ -16,7 +17,8 @@ void time_case(const char* name, int rows, int vocab, const sample_parameters& h
   std::normal_distribution<float> normal(0, width);
   std::vector<float> noise(static_cast<std::size_t>(vocab) * 3 + 17);
   for (float& x : noise) x = normal(random);
-  std::vector<float> host(static_cast<std::size_t>(copies) * static_cast<std::size_t>(rows) * static_cast<std::size_t>(vocab));
+  std::vector<float> host(static_cast<std::size_t>(copies) * static_cast<std::size_t>(rows) *
+                          static_cast<std::size_t>(vocab));
   for (std::size_t i = 0; i < host.size(); ++i) host[i] = noise[i % noise.size()];
   const device_array<float> logits(host);
   std::vector<sample_parameters> parameters(static_cast<std::size_t>(rows), how);
@@ -39,12 +41,16 @@ void time_case(const char* name, int rows, int vocab, const sample_parameters& h
   call.parameters = device_parameters.data();
   call.picks = picks.data();
   const double ms = replay([&](cudaStream_t on) {
-    for (int i = 0; i < 8; ++i) {
-      call.logits = logits.data() + static_cast<std::size_t>(i % copies) * static_cast<std::size_t>(rows) * static_cast<std::size_t>(vocab);
-      sample(call, on);
-    }
-  }) / 8;
-  std::printf("%-32s %3d rows x %6d: %7.2f us  %5.0f GB/s\n", name, rows, vocab, ms * 1e3, static_cast<double>(rows) * vocab * 4 / ms * 1e-6);
+                      for (int i = 0; i < 8; ++i) {
+                        call.logits = logits.data() + static_cast<std::size_t>(i % copies) *
+                                                          static_cast<std::size_t>(rows) *
+                                                          static_cast<std::size_t>(vocab);
+                        sample(call, on);
+                      }
+                    }) /
+                    8;
+  std::printf("%-32s %3d rows x %6d: %7.2f us  %5.0f GB/s\n", name, rows, vocab, ms * 1e3,
+              static_cast<double>(rows) * vocab * 4 / ms * 1e-6);
   std::fflush(stdout);
 }
 
@@ -52,7 +58,8 @@ void time_case(const char* name, int rows, int vocab, const sample_parameters& h
 
 int main() {
   sample_parameters greedy, whole, top_k, nucleus, both, floor, logprobs;
-  whole.temperature = top_k.temperature = nucleus.temperature = both.temperature = floor.temperature = logprobs.temperature = 0.8f;
+  whole.temperature = top_k.temperature = nucleus.temperature = both.temperature = floor.temperature =
+      logprobs.temperature = 0.8f;
   top_k.top_k = both.top_k = 50;
   nucleus.top_p = both.top_p = logprobs.top_p = 0.95f;
   floor.min_p = 0.05f;

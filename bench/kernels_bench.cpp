@@ -179,7 +179,8 @@ void report_packing(int threads, double read_bytes_per_second) {
       });
     });
     const double rate = static_cast<double>(source.bytes.size()) / seconds;
-    std::printf(" %s %.1f (%.2f)", std::string(memory::info(type).name).c_str(), rate / 1e9, rate / read_bytes_per_second);
+    std::printf(" %s %.1f (%.2f)", std::string(memory::info(type).name).c_str(), rate / 1e9,
+                rate / read_bytes_per_second);
   }
   std::printf("\n");
 }

@@ -1,5 +1,6 @@
-// Reads many SSE answers of a server at once and says how fast their tokens came. It shares the machine with the server it
-// measures, so it does little: every byte is read, but only the first token and the end are looked at. Knows no model.
+// Reads many SSE answers of a server at once and says how fast their tokens came. It shares the machine with the server
+// it measures, so it does little: every byte is read, but only the first token and the end are looked at. Knows no
+// model.
 //
 // stream_client PORT STREAMS TOKENS MODEL      prints: tokens a second, events that carried text
 #include <arpa/inet.h>
@@ -20,7 +21,8 @@ namespace {
 
 using clock = std::chrono::steady_clock;
 
-constexpr std::string_view prompt = "Write a long story about a lighthouse, the people who kept it, and the ships that it guided home.";
+constexpr std::string_view prompt =
+    "Write a long story about a lighthouse, the people who kept it, and the ships that it guided home.";
 constexpr std::string_view text_begin = "\"content\":\"";
 
 struct stream {
@@ -40,12 +42,14 @@ int ask(int port, const std::string& tokens, const std::string& model) {
   where.sin_port = htons(static_cast<std::uint16_t>(port));
   where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
-  if (socket < 0 || ::connect(socket, reinterpret_cast<const sockaddr*>(&where), sizeof where) != 0) give_up("cannot connect");
-  const std::string body = R"({"messages":[{"role":"user","content":")" + std::string(prompt) + R"("}],"max_tokens":)" + tokens +
-                           R"(,"ignore_eos":true,"temperature":0,"stream":true,"model":")" + model + "\"}";
-  const std::string request = "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:" + std::to_string(port) +
-                              "\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: " + std::to_string(body.size()) +
-                              "\r\n\r\n" + body;
+  if (socket < 0 || ::connect(socket, reinterpret_cast<const sockaddr*>(&where), sizeof where) != 0)
+    give_up("cannot connect");
+  const std::string body = R"({"messages":[{"role":"user","content":")" + std::string(prompt) + R"("}],"max_tokens":)" +
+                           tokens + R"(,"ignore_eos":true,"temperature":0,"stream":true,"model":")" + model + "\"}";
+  const std::string request =
+      "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:" + std::to_string(port) +
+      "\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: " + std::to_string(body.size()) +
+      "\r\n\r\n" + body;
   if (::send(socket, request.data(), request.size(), 0) != static_cast<ssize_t>(request.size())) give_up("cannot send");
   return socket;
 }
@@ -72,7 +76,8 @@ bool read_some(stream& one, std::vector<char>& room) {
     one.end = clock::now();
     return false;
   }
-  if (size == 0) give_up("a stream ended early: " + one.text.substr(one.text.size() - std::min<std::size_t>(one.text.size(), 300)));
+  if (size == 0)
+    give_up("a stream ended early: " + one.text.substr(one.text.size() - std::min<std::size_t>(one.text.size(), 300)));
   return true;
 }
 
@@ -110,5 +115,6 @@ int main(int count, char** given) {
   const auto begin = std::max_element(streams.begin(), streams.end(), by_first)->first;
   const auto end = std::min_element(streams.begin(), streams.end(), by_end)->end;
   const double seconds = std::chrono::duration<double>(end - begin).count();
-  std::printf("%.1f %lld\n", static_cast<double>(streams.size()) * (tokens - 1) / seconds, static_cast<long long>(events));
+  std::printf("%.1f %lld\n", static_cast<double>(streams.size()) * (tokens - 1) / seconds,
+              static_cast<long long>(events));
 }

@@ -65,7 +65,9 @@ void measure(const setting& s, const bench_test& test, const workload& w) {
   if (s.options.profile) profile(s, test, w);
 }
 
-std::int32_t chunk_of(const setting& s) { return actors::cpu_steps.or_asked(0, s.options.engine.max_batch_tokens).batch_tokens; }
+std::int32_t chunk_of(const setting& s) {
+  return actors::cpu_steps.or_asked(0, s.options.engine.max_batch_tokens).batch_tokens;
+}
 
 /// Tokens [past, past + count) of one sequence, in chunks as the engine takes them.
 void prefill(const setting& s, std::int32_t sequence, std::int32_t past, std::int32_t count) {
@@ -118,8 +120,9 @@ result<void> bench_threads(const bench_options& o, const std::string& path, std:
     if (!measured) return measured.why();
     limits = *measured;
   }
-  std::cerr << "limits with " << threads << " threads: reads " << limits.read_bytes_per_second / 1e9 << " GB/s, computes "
-            << limits.int8_ops_per_second / 1e12 << " int8 and " << limits.float_ops_per_second / 1e12 << " float TOP/s\n";
+  std::cerr << "limits with " << threads << " threads: reads " << limits.read_bytes_per_second / 1e9
+            << " GB/s, computes " << limits.int8_ops_per_second / 1e12 << " int8 and "
+            << limits.float_ops_per_second / 1e12 << " float TOP/s\n";
   auto rig = bench_rig::create(path, *lane);
   if (!rig) return rig.why();
   row_printer out(o.json, o.engine.model, std::string(to_string(lane->which)), std::string(to_string(lane->kv)));
@@ -138,8 +141,26 @@ int bench_on_gpu(const bench_options& o) {
     return report({errc::invalid_argument, "--device cuda goes with neither --engine nor --peer", ""});
   if (o.tune && o.engine.deterministic)
     return report({errc::invalid_argument, "--tune goes not with --deterministic, whose products go one way", ""});
-  device_bench_options device{"", o.shape, o.type, "", o.engine.kv_type.empty() ? "bf16" : o.engine.kv_type, o.engine.deterministic, copies_of(o.engine), o.tune, o.prompt, o.generate, o.depth, o.batch, o.repeat, o.workloads,
-                              o.chunks, o.growths, o.queues, o.rates, o.profile, o.json, o.shared_prefix};
+  device_bench_options device;
+  device.shape = o.shape;
+  device.type = o.type;
+  if (!o.engine.kv_type.empty()) device.kv_type = o.engine.kv_type;
+  device.deterministic = o.engine.deterministic;
+  device.copies = copies_of(o.engine);
+  device.tune = o.tune;
+  device.prompt = o.prompt;
+  device.generate = o.generate;
+  device.depth = o.depth;
+  device.batch = o.batch;
+  device.repeat = o.repeat;
+  device.workloads = o.workloads;
+  device.chunks = o.chunks;
+  device.growths = o.growths;
+  device.queues = o.queues;
+  device.rates = o.rates;
+  device.profile = o.profile;
+  device.json = o.json;
+  device.shared_prefix = o.shared_prefix;
   if (o.shape.empty()) {
     const auto path = models::model_cache().resolve(o.engine.model);
     if (!path) return report(path.why());
@@ -152,9 +173,10 @@ int bench_on_gpu(const bench_options& o) {
 }  // namespace
 
 int bench(const bench_options& options) {
-  if (!all_in(options.prompt, 0, 1 << 20) || !all_in(options.generate, 0, 1 << 20) || !all_in(options.depth, 0, 1 << 20) ||
-      !all_in(options.batch, 1, 1024) || !all_in(options.threads, 1, 512))
-    return report({errc::invalid_argument, "lengths go from 0 to 1048576, batches from 1 to 1024, threads from 1 to 512", ""});
+  if (!all_in(options.prompt, 0, 1 << 20) || !all_in(options.generate, 0, 1 << 20) ||
+      !all_in(options.depth, 0, 1 << 20) || !all_in(options.batch, 1, 1024) || !all_in(options.threads, 1, 512))
+    return report(
+        {errc::invalid_argument, "lengths go from 0 to 1048576, batches from 1 to 1024, threads from 1 to 512", ""});
   if ((options.shared_prefix > 0 || options.longest > 0) && (options.through_engine || !options.peers.empty()))
     return report({errc::invalid_argument, "--shared-prefix and --longest go with neither --engine nor --peer", ""});
   if (options.longest > 0 && options.device == "cuda")

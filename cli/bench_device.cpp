@@ -34,13 +34,15 @@ double weights(const models::model_shape& s, bool head) {
 cost decode_cost(device_rig& rig, std::int32_t batch, double context, std::int32_t shared) {
   const auto& s = rig.network().shape();
   const double kv_token = double(rig.lane().kv_bytes_read(s.kv())) / kernels::kv_shape::block_tokens;
-  return {double(rig.network().bytes_per_step()) + (batch * (context - shared) + shared) * kv_token, 2.0 * batch * weights(s, true)};
+  return {double(rig.network().bytes_per_step()) + (batch * (context - shared) + shared) * kv_token,
+          2.0 * batch * weights(s, true)};
 }
 
 cost prefill_cost(device_rig& rig, std::int32_t rows, std::int32_t past) {
   const auto& s = rig.network().shape();
   const double attention = 4.0 * s.layers * s.attention_width() * rows * (past + rows / 2.0);
-  return {double(rig.network().bytes_per_step()), 2.0 * rows * weights(s, false) + 2.0 * s.vocabulary * s.width + attention};
+  return {double(rig.network().bytes_per_step()),
+          2.0 * rows * weights(s, false) + 2.0 * s.vocabulary * s.width + attention};
 }
 
 struct printed_row {
@@ -63,18 +65,34 @@ public:
     const double median = r.seconds[r.seconds.size() / 2];
     if (o_.json) {
       std::string line;
-      base::json_writer(line).begin_object().field("device", "cuda").field("test", r.test).field("model", o_.model.empty() ? o_.shape : o_.model)
-          .field("type", o_.model.empty() ? o_.type : "file").field("kv_type", o_.kv_type).field("batch", r.batch).field("tokens_per_s", r.tokens / median)
-          .field("tokens_per_s_min", r.tokens / r.seconds.back()).field("tokens_per_s_max", r.tokens / r.seconds.front())
-          .field("limit_tokens_per_s", r.tokens / r.floor).field("share_of_limit", r.floor / median).field("bytes_a_step", r.bytes).field("flops_a_step", r.flops)
-          .field("gap_us", r.gap_us).field("host_us", r.host_us).end_object();
+      base::json_writer(line)
+          .begin_object()
+          .field("device", "cuda")
+          .field("test", r.test)
+          .field("model", o_.model.empty() ? o_.shape : o_.model)
+          .field("type", o_.model.empty() ? o_.type : "file")
+          .field("kv_type", o_.kv_type)
+          .field("batch", r.batch)
+          .field("tokens_per_s", r.tokens / median)
+          .field("tokens_per_s_min", r.tokens / r.seconds.back())
+          .field("tokens_per_s_max", r.tokens / r.seconds.front())
+          .field("limit_tokens_per_s", r.tokens / r.floor)
+          .field("share_of_limit", r.floor / median)
+          .field("bytes_a_step", r.bytes)
+          .field("flops_a_step", r.flops)
+          .field("gap_us", r.gap_us)
+          .field("host_us", r.host_us)
+          .end_object();
       std::cout << line << std::endl;
       return;
     }
-    if (!headed_) std::printf("%-14s %6s %12s %19s %12s %6s %9s %11s %8s %8s\n", "test", "batch", "tokens/s", "min - max", "limit", "share", "GB/step", "GFLOP/step", "gap us", "host us");
+    if (!headed_)
+      std::printf("%-14s %6s %12s %19s %12s %6s %9s %11s %8s %8s\n", "test", "batch", "tokens/s", "min - max", "limit",
+                  "share", "GB/step", "GFLOP/step", "gap us", "host us");
     headed_ = true;
-    std::printf("%-14s %6d %12.1f %9.1f -%8.1f %12.1f %6.3f %9.3f %11.1f %8.1f %8.1f\n", r.test.c_str(), r.batch, r.tokens / median,
-                r.tokens / r.seconds.back(), r.tokens / r.seconds.front(), r.tokens / r.floor, r.floor / median, r.bytes / 1e9, r.flops / 1e9, r.gap_us, r.host_us);
+    std::printf("%-14s %6d %12.1f %9.1f -%8.1f %12.1f %6.3f %9.3f %11.1f %8.1f %8.1f\n", r.test.c_str(), r.batch,
+                r.tokens / median, r.tokens / r.seconds.back(), r.tokens / r.seconds.front(), r.tokens / r.floor,
+                r.floor / median, r.bytes / 1e9, r.flops / 1e9, r.gap_us, r.host_us);
     std::fflush(stdout);
   }
 
@@ -83,7 +101,9 @@ private:
   bool headed_ = false;
 };
 
-std::string at_depth(std::string test, std::int32_t depth) { return depth > 0 ? test + "@d" + std::to_string(depth) : test; }
+std::string at_depth(std::string test, std::int32_t depth) {
+  return depth > 0 ? test + "@d" + std::to_string(depth) : test;
+}
 
 /// Where a step's time goes, op by op, largest first.
 template <class Run>
@@ -114,7 +134,9 @@ result<void> prefill_row(device_rig& rig, const device_bench_options& o, std::in
   constexpr std::int32_t chunk = 2048;
   const std::int32_t length = depth + tokens;
   if (auto r = rig.reserve({&length, 1}, 0, std::min(chunk, tokens)); !r) return r;
-  printed_row row{at_depth("pp" + std::to_string(tokens), depth), 1, {}, double(tokens), 0, 0, 0, -1, -1};
+  printed_row row;
+  row.test = at_depth("pp" + std::to_string(tokens), depth);
+  row.tokens = double(tokens);
   for (std::int32_t i = -1; i < o.repeat; ++i) {
     rig.host_us = 0;
     const auto start = clock::now();
@@ -134,13 +156,18 @@ result<void> prefill_row(device_rig& rig, const device_bench_options& o, std::in
   return {};
 }
 
-result<void> decode_row(device_rig& rig, const device_bench_options& o, std::int32_t batch, std::int32_t tokens, std::int32_t depth,
-                        const kernels::cuda::device_limits& limits, printer& out) {
+result<void> decode_row(device_rig& rig, const device_bench_options& o, std::int32_t batch, std::int32_t tokens,
+                        std::int32_t depth, const kernels::cuda::device_limits& limits, printer& out) {
   const std::vector<std::int32_t> past(static_cast<std::size_t>(batch), depth);
   const std::vector<std::int32_t> length(past.size(), depth + tokens + 1);
-  const std::int32_t shared = batch > 1 ? std::min(o.shared_prefix, depth) / kernels::kv_shape::block_tokens * kernels::kv_shape::block_tokens : 0;
+  const std::int32_t shared =
+      batch > 1 ? std::min(o.shared_prefix, depth) / kernels::kv_shape::block_tokens * kernels::kv_shape::block_tokens
+                : 0;
   if (auto r = rig.reserve(length, shared, batch); !r) return r;
-  printed_row row{at_depth("tg" + std::to_string(tokens), depth) + (shared > 0 ? "s" + std::to_string(shared) : ""), batch, {}, double(tokens) * batch, 0, 0, 0, -1, -1};
+  printed_row row;
+  row.test = at_depth("tg" + std::to_string(tokens), depth) + (shared > 0 ? "s" + std::to_string(shared) : "");
+  row.batch = batch;
+  row.tokens = double(tokens) * batch;
   for (std::int32_t i = -1; i < o.repeat; ++i) {
     rig.gaps.clear();
     rig.host_us = 0;
@@ -168,16 +195,19 @@ result<void> tune_products(device_rig& rig, const device_bench_options& o) {
   for (const std::int32_t one : o.prompt) rows = std::max(rows, one);
   for (const std::int32_t one : o.chunks) rows = std::max(rows, one);
   kernels::cuda::tuned_products tuned;
-  const auto tune = [&](kernels::lane&, kernels::step_space* space, const kernels::step_ops& whole, const kernels::step_ops& ends,
-                        std::int32_t blocks) -> result<void> {
+  const auto tune = [&](kernels::lane&, kernels::step_space* space, const kernels::step_ops& whole,
+                        const kernels::step_ops& ends, std::int32_t blocks) -> result<void> {
     auto done = rig.lane().tune(*space, {whole, ends}, blocks);
     if (!done) return done.why();
     tuned = *std::move(done);
     return {};
   };
-  if (auto steps = planned_steps::create(rig.model(), rig.lane(), {64, rows, rows / 8, 0, nullptr, tune}, [](const auto&, auto) {}); !steps) return steps.why();
-  std::fprintf(stderr, "%zu products timed in %.2f s; %zu go another way than they would untimed; kept in %s\n", tuned.shapes, since(started), tuned.unusual,
-               tuned.kept_in.empty() ? "no file" : tuned.kept_in.c_str());
+  if (auto steps = planned_steps::create(rig.model(), rig.lane(), {64, rows, rows / 8, 0, nullptr, tune},
+                                         [](const auto&, auto) {});
+      !steps)
+    return steps.why();
+  std::fprintf(stderr, "%zu products timed in %.2f s; %zu go another way than they would untimed; kept in %s\n",
+               tuned.shapes, since(started), tuned.unusual, tuned.kept_in.empty() ? "no file" : tuned.kept_in.c_str());
   return {};
 }
 
@@ -195,7 +225,8 @@ result<void> bench_device(const device_bench_options& o) {
   if (!o.workloads.empty()) return {};
   auto limits = (*rig)->lane().measure_limits();
   if (!limits) return limits.why();
-  std::cerr << "limits: reads " << limits->read_bytes_per_second / 1e12 << " TB/s, bf16 " << limits->bf16_flops_per_second / 1e12 << " TFLOP/s\n";
+  std::cerr << "limits: reads " << limits->read_bytes_per_second / 1e12 << " TB/s, bf16 "
+            << limits->bf16_flops_per_second / 1e12 << " TFLOP/s\n";
   printer out(o);
   for (const std::int32_t depth : o.depth) {
     for (const std::int32_t tokens : o.prompt)

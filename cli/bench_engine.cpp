@@ -66,7 +66,8 @@ sample run_once(engine& e, std::int32_t batch, std::int32_t prompt, std::int32_t
   page_difference page(e.runtime->as_service());
   std::vector<generation> all;
   const auto submitted = clock::now();
-  for (std::int32_t i = 0; i < batch; ++i) all.push_back(e.model.complete(random_prompt(e.model, prompt, static_cast<unsigned>(i)), ask));
+  for (std::int32_t i = 0; i < batch; ++i)
+    all.push_back(e.model.complete(random_prompt(e.model, prompt, static_cast<unsigned>(i)), ask));
   double last_first = 0, last_end = 0;
   for (generation& one : all)
     for (const event& ev : one)
@@ -79,7 +80,8 @@ sample run_once(engine& e, std::int32_t batch, std::int32_t prompt, std::int32_t
   sample s;
   s.tokens_per_s = batch * (tokens - 1) / (std::min(wall_ms, last_end) - last_first) * 1000;
   s.messages_per_token = page.of("troupe_actor_messages_total") / (double(batch) * tokens);
-  s.step_gap_us = page.of("troupe_step_gap_seconds_sum") / std::max(page.of("troupe_step_gap_seconds_count"), 1.0) * 1e6;
+  s.step_gap_us =
+      page.of("troupe_step_gap_seconds_sum") / std::max(page.of("troupe_step_gap_seconds_count"), 1.0) * 1e6;
   return s;
 }
 
@@ -88,16 +90,25 @@ void print(const bench_options& o, std::int32_t batch, std::int32_t tokens, std:
   const sample& median = runs[runs.size() / 2];
   const std::string test = "engine-tg" + std::to_string(tokens);
   if (!o.json) {
-    std::printf("%-16s %6d %12.1f %9.1f -%8.1f %18.3f %12.1f\n", test.c_str(), batch, median.tokens_per_s, runs.front().tokens_per_s,
-                runs.back().tokens_per_s, median.messages_per_token, median.step_gap_us);
+    std::printf("%-16s %6d %12.1f %9.1f -%8.1f %18.3f %12.1f\n", test.c_str(), batch, median.tokens_per_s,
+                runs.front().tokens_per_s, runs.back().tokens_per_s, median.messages_per_token, median.step_gap_us);
     std::fflush(stdout);
     return;
   }
   std::string line;
-  base::json_writer(line).begin_object().field("test", test).field("model", o.engine.model).field("batch", batch).field("device", "cpu")
-      .field("tokens_per_s", median.tokens_per_s).field("tokens_per_s_min", runs.front().tokens_per_s)
-      .field("tokens_per_s_max", runs.back().tokens_per_s).field("repeat", runs.size()).field("messages_per_token", median.messages_per_token)
-      .field("step_gap_us", median.step_gap_us).end_object();
+  base::json_writer(line)
+      .begin_object()
+      .field("test", test)
+      .field("model", o.engine.model)
+      .field("batch", batch)
+      .field("device", "cpu")
+      .field("tokens_per_s", median.tokens_per_s)
+      .field("tokens_per_s_min", runs.front().tokens_per_s)
+      .field("tokens_per_s_max", runs.back().tokens_per_s)
+      .field("repeat", runs.size())
+      .field("messages_per_token", median.messages_per_token)
+      .field("step_gap_us", median.step_gap_us)
+      .end_object();
   std::cout << line << std::endl;
 }
 
@@ -105,11 +116,14 @@ void print(const bench_options& o, std::int32_t batch, std::int32_t tokens, std:
 
 int bench_engine(const bench_options& o) {
   engine_options options = o.engine;
-  options.max_sequences = std::max({options.max_sequences, actors::cpu_steps.sequences, *std::max_element(o.batch.begin(), o.batch.end())});
+  options.max_sequences =
+      std::max({options.max_sequences, actors::cpu_steps.sequences, *std::max_element(o.batch.begin(), o.batch.end())});
   if (!o.threads.empty()) options.threads = o.threads.front();
   auto e = start_engine(options);
   if (!e) return report(e.why());
-  if (!o.json) std::printf("%-16s %6s %12s %19s %18s %12s\n", "test", "batch", "tokens/s", "min - max", "messages/token", "step gap us");
+  if (!o.json)
+    std::printf("%-16s %6s %12s %19s %18s %12s\n", "test", "batch", "tokens/s", "min - max", "messages/token",
+                "step gap us");
   constexpr std::int32_t prompt = 16;
   try {
     for (const std::int32_t tokens : o.generate)

@@ -1,4 +1,5 @@
-// Requests that come at random, as chats do, and the rate up to which their limits are kept. Seeded: two runs ask the same.
+// Requests that come at random, as chats do, and the rate up to which their limits are kept. Seeded: two runs ask the
+// same.
 #include <cmath>
 
 #include "cli/workload_figures.hpp"
@@ -21,7 +22,8 @@ std::vector<request_size> chat_sizes(std::size_t count, std::mt19937& random) {
 }
 
 /// Requests for six seconds at `rate` a second. True: both limits were kept.
-result<bool> offered(planned_steps& steps, timeline& t, const device_bench_options& o, std::int32_t vocabulary, const mixture& how, double rate) {
+result<bool> offered(planned_steps& steps, timeline& t, const device_bench_options& o, std::int32_t vocabulary,
+                     const mixture& how, double rate) {
   constexpr double ttft_limit = 500, gap_limit = 30, seconds = 6;
   std::mt19937 random(4);
   const auto sizes = chat_sizes(static_cast<std::size_t>(rate * seconds), random);
@@ -72,7 +74,9 @@ result<void> goodput(device_rig& rig, const device_bench_options& o, const mixtu
   timeline t;
   auto prompts = second_queue(rig, how);
   if (!prompts) return prompts.why();
-  auto steps = planned_steps::create(rig.model(), rig.lane(), {256, how.chunk, blocks_for(2064) * 256, how.growth, prompts->get(), warm_up}, t.listener());
+  auto steps = planned_steps::create(rig.model(), rig.lane(),
+                                     {256, how.chunk, blocks_for(2064) * 256, how.growth, prompts->get(), warm_up},
+                                     t.listener());
   if (!steps) return steps.why();
   const std::int32_t vocabulary = rig.network().shape().vocabulary;
   std::mt19937 random(5);

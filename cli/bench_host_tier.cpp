@@ -1,4 +1,5 @@
-// The workload host-tier: what it costs to have a prompt's K and V come back from host memory, and what copies cost decodes.
+// The workload host-tier: what it costs to have a prompt's K and V come back from host memory, and what copies cost
+// decodes.
 #include <atomic>
 #include <thread>
 
@@ -20,7 +21,8 @@ public:
   static result<std::unique_ptr<copy_load>> create(device_rig& rig, std::int32_t blocks) {
     auto kv = rig.lane().make_kv(rig.network().shape().kv(), 2 * blocks);
     if (!kv) return kv.why();
-    auto copies = kernels::cuda::make_kv_copies(**kv, 2 * blocks * rig.lane().kv_block_bytes(rig.network().shape().kv()));
+    auto copies =
+        kernels::cuda::make_kv_copies(**kv, 2 * blocks * rig.lane().kv_block_bytes(rig.network().shape().kv()));
     if (!copies) return copies.why();
     return std::unique_ptr<copy_load>(new copy_load(*std::move(kv), *std::move(copies), blocks));
   }
@@ -64,7 +66,9 @@ result<void> first_tokens(device_rig& rig, const device_bench_options& o, std::i
   const std::int64_t bytes = 3 * std::int64_t{blocks} * rig.lane().kv_block_bytes(rig.network().shape().kv());
   timeline t;
   const auto pinning = clock::now();
-  auto steps = planned_steps::create(rig.model(), rig.lane(), {8, 2048, blocks, 0, nullptr, warm_up, true, bytes, kernels::cuda::make_kv_copies}, t.listener());
+  auto steps = planned_steps::create(rig.model(), rig.lane(),
+                                     {8, 2048, blocks, 0, nullptr, warm_up, true, bytes, kernels::cuda::make_kv_copies},
+                                     t.listener());
   if (!steps) return steps.why();
   const double pinned = since(pinning);
   std::mt19937 random(4);
@@ -116,7 +120,9 @@ result<void> first_tokens(device_rig& rig, const device_bench_options& o, std::i
 result<void> beside_decodes(device_rig& rig, const device_bench_options& o, copy_load& load) {
   constexpr std::int32_t decodes = 32, context = 512, tokens = 1200;
   timeline t;
-  auto steps = planned_steps::create(rig.model(), rig.lane(), {decodes, 2048, blocks_for(context + tokens + 16) * decodes, 0, nullptr, warm_up}, t.listener());
+  auto steps = planned_steps::create(rig.model(), rig.lane(),
+                                     {decodes, 2048, blocks_for(context + tokens + 16) * decodes, 0, nullptr, warm_up},
+                                     t.listener());
   if (!steps) return steps.why();
   std::mt19937 random(5);
   for (std::int32_t i = 0; i < decodes; ++i) {
@@ -136,8 +142,12 @@ result<void> beside_decodes(device_rig& rig, const device_bench_options& o, copy
   auto alone = some_steps(200);
   if (!alone) return alone.why();
   std::atomic<bool> enough{false};
-  std::thread out([&] { while (!enough) load.run(memory::copy_way::out, 1, 32); });
-  std::thread in([&] { while (!enough) load.run(memory::copy_way::in, 1, 128); });
+  std::thread out([&] {
+    while (!enough) load.run(memory::copy_way::out, 1, 32);
+  });
+  std::thread in([&] {
+    while (!enough) load.run(memory::copy_way::in, 1, 128);
+  });
   auto beside = some_steps(200);
   enough = true;
   out.join();

@@ -42,7 +42,8 @@ std::vector<std::string> words(const std::string& text) {
   return all;
 }
 
-result<void> give_args(std::vector<program>& programs, const std::vector<std::string>& given, std::vector<std::string> program::*to) {
+result<void> give_args(std::vector<program>& programs, const std::vector<std::string>& given,
+                       std::vector<std::string> program::* to) {
   for (const std::string& text : given) {
     const auto [name, args] = split_name(text);
     bool taken = false;
@@ -64,7 +65,8 @@ result<std::vector<program>> programs_of(const bench_options& o) {
     auto [name, path] = split_name(peer);
     if (name.empty()) name = fs::path(path).filename().string();
     if (std::any_of(all.begin(), all.end(), [&](const program& p) { return p.name == name; }))
-      return error{errc::invalid_argument, "two programs are named \"" + name + "\": tell them apart with --peer NAME=PATH", {}};
+      return error{
+          errc::invalid_argument, "two programs are named \"" + name + "\": tell them apart with --peer NAME=PATH", {}};
     all.push_back({name, fs::absolute(path), {}, {}, {}, {}});
   }
   if (auto done = give_args(all, o.peer_args, &program::args); !done) return done.why();
@@ -72,18 +74,25 @@ result<std::vector<program>> programs_of(const bench_options& o) {
   return all;
 }
 
-std::vector<std::string> own_arguments(const bench_options& o, const bench_test& t, const std::string& exe, const std::string& model) {
+std::vector<std::string> own_arguments(const bench_options& o, const bench_test& t, const std::string& exe,
+                                       const std::string& model) {
   std::vector<std::string> args{exe, "bench", "--json", "-m", model};
-  const auto add = [&](const char* flag, std::int32_t value) { args.insert(args.end(), {flag, std::to_string(value)}); };
-  add("-p", t.prompt), add("-n", t.generate), add("-d", t.depth), add("-t", t.threads), add("-b", t.batch), add("-r", o.repeat);
+  const auto add = [&](const char* flag, std::int32_t value) {
+    args.insert(args.end(), {flag, std::to_string(value)});
+  };
+  add("-p", t.prompt), add("-n", t.generate), add("-d", t.depth), add("-t", t.threads), add("-b", t.batch),
+      add("-r", o.repeat);
   if (!o.engine.isa.empty()) args.insert(args.end(), {"--isa", o.engine.isa});
   if (!o.engine.kv_type.empty()) args.insert(args.end(), {"--kv-type", o.engine.kv_type});
   return args;
 }
 
-std::vector<std::string> llama_bench_arguments(const bench_options& o, const bench_test& t, const program& p, const std::string& model) {
+std::vector<std::string> llama_bench_arguments(const bench_options& o, const bench_test& t, const program& p,
+                                               const std::string& model) {
   std::vector<std::string> args{p.path.string(), "-o", "json", "-m", model};
-  const auto add = [&](const char* flag, std::int32_t value) { args.insert(args.end(), {flag, std::to_string(value)}); };
+  const auto add = [&](const char* flag, std::int32_t value) {
+    args.insert(args.end(), {flag, std::to_string(value)});
+  };
   add("-p", t.prompt), add("-n", t.generate), add("-t", t.threads), add("-r", o.repeat);
   if (t.depth > 0) add("-d", t.depth);  // not every llama-bench knows it
   args.insert(args.end(), p.args.begin(), p.args.end());
@@ -93,7 +102,9 @@ std::vector<std::string> llama_bench_arguments(const bench_options& o, const ben
 /// It has no depth and takes no prompt of nothing: the tokens before are a prompt, of one token at least.
 std::vector<std::string> batched_bench_arguments(const bench_test& t, const program& p, const std::string& model) {
   std::vector<std::string> args{(p.path.parent_path() / "llama-batched-bench").string(), "-m", model};
-  const auto add = [&](const char* flag, std::int32_t value) { args.insert(args.end(), {flag, std::to_string(value)}); };
+  const auto add = [&](const char* flag, std::int32_t value) {
+    args.insert(args.end(), {flag, std::to_string(value)});
+  };
   const std::int32_t prompt = std::max(t.depth, 1);
   const std::int32_t each = (prompt + t.generate + 255) / 256 * 256;  // contexts are dealt in this size
   add("-npp", prompt), add("-ntg", t.generate), add("-npl", t.batch), add("-t", t.threads), add("-c", t.batch * each);
@@ -132,7 +143,10 @@ private:
       return;
     }
     const errc why = found.why().code;
-    report({why, p.name + ", " + test.name() + (test.batch > 1 ? " x" + std::to_string(test.batch) : "") + ": " + found.why().text, ""});
+    report({why,
+            p.name + ", " + test.name() + (test.batch > 1 ? " x" + std::to_string(test.batch) : "") + ": " +
+                found.why().text,
+            ""});
     failed_ = p.out_of_row = true;
     p.out_of_all = test.batch == 1 && (why == errc::not_found || why == errc::deadline_exceeded);
   }
@@ -146,7 +160,9 @@ private:
                                   : llama_bench_arguments(options_, test, p, model_);
     auto output = run_child(command);
     if (!output) return output.why();
-    return own ? read_troupe_bench(*output, test) : batched ? read_batched_bench(*output, test) : read_llama_bench(*output, test);
+    return own       ? read_troupe_bench(*output, test)
+           : batched ? read_batched_bench(*output, test)
+                     : read_llama_bench(*output, test);
   }
 
   /// Ours over theirs, round by round.
@@ -159,8 +175,8 @@ private:
   void print(const bench_test& test) {
     const spread ours(programs_.front().speeds);
     if (!options_.json && !headed_)
-      std::printf("%-16s %5s %7s  %-14s %10s %19s %6s  %s\n", "test", "batch", "threads", "program", "tokens/s", "min - max", "share",
-                  "troupe to it (min - max)");
+      std::printf("%-16s %5s %7s  %-14s %10s %19s %6s  %s\n", "test", "batch", "threads", "program", "tokens/s",
+                  "min - max", "share", "troupe to it (min - max)");
     headed_ = true;
     for (const program& p : programs_) {
       if (p.out_of_row) continue;
@@ -172,12 +188,10 @@ private:
         print_json(test, p, own, ratio, each);
         continue;
       }
-      std::printf("%-16s %5d %7d  %-14s %10.1f %9.1f -%8.1f", test.name().c_str(), test.batch, test.threads, p.name.c_str(),
-                  theirs.median(), theirs.least(), theirs.most());
-      if (own)
-        std::printf(" %6.2f\n", spread(p.shares).median());
-      else
-        std::printf(" %6s  %.2f (%.2f - %.2f)\n", "", ratio, each.least(), each.most());
+      std::printf("%-16s %5d %7d  %-14s %10.1f %9.1f -%8.1f", test.name().c_str(), test.batch, test.threads,
+                  p.name.c_str(), theirs.median(), theirs.least(), theirs.most());
+      if (own) std::printf(" %6.2f\n", spread(p.shares).median());
+      else std::printf(" %6s  %.2f (%.2f - %.2f)\n", "", ratio, each.least(), each.most());
     }
     std::fflush(stdout);
   }
@@ -186,13 +200,18 @@ private:
     const spread speeds(p.speeds);
     std::string line;
     base::json_writer out(line);
-    out.begin_object().field("test", test.name()).field("model", options_.engine.model).field("batch", test.batch)
-        .field("threads", test.threads).field("program", p.name).field("tokens_per_s", speeds.median())
-        .field("tokens_per_s_min", speeds.least()).field("tokens_per_s_max", speeds.most()).field("pairs", speeds.values.size());
-    if (own)
-      out.field("share_of_limit", spread(p.shares).median());
-    else
-      out.field("ratio", ratio).field("ratio_min", each.least()).field("ratio_max", each.most());
+    out.begin_object()
+        .field("test", test.name())
+        .field("model", options_.engine.model)
+        .field("batch", test.batch)
+        .field("threads", test.threads)
+        .field("program", p.name)
+        .field("tokens_per_s", speeds.median())
+        .field("tokens_per_s_min", speeds.least())
+        .field("tokens_per_s_max", speeds.most())
+        .field("pairs", speeds.values.size());
+    if (own) out.field("share_of_limit", spread(p.shares).median());
+    else out.field("ratio", ratio).field("ratio_min", each.least()).field("ratio_max", each.most());
     out.end_object();
     std::cout << line << std::endl;
   }
@@ -205,7 +224,8 @@ private:
 
 }  // namespace
 
-int bench_against_peers(const bench_options& options, const std::string& model_path, const std::vector<std::int32_t>& threads) {
+int bench_against_peers(const bench_options& options, const std::string& model_path,
+                        const std::vector<std::int32_t>& threads) {
   auto programs = programs_of(options);
   if (!programs) return report(programs.why());
   comparison all(options, fs::absolute(model_path).string(), std::move(*programs));

@@ -20,10 +20,8 @@ void print_row(const std::string& name, const op_record& r, double steps, double
               per_step(static_cast<double>(r.calls)), per_step(r.seconds) * 1e6, 100 * r.seconds / whole,
               per_step(r.work.bytes) / 1e6, per_step(operations(r)) / 1e6, r.work.bytes / r.seconds / 1e9,
               operations(r) / r.seconds / 1e9);
-  if (floor > 0)
-    std::printf(" %6.2f", floor / r.seconds);
-  else
-    std::printf(" %6s", "-");
+  if (floor > 0) std::printf(" %6.2f", floor / r.seconds);
+  else std::printf(" %6s", "-");
   std::printf(" %9.1f\n", per_step(static_cast<double>(r.barriers)));
 }
 
@@ -65,10 +63,8 @@ void print_profile(const profiled_test& test, const kernels::machine_limits& lim
     all.barriers += r.barriers;
     all.work += r.work;
     if (which >= op::norm_qkv && which <= op::gated_mlp) in_layers += static_cast<double>(r.barriers);
-    if (json)
-      print_json_row(test.name, to_string(which), r, steps, whole, floor);
-    else
-      print_row(std::string(to_string(which)), r, steps, whole, floor);
+    if (json) print_json_row(test.name, to_string(which), r, steps, whole, floor);
+    else print_row(std::string(to_string(which)), r, steps, whole, floor);
   }
   const double floor = test.sums.floor().seconds(limits);
   if (json) return print_json_row(test.name, "step", all, steps, whole, floor);

@@ -6,7 +6,8 @@
 
 namespace troupe::cli {
 
-result<std::unique_ptr<bench_rig>> bench_rig::create(const std::string& path, const kernels::cpu_lane_options& options) {
+result<std::unique_ptr<bench_rig>> bench_rig::create(const std::string& path,
+                                                     const kernels::cpu_lane_options& options) {
   auto lane = kernels::make_cpu_lane(options);
   if (!lane) return lane.why();
   std::unique_ptr<bench_rig> rig(new bench_rig);
@@ -45,7 +46,8 @@ result<void> bench_rig::reserve(std::span<const std::int32_t> tokens, std::int32
   return {};
 }
 
-void bench_rig::step(std::span<const kernels::sequence_rows> sequences, std::int32_t rows, std::span<const std::int32_t> sample_rows) {
+void bench_rig::step(std::span<const kernels::sequence_rows> sequences, std::int32_t rows,
+                     std::span<const std::int32_t> sample_rows) {
   const models::step_batch batch{std::span(ids_).first(static_cast<std::size_t>(rows)), sequences, sample_rows};
   const auto logits = model_->network->forward(*driven_, {0, model_->shape().layers}, batch, *scratch_, *kv_);
   if (!sample_rows.empty())
@@ -67,7 +69,8 @@ void bench_rig::decode(std::span<const std::int32_t> past) {
     wanted.push_back(i);
   }
   step(rows, sequences, wanted);
-  for (std::int32_t i = 0; i < sequences; ++i) ids_[static_cast<std::size_t>(i)] = std::max(picks_[static_cast<std::size_t>(i)].id, 0);
+  for (std::int32_t i = 0; i < sequences; ++i)
+    ids_[static_cast<std::size_t>(i)] = std::max(picks_[static_cast<std::size_t>(i)].id, 0);
 }
 
 kernels::step_profile bench_rig::profiled(const std::function<void()>& steps) {

@@ -19,8 +19,8 @@ class bench_rig {
 public:
   static result<std::unique_ptr<bench_rig>> create(const std::string& path, const kernels::cpu_lane_options& options);
 
-  /// Room for a sequence of each of `tokens` tokens, the first `shared` of which lie in the same blocks for all, and for
-  /// steps of `rows` rows. Call before the steps below.
+  /// Room for a sequence of each of `tokens` tokens, the first `shared` of which lie in the same blocks for all, and
+  /// for steps of `rows` rows. Call before the steps below.
   result<void> reserve(std::span<const std::int32_t> tokens, std::int32_t shared, std::int32_t rows);
 
   /// Tokens [past, past + rows) of a sequence as one prompt chunk; the last row is sampled where `last`.
@@ -41,7 +41,8 @@ public:
 
 private:
   bench_rig() = default;
-  void step(std::span<const kernels::sequence_rows> sequences, std::int32_t rows, std::span<const std::int32_t> sample_rows);
+  void step(std::span<const kernels::sequence_rows> sequences, std::int32_t rows,
+            std::span<const std::int32_t> sample_rows);
 
   std::unique_ptr<kernels::cpu_lane> lane_;
   std::unique_ptr<kernels::profiling_lane> profile_;

@@ -14,12 +14,14 @@ namespace {
 using actors::clock;
 
 /// All sequences there at the start of an engine that is warm; output tokens a second.
-result<void> offline(device_rig& rig, const device_bench_options& o, const std::string& name, const std::vector<request_size>& sizes, std::int32_t chunk) {
+result<void> offline(device_rig& rig, const device_bench_options& o, const std::string& name,
+                     const std::vector<request_size>& sizes, std::int32_t chunk) {
   std::int64_t most = 0;
   double out = 0;
   for (const request_size& one : sizes) most = std::max<std::int64_t>(most, one.prompt + one.tokens), out += one.tokens;
   timeline t;
-  auto steps = planned_steps::create(rig.model(), rig.lane(), {256, chunk, blocks_for(most + 16) * 256, 0, nullptr, warm_up}, t.listener());
+  auto steps = planned_steps::create(rig.model(), rig.lane(),
+                                     {256, chunk, blocks_for(most + 16) * 256, 0, nullptr, warm_up}, t.listener());
   if (!steps) return steps.why();
   std::mt19937 random(2);
   const std::int32_t vocabulary = rig.network().shape().vocabulary;
@@ -86,8 +88,8 @@ struct long_prompt_times {
 };
 
 /// Gaps between tokens of the decodes, before the prompt and beside it.
-void print_beside(const device_bench_options& o, const mixture& how, const long_prompt_times& t, std::vector<double>& alone, std::vector<double>& beside,
-                  const planned_steps::figures& f) {
+void print_beside(const device_bench_options& o, const mixture& how, const long_prompt_times& t,
+                  std::vector<double>& alone, std::vector<double>& beside, const planned_steps::figures& f) {
   figure_row row(o, "long-prompt", how.chunk);
   row.add(how);
   row.add("start_ms", t.start_ms, "warm after %.0f ms,");
@@ -110,7 +112,8 @@ result<void> long_prompt(device_rig& rig, const device_bench_options& o, const m
   if (!prompts) return prompts.why();
   const auto began = clock::now();
   const std::int32_t blocks = blocks_for(context + tokens + 16) * decodes + blocks_for(prompt + 64);
-  auto steps = planned_steps::create(rig.model(), rig.lane(), {decodes + 1, how.chunk, blocks, how.growth, prompts->get(), warm_up}, t.listener());
+  auto steps = planned_steps::create(
+      rig.model(), rig.lane(), {decodes + 1, how.chunk, blocks, how.growth, prompts->get(), warm_up}, t.listener());
   if (!steps) return steps.why();
   const double warmed = since(began);
   std::mt19937 random(3);
@@ -188,14 +191,18 @@ result<void> bench_workload(device_rig& rig, const device_bench_options& o, cons
       if (auto r = run(chunk); !r) return r;
     return {};
   };
-  if (name == "offline") return each_chunk(2048, [&](std::int32_t chunk) { return offline(rig, o, name, offline_sizes(), chunk); });
+  if (name == "offline")
+    return each_chunk(2048, [&](std::int32_t chunk) { return offline(rig, o, name, offline_sizes(), chunk); });
   if (name == "offline-128")
-    return each_chunk(2048, [&](std::int32_t chunk) { return offline(rig, o, name, std::vector<request_size>(1000, {128, 128}), chunk); });
+    return each_chunk(2048, [&](std::int32_t chunk) {
+      return offline(rig, o, name, std::vector<request_size>(1000, {128, 128}), chunk);
+    });
   // Prompts beside decodes: each bound on a step's growth with each size of its largest chunk.
   const auto each_mixture = [&](double usual, const auto& run) -> result<void> {
     for (const std::int32_t queues : o.queues.empty() ? std::vector<std::int32_t>{0} : o.queues)
       for (const double growth : o.growths.empty() ? std::vector<double>{queues > 0 ? 0 : usual} : o.growths)
-        if (auto r = each_chunk(2048, [&](std::int32_t chunk) { return run(mixture{chunk, growth, queues}); }); !r) return r;
+        if (auto r = each_chunk(2048, [&](std::int32_t chunk) { return run(mixture{chunk, growth, queues}); }); !r)
+          return r;
     return rig.lane().divide(0);
   };
   if (name == "long-prompt") return each_mixture(1.4, [&](const mixture& how) { return long_prompt(rig, o, how); });

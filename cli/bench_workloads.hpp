@@ -5,8 +5,8 @@
 // mixed        decode of 1 x 65,536 beside 15 x 4,096 tokens of context, over 16 x 7,936
 // long-prompt  gaps between tokens of 32 decodes while a prompt of 16,384 prefills, over those without it
 // goodput      requests that come at random (Poisson) with log-normal lengths
-// host-tier    first tokens of prompts of 4,096 and 16,384 whose K and V come back from host memory; decodes beside such copies
-// first-token  from the start of the process to the first token of a prompt of 128
+// host-tier    first tokens of prompts of 4,096 and 16,384 whose K and V come back from host memory; decodes beside
+// such copies first-token  from the start of the process to the first token of a prompt of 128
 #pragma once
 
 #include <string>

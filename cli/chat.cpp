@@ -19,7 +19,8 @@ namespace troupe::cli {
 namespace {
 
 std::filesystem::path history_file() {
-  if (const char* state = std::getenv("XDG_STATE_HOME"); state && *state) return std::filesystem::path(state) / "troupe/chat_history";
+  if (const char* state = std::getenv("XDG_STATE_HOME"); state && *state)
+    return std::filesystem::path(state) / "troupe/chat_history";
   const char* home = std::getenv("HOME");
   return std::filesystem::path(home ? home : ".") / ".local/state/troupe/chat_history";
 }
@@ -37,8 +38,8 @@ struct edit_functions {
 std::optional<edit_functions> open_edit() {
   const auto library = base::opened_library::open(TROUPE_LIBEDIT);
   edit_functions f;
-  if (!library || !library->find("using_history", f.begin, "stifle_history", f.limit, "read_history", f.recall, "write_history",
-                                 f.save, "add_history", f.remember, "readline", f.read))
+  if (!library || !library->find("using_history", f.begin, "stifle_history", f.limit, "read_history", f.recall,
+                                 "write_history", f.save, "add_history", f.remember, "readline", f.read))
     return std::nullopt;
   return f;
 }
@@ -85,10 +86,8 @@ class interrupt {
 public:
   void on_signal() {
     const std::scoped_lock lock(mutex_);
-    if (answer_)
-      answer_->cancel();
-    else
-      std::cerr << "\n(/exit or Ctrl-D leaves)\n> " << std::flush;
+    if (answer_) answer_->cancel();
+    else std::cerr << "\n(/exit or Ctrl-D leaves)\n> " << std::flush;
   }
 
   /// While it lives, the signal stops `answer`. Ends before the answer does.
@@ -113,7 +112,10 @@ private:
   generation* answer_ = nullptr;
 };
 
-void help() { std::cerr << "/new       start over\n/system T  set the system prompt and start over\n/exit      leave (or Ctrl-D)\nCtrl-C     stop the answer\n"; }
+void help() {
+  std::cerr << "/new       start over\n/system T  set the system prompt and start over\n/exit      leave (or "
+               "Ctrl-D)\nCtrl-C     stop the answer\n";
+}
 
 class conversation {
 public:

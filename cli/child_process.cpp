@@ -51,7 +51,8 @@ result<pipe_ends> make_pipe() {
   return pipe_ends{descriptor(fds[0]), descriptor(fds[1])};
 }
 
-/// In the child, between fork and exec: only what is safe there. Tells the parent through `failed` why it could not start.
+/// In the child, between fork and exec: only what is safe there. Tells the parent through `failed` why it could not
+/// start.
 [[noreturn]] void become(char* const* arguments, const char* directory, int out, int err, int failed) {
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -121,10 +122,8 @@ public:
     }
     if (end.si_code == CLD_EXITED && end.si_status == 0) return child_output{std::move(text_[0]), std::move(text_[1])};
     std::string why = name;
-    if (end.si_code == CLD_EXITED)
-      why += " ended with status " + std::to_string(end.si_status);
-    else
-      why += " was ended by signal " + std::to_string(end.si_status) + " (" + strsignal(end.si_status) + ")";
+    if (end.si_code == CLD_EXITED) why += " ended with status " + std::to_string(end.si_status);
+    else why += " was ended by signal " + std::to_string(end.si_status) + " (" + strsignal(end.si_status) + ")";
     if (const std::string words = last_line(text_[1]); !words.empty()) why += ": " + words;
     return error{errc::internal, std::move(why), {}};
   }

@@ -22,8 +22,8 @@ struct child_output {
 };
 
 /// Blocks until the program has ended. not_found: there is no such program; deadline_exceeded: it took longer than its
-/// limit; internal: it ended by a signal or with another status than 0, or printed over 16 MiB. The text says which, with
-/// its last words. The child dies with the calling thread, so that an interrupted command leaves none behind.
+/// limit; internal: it ended by a signal or with another status than 0, or printed over 16 MiB. The text says which,
+/// with its last words. The child dies with the calling thread, so that an interrupted command leaves none behind.
 result<child_output> run_child(const child_command& command);
 
 }  // namespace troupe::cli

@@ -10,14 +10,18 @@
 namespace troupe::cli {
 namespace {
 
-std::int32_t blocks_of(std::int32_t tokens) { return (tokens + kernels::kv_shape::block_tokens - 1) / kernels::kv_shape::block_tokens; }
+std::int32_t blocks_of(std::int32_t tokens) {
+  return (tokens + kernels::kv_shape::block_tokens - 1) / kernels::kv_shape::block_tokens;
+}
 
-result<std::shared_ptr<const models::loaded_model>> random_model(const device_bench_options& o, kernels::cuda::cuda_lane& lane) {
+result<std::shared_ptr<const models::loaded_model>> random_model(const device_bench_options& o,
+                                                                 kernels::cuda::cuda_lane& lane) {
   auto shape = models::known_shape(o.shape);
   if (!shape) return shape.why();
   const std::string head = !o.head_type.empty() ? o.head_type : o.type == "fp8" ? "bf16" : o.type;
   const bool tied = models::tied_shape(o.shape) && head == "bf16";  // a table is looked up in floats
-  auto made = models::make_random_llama(*std::move(shape), tied, lane,
+  auto made = models::make_random_llama(
+      *std::move(shape), tied, lane,
       [&](models::matrix_role role, std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
         const std::string& type = role == models::matrix_role::layer ? o.type : head;
         return lane.random_matrix(role == models::matrix_role::embedding ? "bf16" : type, rows, cols, seed);
@@ -64,7 +68,8 @@ result<void> device_rig::reserve(std::span<const std::int32_t> tokens, std::int3
   auto scratch = models::forward_scratch::create(*lane_, shape, std::max(most, 512), std::max(sequences, 512));
   if (!scratch) return scratch.why();
   scratch_ = std::make_unique<models::forward_scratch>(*std::move(scratch));
-  auto steps = lane_->make_steps({most, sequences, sequences, *std::max_element(tokens.begin(), tokens.end()), sequences});
+  auto steps =
+      lane_->make_steps({most, sequences, sequences, *std::max_element(tokens.begin(), tokens.end()), sequences});
   if (!steps) return steps.why();
   steps_ = *std::move(steps);
   // Blocks are dealt in turn, so that a sequence's blocks are apart as they are in a busy server.
@@ -85,7 +90,11 @@ result<void> device_rig::begin(std::span<const kernels::sequence_rows> sequences
                                std::span<const std::int32_t> wanted) {
   const double from = thread_microseconds();
   const auto samples = wanted.size();
-  const models::step_batch batch{ids, sequences, wanted, std::span(greedy_).first(samples), std::span(numbers_).first(samples),
+  const models::step_batch batch{ids,
+                                 sequences,
+                                 wanted,
+                                 std::span(greedy_).first(samples),
+                                 std::span(numbers_).first(samples),
                                  std::span(picks_).first(samples)};
   auto begun = lane_->begin_step(steps_.get(), batch, [this](const models::step_batch& b) {
     const auto logits = network().forward(*lane_, {0, network().shape().layers}, b, *scratch_, *kv_);
@@ -112,7 +121,8 @@ result<void> device_rig::end() {
 result<void> device_rig::prefill(std::int32_t past, std::int32_t rows) {
   const kernels::sequence_rows sequence{0, rows, past, tables_[0]};
   ids_.resize(static_cast<std::size_t>(rows));
-  for (std::int32_t i = 0; i < rows; ++i) ids_[static_cast<std::size_t>(i)] = (i * 7919 + 13) % network().shape().vocabulary;
+  for (std::int32_t i = 0; i < rows; ++i)
+    ids_[static_cast<std::size_t>(i)] = (i * 7919 + 13) % network().shape().vocabulary;
   const std::int32_t last = rows - 1;
   if (auto r = begin({&sequence, 1}, ids_, {&last, 1}); !r) return r;
   return end();

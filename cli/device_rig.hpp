@@ -17,8 +17,8 @@ class device_rig {
 public:
   static result<std::unique_ptr<device_rig>> create(const device_bench_options& o);
 
-  /// Room for one sequence for each of `tokens`, so long, the first `shared` of which (whole blocks) lie in the same blocks
-  /// for all, and steps of `rows` rows.
+  /// Room for one sequence for each of `tokens`, so long, the first `shared` of which (whole blocks) lie in the same
+  /// blocks for all, and steps of `rows` rows.
   result<void> reserve(std::span<const std::int32_t> tokens, std::int32_t shared, std::int32_t rows);
   /// Gives back what reserve took.
   void clear();
@@ -38,7 +38,8 @@ public:
 
 private:
   device_rig() = default;
-  result<void> begin(std::span<const kernels::sequence_rows> sequences, std::span<const std::int32_t> ids, std::span<const std::int32_t> wanted);
+  result<void> begin(std::span<const kernels::sequence_rows> sequences, std::span<const std::int32_t> ids,
+                     std::span<const std::int32_t> wanted);
   result<void> end();
 
   std::unique_ptr<kernels::cuda::cuda_lane> lane_;

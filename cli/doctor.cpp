@@ -69,22 +69,28 @@ void show_processor(const base::machine& m, std::vector<std::string>& advice) {
   line("kernels", joined(paths) + " (the last is used)");
   show_cores(m);
   if (kernels::best_isa() == kernels::isa::scalar)
-    advice.emplace_back("This processor has no AVX2: the plain scalar kernels are slow. Any x86-64 machine since 2013 does better.");
+    advice.emplace_back(
+        "This processor has no AVX2: the plain scalar kernels are slow. Any x86-64 machine since 2013 does better.");
   if (m.cpu.usable < m.cpu.allowed)
-    advice.emplace_back(text("A cgroup holds this process to %.1f of %d cores; raise its CPU quota for more speed.", m.cpu.quota, m.cpu.allowed));
+    advice.emplace_back(text("A cgroup holds this process to %.1f of %d cores; raise its CPU quota for more speed.",
+                             m.cpu.quota, m.cpu.allowed));
 }
 
 void show_memory(const base::machine& m, std::vector<std::string>& advice) {
-  std::string memory = text("%.1f GiB, %.1f GiB free", static_cast<double>(m.memory.total) / gib, static_cast<double>(m.memory.available) / gib);
-  if (m.memory.cgroup_limit > 0) memory += text(", cgroup limit %.1f GiB", static_cast<double>(m.memory.cgroup_limit) / gib);
+  std::string memory = text("%.1f GiB, %.1f GiB free", static_cast<double>(m.memory.total) / gib,
+                            static_cast<double>(m.memory.available) / gib);
+  if (m.memory.cgroup_limit > 0)
+    memory += text(", cgroup limit %.1f GiB", static_cast<double>(m.memory.cgroup_limit) / gib);
   line("memory", memory);
   line("caches", text("L1 %.0f KiB and L2 %.1f MiB a core, L3 %.0f MiB", static_cast<double>(m.cache.l1_data) / 1024,
                       static_cast<double>(m.cache.l2) / (1 << 20), static_cast<double>(m.cache.l3) / (1 << 20)));
   line("huge pages", words_for(m.pages));
   if (m.pages == base::huge_pages::never)
-    advice.emplace_back("Huge pages are off: models load and run slower. "
-                        "As root: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled");
-  if (m.memory.available < 1ull << 30) advice.emplace_back("Under 1 GiB of memory is free: only the smallest models will load.");
+    advice.emplace_back(
+        "Huge pages are off: models load and run slower. "
+        "As root: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled");
+  if (m.memory.available < 1ull << 30)
+    advice.emplace_back("Under 1 GiB of memory is free: only the smallest models will load.");
 }
 
 /// Of the whole team.
@@ -110,8 +116,9 @@ kernels::machine_limits show_limits() {
 void show_accelerator(std::vector<std::string>& advice) {
   const auto found = kernels::cuda::find_device();
   if (found) {
-    line("GPU", text("%s, sm_%d, %d multiprocessors, %.1f of %.1f GiB free", found->name.c_str(), found->architecture, found->multiprocessors,
-                     static_cast<double>(found->free_bytes) / gib, static_cast<double>(found->memory_bytes) / gib));
+    line("GPU", text("%s, sm_%d, %d multiprocessors, %.1f of %.1f GiB free", found->name.c_str(), found->architecture,
+                     found->multiprocessors, static_cast<double>(found->free_bytes) / gib,
+                     static_cast<double>(found->memory_bytes) / gib));
     line("CUDA", "the driver runs up to " + found->driver + ", this build is of " + found->runtime);
     return;
   }
@@ -126,24 +133,30 @@ void show_gpu_limits() {
   if (!kernels::cuda::find_device()) return;
   auto lane = kernels::cuda::make_cuda_lane({.copies = copies_of({})});
   const auto limits = lane ? (*lane)->measure_limits() : result<kernels::cuda::device_limits>(lane.why());
-  line("GPU", limits ? text("reads %.2f TB/s, multiplies %.0f bf16 TFLOP/s", limits->read_bytes_per_second / 1e12, limits->bf16_flops_per_second / 1e12)
+  line("GPU", limits ? text("reads %.2f TB/s, multiplies %.0f bf16 TFLOP/s", limits->read_bytes_per_second / 1e12,
+                            limits->bf16_flops_per_second / 1e12)
                      : limits.why().text);
   if (!lane) return;
   const auto tuned = (*lane)->tuned();
-  line("products", tuned.shapes == 0 ? "of many rows go the library's first way: troupe bench --device cuda --tune -m MODEL finds faster ones"
-                                     : text("%zu of many rows were timed on this GPU, %zu go another way than the library's first: %s", tuned.shapes, tuned.unusual,
-                                            tuned.kept_in.c_str()));
+  line("products",
+       tuned.shapes == 0
+           ? "of many rows go the library's first way: troupe bench --device cuda --tune -m MODEL finds faster ones"
+           : text("%zu of many rows were timed on this GPU, %zu go another way than the library's first: %s",
+                  tuned.shapes, tuned.unusual, tuned.kept_in.c_str()));
 }
 
 void show_models(std::vector<std::string>& advice) {
   const auto cached = models::model_cache().list();
-  for (const auto& model : cached) line("model", text("%s (%.0f MB)", model.name.c_str(), static_cast<double>(model.bytes) / 1e6));
+  for (const auto& model : cached)
+    line("model", text("%s (%.0f MB)", model.name.c_str(), static_cast<double>(model.bytes) / 1e6));
   const memory::copy_folder copies{models::model_cache().copies().string()};
   const auto kept = copies.list();
   double bytes = 0;
   for (const auto& one : kept) bytes += static_cast<double>(one.bytes);
   if (!kept.empty())
-    line("kept", text("%zu copies of weights, tokenizers and measurements, %.0f MB in %s: they make starts faster, and may be deleted", kept.size(), bytes / 1e6, copies.path.c_str()));
+    line("kept", text("%zu copies of weights, tokenizers and measurements, %.0f MB in %s: they make starts faster, and "
+                      "may be deleted",
+                      kept.size(), bytes / 1e6, copies.path.c_str()));
   if (cached.empty()) {
     line("model", "none in " + models::model_cache().directory().string());
     advice.emplace_back("No model is cached. Fetch the default one with: troupe pull smollm2-135m-instruct");

@@ -64,10 +64,8 @@ void show_products(const kernels::machine_limits& limits, bool anew) {
   const kernels::product_ways ways(usable.back(), known.costs, usable);
 
   const std::string path = kernels::costs_path(folder, machine);
-  if (known.costs.empty())
-    std::printf("  not measured: this machine is too busy now\n");
-  else
-    std::printf("  %s %s\n", known.measured ? "measured now, kept in" : "measured before, read from", path.c_str());
+  if (known.costs.empty()) std::printf("  not measured: this machine is too busy now\n");
+  else std::printf("  %s %s\n", known.measured ? "measured now, kept in" : "measured before, read from", path.c_str());
   std::printf("  %-12s", "weights");
   for (const char* heading : {"1 row", "8 rows", "24 rows", "64 rows and more"}) std::printf(" %-22s", heading);
   std::printf("\n");

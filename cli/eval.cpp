@@ -29,7 +29,9 @@ result<rig> make_rig(const eval_options& o) {
   const auto path = models::model_cache().resolve(o.engine.model);
   if (!path) return path.why();
   rig r;
-  auto chosen = kernels::make_lane(o.engine.device, {o.engine.threads, o.engine.isa, !o.engine.no_repack, o.engine.kv_type, copies_of(o.engine), o.engine.weight_type, o.engine.deterministic});
+  auto chosen =
+      kernels::make_lane(o.engine.device, {o.engine.threads, o.engine.isa, !o.engine.no_repack, o.engine.kv_type,
+                                           copies_of(o.engine), o.engine.weight_type, o.engine.deterministic});
   if (!chosen) return chosen.why();
   r.lane = std::move(chosen->lane);
   auto model = models::load_model(path->string(), *r.lane);
@@ -98,16 +100,23 @@ int eval_lines(rig& r, const eval_options& o) {
 int eval_perplexity(rig& r, const eval_options& o) {
   std::ifstream in(o.file, std::ios::binary);
   const std::string text(std::istreambuf_iterator<char>(in), {});
-  if (!r.model->tokenizer) return report({errc::unsupported, "this model has no vocabulary, so text cannot be scored", ""});
+  if (!r.model->tokenizer)
+    return report({errc::unsupported, "this model has no vocabulary, so text cannot be scored", ""});
   auto ids = r.model->tokenizer->encode(text, false);
   if (!ids) return report(ids.why());
   const auto& words = *r.model->tokenizer;
-  auto score = o.halves ? r.evaluator->perplexity_of_halves(*ids, o.window, words.add_bos() ? words.bos() : std::nullopt)
-                        : r.evaluator->perplexity(*ids, o.window, o.window / 2);
+  auto score = o.halves
+                   ? r.evaluator->perplexity_of_halves(*ids, o.window, words.add_bos() ? words.bos() : std::nullopt)
+                   : r.evaluator->perplexity(*ids, o.window, o.window / 2);
   if (!score) return report(score.why());
   std::string line;
-  base::json_writer(line).begin_object().field("perplexity", score->perplexity).field("nll", score->nll).field("tokens", score->tokens)
-      .field("window", o.window).end_object();
+  base::json_writer(line)
+      .begin_object()
+      .field("perplexity", score->perplexity)
+      .field("nll", score->nll)
+      .field("tokens", score->tokens)
+      .field("window", o.window)
+      .end_object();
   std::cout << line << '\n';
   return 0;
 }

@@ -30,7 +30,8 @@ result<std::string> read_text(std::string_view line, std::string_view key) {
   auto value = parse(line);
   if (!value) return value.why();
   const auto* found = member(*value, key);
-  if (!found || !found->is_string()) return wrong("each line must be an object with a string at \"" + std::string(key) + "\"");
+  if (!found || !found->is_string())
+    return wrong("each line must be an object with a string at \"" + std::string(key) + "\"");
   return std::string(found->as_string().c_str(), found->as_string().size());
 }
 

@@ -20,7 +20,8 @@ sigset_t watched_signals() {
   return set;
 }
 
-[[noreturn]] void be_child(pid_t parent, const serve_options& options, const std::function<int(const serve_options&)>& serve_once) {
+[[noreturn]] void be_child(pid_t parent, const serve_options& options,
+                           const std::function<int(const serve_options&)>& serve_once) {
   setpgid(0, 0);  // Ctrl-C reaches the parent alone, which passes it on once
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != parent) _exit(engine_lost_status);

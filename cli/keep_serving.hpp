@@ -32,8 +32,9 @@ private:
   bool on_cpu_ = false;
 };
 
-/// Runs `serve_once` in child processes until one ends otherwise than by a loss, passes SIGINT, SIGTERM and SIGHUP on to it,
-/// and returns its exit status. A child that ends by a signal of its own was lost too. Call it before any thread was started.
+/// Runs `serve_once` in child processes until one ends otherwise than by a loss, passes SIGINT, SIGTERM and SIGHUP on
+/// to it, and returns its exit status. A child that ends by a signal of its own was lost too. Call it before any thread
+/// was started.
 int keep_serving(serve_options options, const std::function<int(const serve_options&)>& serve_once);
 
 }  // namespace troupe::cli

@@ -50,9 +50,11 @@ private:
     if (p.total > 0) {
       const int done = static_cast<int>(std::min(p.bytes, p.total) * width / p.total);
       char figures[96];
-      std::snprintf(figures, sizeof figures, " %3d%%  %.1f of %.1f MB", static_cast<int>(std::min(p.bytes, p.total) * 100 / p.total),
-                    static_cast<double>(p.bytes) / 1e6, static_cast<double>(p.total) / 1e6);
-      line += "[" + std::string(static_cast<std::size_t>(done), '#') + std::string(static_cast<std::size_t>(width - done), '.') + "]" + figures;
+      std::snprintf(figures, sizeof figures, " %3d%%  %.1f of %.1f MB",
+                    static_cast<int>(std::min(p.bytes, p.total) * 100 / p.total), static_cast<double>(p.bytes) / 1e6,
+                    static_cast<double>(p.total) / 1e6);
+      line += "[" + std::string(static_cast<std::size_t>(done), '#') +
+              std::string(static_cast<std::size_t>(width - done), '.') + "]" + figures;
     }
     if (p.bytes_per_second > 0) {
       char rate[32];
@@ -77,11 +79,13 @@ int models() {
   };
   std::printf("%-28s %10s  %-12s %-12s %s\n", "NAME", "SIZE", "LICENCE", "STATE", "DESCRIPTION");
   for (const auto& entry : models::catalogue())
-    std::printf("%-28s %7.0f MB  %-12s %-12s %s\n", std::string(entry.name).c_str(), static_cast<double>(entry.bytes) / 1e6,
-                std::string(entry.licence).c_str(), is_cached(entry.name) ? "cached" : "not pulled", std::string(entry.description).c_str());
+    std::printf("%-28s %7.0f MB  %-12s %-12s %s\n", std::string(entry.name).c_str(),
+                static_cast<double>(entry.bytes) / 1e6, std::string(entry.licence).c_str(),
+                is_cached(entry.name) ? "cached" : "not pulled", std::string(entry.description).c_str());
   for (const auto& model : cached)
     if (!models::find_in_catalogue(model.name))
-      std::printf("%-28s %7.0f MB  %-12s %-12s\n", model.name.c_str(), static_cast<double>(model.bytes) / 1e6, "-", "cached");
+      std::printf("%-28s %7.0f MB  %-12s %-12s\n", model.name.c_str(), static_cast<double>(model.bytes) / 1e6, "-",
+                  "cached");
   std::printf("\nCache: %s. Fetch one with: troupe pull NAME\n", cache.directory().c_str());
   return 0;
 }

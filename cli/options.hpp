@@ -15,18 +15,18 @@ struct engine_options {
   std::string device = "auto";                  ///< cpu, cuda, or auto: the GPU where one answers
   double gpu_memory = 0.9;                      ///< share of a GPU's memory that may be taken
   std::int32_t threads = 0;                     ///< 0: every core this process may use
-  std::string isa;                              ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon, neon_i8mm
-  bool no_repack = false;                       ///< weights stay in the file's pages: no memory for them, slower
-  std::string kv_type;                          ///< of K and V; "": i16, on a GPU bf16
-  bool deterministic = false;                   ///< on a GPU
-  std::string weight_type;                      ///< of layers, on a GPU: bf16, f16 or fp8; "": as the file has them
-  std::string prefill_queue;                    ///< mixed, beside or divided; "": what suits the device
-  double copies_gib = 16;                       ///< of disk, for repacked weights that the next start maps; 0: none
-  std::int32_t max_sequences = 0;     ///< 0, and the next: what suits the device
+  std::string isa;  ///< "": the best found; else scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon, neon_i8mm
+  bool no_repack = false;          ///< weights stay in the file's pages: no memory for them, slower
+  std::string kv_type;             ///< of K and V; "": i16, on a GPU bf16
+  bool deterministic = false;      ///< on a GPU
+  std::string weight_type;         ///< of layers, on a GPU: bf16, f16 or fp8; "": as the file has them
+  std::string prefill_queue;       ///< mixed, beside or divided; "": what suits the device
+  double copies_gib = 16;          ///< of disk, for repacked weights that the next start maps; 0: none
+  std::int32_t max_sequences = 0;  ///< 0, and the next: what suits the device
   std::int32_t max_batch_tokens = 0;
   std::int32_t queue = 1024;
-  double kv_gib = 0;  ///< 0: as the runtime does
-  double host_kv_gib = 0;  ///< of host memory, for blocks that leave a GPU
+  double kv_gib = 0;             ///< 0: as the runtime does
+  double host_kv_gib = 0;        ///< of host memory, for blocks that leave a GPU
   bool no_prefix_cache = false;  ///< every prompt is computed whole
 };
 
@@ -90,12 +90,13 @@ struct bench_options {
   std::string device = "cpu";  ///< cpu or cuda
   std::string shape;           ///< with cuda: random weights of this shape in place of a file
   std::string type = "bf16";   ///< of random weights
-  bool tune = false;           ///< with cuda: times the ways of dense products and keeps the fastest, for later starts too
+  bool tune = false;  ///< with cuda: times the ways of dense products and keeps the fastest, for later starts too
   std::vector<std::string> workloads;  ///< with cuda: whole workloads through the planner in place of bare steps
   std::vector<std::int32_t> chunks;    ///< of a workload: rows of its largest step; empty: what suits it
-  std::vector<double> growths;         ///< of long-prompt and goodput: how much longer a step may be for its prompt rows
-  std::vector<std::int32_t> queues;    ///< of the same: 0 one queue; 1 two; else two, that of prompts with so many multiprocessors
-  std::vector<double> rates;           ///< of the workload goodput: requests a second
+  std::vector<double> growths;  ///< of long-prompt and goodput: how much longer a step may be for its prompt rows
+  std::vector<std::int32_t>
+      queues;  ///< of the same: 0 one queue; 1 two; else two, that of prompts with so many multiprocessors
+  std::vector<double> rates;                 ///< of the workload goodput: requests a second
   std::vector<std::string> peers;            ///< [NAME=]path of a llama-bench
   std::vector<std::string> peer_args;        ///< [NAME=]arguments, separated by spaces, for it
   std::vector<std::string> peer_batch_args;  ///< the same for the llama-batched-bench beside it

@@ -16,7 +16,8 @@ namespace {
 error unreadable(std::string why) { return {errc::internal, std::move(why), {}}; }
 
 result<measured> checked(double tokens_per_s, double share) {
-  if (!std::isfinite(tokens_per_s) || tokens_per_s <= 0) return unreadable("it printed a speed that is no positive number");
+  if (!std::isfinite(tokens_per_s) || tokens_per_s <= 0)
+    return unreadable("it printed a speed that is no positive number");
   return measured{tokens_per_s, share};
 }
 
@@ -76,7 +77,8 @@ result<measured> read_batched_bench(const child_output& from, const bench_test& 
     };
     if (cell("TG") == test.generate && cell("B") == test.batch) return checked(cell("S_TG t/s"), 0);
   }
-  return unreadable("its table has no row for " + std::to_string(test.batch) + " sequences of " + std::to_string(test.generate) + " tokens");
+  return unreadable("its table has no row for " + std::to_string(test.batch) + " sequences of " +
+                    std::to_string(test.generate) + " tokens");
 }
 
 }  // namespace troupe::cli

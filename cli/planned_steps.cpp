@@ -5,18 +5,21 @@
 
 namespace troupe::cli {
 
-result<std::unique_ptr<planned_steps>> planned_steps::create(std::shared_ptr<const models::loaded_model> model, kernels::lane& lane,
-                                                             const options& o, listener on_token) {
+result<std::unique_ptr<planned_steps>> planned_steps::create(std::shared_ptr<const models::loaded_model> model,
+                                                             kernels::lane& lane, const options& o, listener on_token) {
   actors::planner_options planner;
   planner.max_sequences = o.max_sequences;
   planner.max_batch_tokens = std::max(o.max_batch_tokens, o.max_sequences + planner.block_tokens);
   planner.total_blocks = o.kv_blocks;
   planner.most_growth = o.most_growth;
   planner.share_prefixes = o.share_prefixes;
-  planner.policy = !o.prompts ? actors::batch_policy::mix : o.most_growth > 0 ? actors::batch_policy::choose : actors::batch_policy::split;
+  planner.policy = !o.prompts          ? actors::batch_policy::mix
+                   : o.most_growth > 0 ? actors::batch_policy::choose
+                                       : actors::batch_policy::split;
   planner.queue_sequences = 1 << 20;
   planner.queue_tokens = std::int64_t{1} << 40;
-  auto runner = actors::step_runner::create(std::move(model), lane, {planner.max_sequences, planner.max_batch_tokens, o.kv_blocks, o.prompts});
+  auto runner = actors::step_runner::create(std::move(model), lane,
+                                            {planner.max_sequences, planner.max_batch_tokens, o.kv_blocks, o.prompts});
   if (!runner) return runner.why();
   std::unique_ptr<kernels::kv_copies> copies;
   if (o.host_bytes > 0) {
@@ -24,7 +27,8 @@ result<std::unique_ptr<planned_steps>> planned_steps::create(std::shared_ptr<con
     if (!with) return with.why();
     copies = *std::move(with);
   }
-  std::unique_ptr<planned_steps> made(new planned_steps(planner, *std::move(runner), std::move(copies), std::move(on_token)));
+  std::unique_ptr<planned_steps> made(
+      new planned_steps(planner, *std::move(runner), std::move(copies), std::move(on_token)));
   if (o.warm_up)
     if (auto r = made->runner_->warm_up(o.warm_up); !r) return r.why();
   made->counted_us_ = thread_microseconds();
@@ -34,8 +38,8 @@ result<std::unique_ptr<planned_steps>> planned_steps::create(std::shared_ptr<con
 planned_steps::planned_steps(const actors::planner_options& planner, std::unique_ptr<actors::step_runner> runner,
                              std::unique_ptr<kernels::kv_copies> copies, listener on_token)
     : runner_(std::move(runner)), copies_(std::move(copies)), planner_(planner),
-      store_(planner.total_blocks, planner.block_tokens, planner.total_blocks, copies_ ? copies_->places : 0), on_token_(std::move(on_token)),
-      two_queues_(planner.policy != actors::batch_policy::mix) {}
+      store_(planner.total_blocks, planner.block_tokens, planner.total_blocks, copies_ ? copies_->places : 0),
+      on_token_(std::move(on_token)), two_queues_(planner.policy != actors::batch_policy::mix) {}
 
 actors::generation_id planned_steps::submit(std::vector<std::int32_t> prompt, std::int32_t max_tokens,
                                             std::int32_t top_logprobs) {
@@ -75,25 +79,23 @@ void planned_steps::carry_out(actors::planner_outputs out) {
     const bool answered = !out.needs.empty();
     const auto late = answered ? std::vector<actors::block_grant>() : store_.take_late();
     out = {};
-    if (answered)
-      planner_.granted(grants, store_.free(), out);
-    else if (!late.empty())
-      planner_.arrived(late, out);
-    else
-      return;
+    if (answered) planner_.granted(grants, store_.free(), out);
+    else if (!late.empty()) planner_.arrived(late, out);
+    else return;
   }
 }
 
 void planned_steps::copy(memory::copy_order order) {
   ++copying_;
-  copiers_[static_cast<std::size_t>(order.way)].post(actors::lane_kind::prefill, [this, order = std::move(order)]() mutable {
-    const bool well = copies_->make(order.way, order.copies).ok();
-    {
-      const std::lock_guard lock(mutex_);
-      copied_.push_back({std::move(order), well});
-    }
-    over_.notify_one();
-  });
+  copiers_[static_cast<std::size_t>(order.way)].post(actors::lane_kind::prefill,
+                                                     [this, order = std::move(order)]() mutable {
+                                                       const bool well = copies_->make(order.way, order.copies).ok();
+                                                       {
+                                                         const std::lock_guard lock(mutex_);
+                                                         copied_.push_back({std::move(order), well});
+                                                       }
+                                                       over_.notify_one();
+                                                     });
 }
 
 void planned_steps::hear(ended_copy copied) {
@@ -131,10 +133,8 @@ result<void> planned_steps::advance(clock::time_point until) {
   {
     std::unique_lock lock(mutex_);
     const auto any = [this] { return over(1) || over(0) || !copied_.empty(); };
-    if (until == clock::time_point::max())
-      over_.wait(lock, any);
-    else if (!over_.wait_until(lock, until, any))
-      return {};
+    if (until == clock::time_point::max()) over_.wait(lock, any);
+    else if (!over_.wait_until(lock, until, any)) return {};
     queue = over(1) ? 1 : 0;
     if (!over(queue)) {
       copied = std::move(copied_.front());

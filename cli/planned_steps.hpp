@@ -28,10 +28,11 @@ public:
     std::int32_t max_batch_tokens = 2048;
     std::int32_t kv_blocks = 0;
     double most_growth = 0;  ///< of planner_options
-    kernels::lane* prompts = nullptr;  ///< a second queue: all prompts are computed there; with most_growth those that the planner chooses
+    kernels::lane* prompts =
+        nullptr;  ///< a second queue: all prompts are computed there; with most_growth those that the planner chooses
     kernels::lane_warming warm_up = {};  ///< of both queues; or empty: the first steps take longer
-    bool share_prefixes = false;  ///< sequences that begin alike read the same blocks
-    std::int64_t host_bytes = 0;       ///< where blocks go that leave the device; with prefixes shared
+    bool share_prefixes = false;         ///< sequences that begin alike read the same blocks
+    std::int64_t host_bytes = 0;         ///< where blocks go that leave the device; with prefixes shared
     kernels::kv_copies_maker copies = {};
   };
   using clock = actors::clock;
@@ -39,11 +40,12 @@ public:
   using listener = std::function<void(const actors::step_token&, clock::time_point)>;
 
   /// `lane` outlives this.
-  static result<std::unique_ptr<planned_steps>> create(std::shared_ptr<const models::loaded_model> model, kernels::lane& lane,
-                                                       const options& o, listener on_token);
+  static result<std::unique_ptr<planned_steps>> create(std::shared_ptr<const models::loaded_model> model,
+                                                       kernels::lane& lane, const options& o, listener on_token);
 
   /// Greedy, ends by length. Ids of sequences count from 1.
-  actors::generation_id submit(std::vector<std::int32_t> prompt, std::int32_t max_tokens, std::int32_t top_logprobs = -1);
+  actors::generation_id submit(std::vector<std::int32_t> prompt, std::int32_t max_tokens,
+                               std::int32_t top_logprobs = -1);
   /// Handles the end of a step, or returns at `until`. The first failure of a sequence or of the planner is the answer.
   result<void> advance(clock::time_point until = clock::time_point::max());
   void end(actors::generation_id id);
@@ -57,7 +59,7 @@ public:
     std::int64_t steps = 0, mixed = 0, prefills = 0;  ///< mixed: with rows of both kinds; prefills: with no decode
     std::int64_t rows = 0;
     double decode_ms = 0, mixed_ms = 0, prefill_ms = 0;  ///< from end to end, or from its beginning on an idle device
-    double host_us = 0;  ///< CPU time of this thread
+    double host_us = 0;                                  ///< CPU time of this thread
     std::int64_t preemptions = 0;
     std::int64_t blocks_out = 0, blocks_in = 0;  ///< copied to host memory, and back
   };
@@ -80,7 +82,9 @@ private:
                 std::unique_ptr<kernels::kv_copies> copies, listener on_token);
   void carry_out(actors::planner_outputs out);
   std::size_t queue_of(actors::lane_kind kind) const { return two_queues_ ? static_cast<std::size_t>(kind) : 1; }
-  bool over(std::size_t queue) const { return steps_over_[queue] > 0 || (!flights_[queue].empty() && flights_[queue].front().result); }
+  bool over(std::size_t queue) const {
+    return steps_over_[queue] > 0 || (!flights_[queue].empty() && flights_[queue].front().result);
+  }
   void copy(memory::copy_order order);
   void hear(ended_copy copied);
   void begin(actors::planner_outputs::routed_plan routed);

@@ -84,7 +84,8 @@ int serve_once(const serve_options& options) {
     std::this_thread::sleep_for(last_words);
     _exit(engine_lost_status);  // its threads may hang in the driver: nothing can be taken apart
   }
-  std::cerr << "Ending: running answers have " << options.drain_seconds << " s. A second signal ends at once." << std::endl;
+  std::cerr << "Ending: running answers have " << options.drain_seconds << " s. A second signal ends at once."
+            << std::endl;
   const signal_watch second(block, [](int which) {
     if (which != SIGHUP) _exit(130);  // a terminal that closes may say so twice
   });

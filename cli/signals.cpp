@@ -8,7 +8,7 @@ namespace {
 
 /// A blocked signal is delivered to those who wait for it even where it is ignored: one that is must not be waited for.
 bool is_ignored(int which) {
-  struct sigaction now {};
+  struct sigaction now{};
   return sigaction(which, nullptr, &now) == 0 && now.sa_handler == SIG_IGN;
 }
 
@@ -23,7 +23,9 @@ sigset_t ending_signals(on_hangup hangup) {
   return set;
 }
 
-signal_block::signal_block(on_hangup hangup) : set_(ending_signals(hangup)) { pthread_sigmask(SIG_BLOCK, &set_, nullptr); }
+signal_block::signal_block(on_hangup hangup) : set_(ending_signals(hangup)) {
+  pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+}
 
 int signal_block::wait() const {
   int which = 0;

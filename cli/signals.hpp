@@ -7,13 +7,14 @@
 
 namespace troupe::cli {
 
-/// What a terminal that closes does to a command: ends it there and then, or asks it as SIGTERM does, unless whoever started
-/// it had SIGHUP ignored (nohup).
+/// What a terminal that closes does to a command: ends it there and then, or asks it as SIGTERM does, unless whoever
+/// started it had SIGHUP ignored (nohup).
 enum class on_hangup { end_at_once, ask };
 
 sigset_t ending_signals(on_hangup hangup);
 
-/// Blocks SIGINT and SIGTERM, and SIGHUP where it asks, in the calling thread and all that it starts later: make one first of all.
+/// Blocks SIGINT and SIGTERM, and SIGHUP where it asks, in the calling thread and all that it starts later: make one
+/// first of all.
 class signal_block {
 public:
   explicit signal_block(on_hangup hangup = on_hangup::end_at_once);

@@ -76,12 +76,14 @@ int render(const render_options& options) {
     if (!other) return report(other.why());
     language->chat_template = std::make_shared<const models::chat_template>(std::move(*other));
   }
-  if (!language->chat_template) return report({errc::unsupported, "this model has no vocabulary, so it is told nothing", ""});
+  if (!language->chat_template)
+    return report({errc::unsupported, "this model has no vocabulary, so it is told nothing", ""});
   auto messages = read_messages(read_standard_input());
   if (!messages) return report(messages.why());
   std::vector<models::chat_message_view> views;
   for (const auto& [role, content] : *messages) views.push_back({role, content});
-  const auto context = models::make_chat_context(views, !options.no_generation_prompt, language->bos_text, language->eos_text);
+  const auto context =
+      models::make_chat_context(views, !options.no_generation_prompt, language->bos_text, language->eos_text);
   auto spans = language->chat_template->render(context, std::chrono::system_clock::now());
   if (!spans) return report(spans.why());
   std::cout << models::joined(*spans);

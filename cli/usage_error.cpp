@@ -41,7 +41,9 @@ const CLI::App& deepest(const CLI::App& app) {
   return chosen.empty() ? app : deepest(*chosen.front());
 }
 
-std::string path_of(const CLI::App& app) { return app.get_parent() ? path_of(*app.get_parent()) + " " + app.get_name() : app.get_name(); }
+std::string path_of(const CLI::App& app) {
+  return app.get_parent() ? path_of(*app.get_parent()) + " " + app.get_name() : app.get_name();
+}
 
 std::string unknown_option(const CLI::App& command, const std::string& word) {
   std::vector<std::string> names;
@@ -52,7 +54,8 @@ std::string unknown_option(const CLI::App& command, const std::string& word) {
 
 std::string unknown_command(const CLI::App& command, const std::string& word) {
   std::vector<std::string> names;
-  for (const auto* sub : command.get_subcommands([](const CLI::App*) { return true; })) names.push_back(sub->get_name());
+  for (const auto* sub : command.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(sub->get_name());
   return "there is no command " + word + nearest(word, names);
 }
 
@@ -61,17 +64,14 @@ std::string unknown_command(const CLI::App& command, const std::string& word) {
 std::string usage_error(const CLI::App* app, const CLI::Error& e) {
   const auto& command = deepest(*app);
   auto words = app->remaining(true);
-  const auto option = std::find_if(words.begin(), words.end(), [](const std::string& word) { return word.size() > 1 && word[0] == '-'; });
+  const auto option = std::find_if(words.begin(), words.end(),
+                                   [](const std::string& word) { return word.size() > 1 && word[0] == '-'; });
   const bool wants_command = command.get_require_subcommand_min() > 0;
   std::string what = e.what();
-  if (option != words.end())
-    what = unknown_option(command, *option);
-  else if (!words.empty() && wants_command)
-    what = unknown_command(command, words.front());
-  else if (!words.empty())
-    what = "\"" + words.front() + "\" is one word too many";
-  else if (wants_command && e.get_name() == "RequiredError")
-    return command.help();
+  if (option != words.end()) what = unknown_option(command, *option);
+  else if (!words.empty() && wants_command) what = unknown_command(command, words.front());
+  else if (!words.empty()) what = "\"" + words.front() + "\" is one word too many";
+  else if (wants_command && e.get_name() == "RequiredError") return command.help();
   return path_of(command) + ": " + what + "\nRun `" + path_of(command) + " --help` for options and examples.\n";
 }
 

@@ -16,7 +16,9 @@
 
 namespace troupe::cli {
 
-inline double since(actors::clock::time_point start) { return std::chrono::duration<double>(actors::clock::now() - start).count(); }
+inline double since(actors::clock::time_point start) {
+  return std::chrono::duration<double>(actors::clock::now() - start).count();
+}
 
 struct request_size {
   std::int32_t prompt = 0;
@@ -33,7 +35,9 @@ struct timeline {
     tokens.emplace_back();
   }
   planned_steps::listener listener() {
-    return [this](const actors::step_token& token, actors::clock::time_point at) { tokens[token.generation - 1].push_back(at); };
+    return [this](const actors::step_token& token, actors::clock::time_point at) {
+      tokens[token.generation - 1].push_back(at);
+    };
   }
 };
 
@@ -45,7 +49,8 @@ inline double share(std::vector<double>& sorted, double of) {
 inline double ms(actors::clock::duration d) { return std::chrono::duration<double, std::milli>(d).count(); }
 
 /// Milliseconds between tokens of sequences [first, last), those that came after `from`; sorted.
-inline std::vector<double> token_gaps(const timeline& t, std::size_t first, std::size_t last, actors::clock::time_point from) {
+inline std::vector<double> token_gaps(const timeline& t, std::size_t first, std::size_t last,
+                                      actors::clock::time_point from) {
   std::vector<double> gaps;
   for (std::size_t i = first; i < last; ++i)
     for (std::size_t k = 1; k < t.tokens[i].size(); ++k)
@@ -73,11 +78,19 @@ struct mixture {
 class figure_row {
 public:
   figure_row(const device_bench_options& o, const std::string& workload, std::int32_t chunk) : json_(o.json) {
-    text_ = workload + " " + (o.model.empty() ? o.shape + " " + o.type : o.model) + (chunk > 0 ? ", " + std::to_string(chunk) + " rows" : "") + ":";
-    writer_.begin_object().field("workload", workload).field("model", o.model.empty() ? o.shape : o.model).field("type", o.type).field("chunk", chunk);
+    text_ = workload + " " + (o.model.empty() ? o.shape + " " + o.type : o.model) +
+            (chunk > 0 ? ", " + std::to_string(chunk) + " rows" : "") + ":";
+    writer_.begin_object()
+        .field("workload", workload)
+        .field("model", o.model.empty() ? o.shape : o.model)
+        .field("type", o.type)
+        .field("chunk", chunk);
   }
   void add(const mixture& how) {
-    add("queues", how.queues, how.queues == 0 ? "one queue," : how.queues == 1 ? "two queues," : "%.0f multiprocessors for prompts,");
+    add("queues", how.queues,
+        how.queues == 0   ? "one queue,"
+        : how.queues == 1 ? "two queues,"
+                          : "%.0f multiprocessors for prompts,");
     add("growth", how.growth, how.growth > 0 ? "growth %.2f;" : how.queues == 0 ? "no bound;" : "none mixed;");
   }
   void add(const char* name, double value, const char* shown) {
@@ -116,8 +129,8 @@ inline result<std::unique_ptr<kernels::lane>> second_queue(device_rig& rig, cons
 }
 
 /// As an engine does before its first step.
-inline result<void> warm_up(kernels::lane& of, kernels::step_space* space, const kernels::step_ops& whole, const kernels::step_ops& ends,
-                            std::int32_t blocks) {
+inline result<void> warm_up(kernels::lane& of, kernels::step_space* space, const kernels::step_ops& whole,
+                            const kernels::step_ops& ends, std::int32_t blocks) {
   return static_cast<kernels::cuda::cuda_lane&>(of).warm_up(*space, {whole, ends}, blocks);
 }
 

@@ -6,7 +6,8 @@
 
 int main(int argc, char** argv) try {
   troupe::runtime runtime;  // devices, threads, actors
-  auto model = runtime.load(argc > 1 ? argv[1] : "smollm2-135m-instruct");  // a catalogue name or a GGUF file
+  // A catalogue name or a GGUF file.
+  auto model = runtime.load(argc > 1 ? argv[1] : "smollm2-135m-instruct");
 
   troupe::ask_options options;
   options.max_tokens = 100;

@@ -10,8 +10,7 @@ namespace {
 void show(const char* name, const troupe::event& e) {
   if (e.what == troupe::event::kind::done)
     std::cout << '\n' << name << " ended: " << to_string(e.reason) << ", " << e.usage.completion_tokens << " tokens\n";
-  else
-    std::cout << e.text << std::flush;
+  else std::cout << e.text << std::flush;
 }
 
 }  // namespace

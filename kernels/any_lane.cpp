@@ -24,7 +24,10 @@ result<void> warm_up(lane& of, step_space* space, const step_ops& whole, const s
 
 result<any_lane> make_on_cpu(const lane_wish& wish) {
   if (!wish.weight_type.empty())
-    return error{errc::invalid_argument, "Weights can be kept as '" + wish.weight_type + "' on a GPU only; the CPU computes from the file's types.", "weight_type"};
+    return error{
+        errc::invalid_argument,
+        "Weights can be kept as '" + wish.weight_type + "' on a GPU only; the CPU computes from the file's types.",
+        "weight_type"};
   const auto options = choose_lane(wish);
   if (!options) return options.why();
   auto made = make_cpu_lane(*options);
@@ -37,16 +40,25 @@ result<any_lane> make_on_cpu(const lane_wish& wish) {
 result<any_lane> make_lane(const std::string& device, const lane_wish& on_cpu) {
   if (device == "cpu") return make_on_cpu(on_cpu);
   if (device != "cuda" && device != "auto")
-    return error{errc::invalid_argument, "There is no device named '" + device + "'; cpu, cuda and auto are known.", "device"};
+    return error{errc::invalid_argument, "There is no device named '" + device + "'; cpu, cuda and auto are known.",
+                 "device"};
   const auto found = cuda::find_device();
   if (!found) {
     if (device == "auto") return make_on_cpu(on_cpu);
     return found.why();
   }
-  auto made = cuda::make_cuda_lane({.weights = on_cpu.weight_type, .kv = on_cpu.kv_type, .deterministic = on_cpu.deterministic, .copies = on_cpu.copies});
+  auto made = cuda::make_cuda_lane({.weights = on_cpu.weight_type,
+                                    .kv = on_cpu.kv_type,
+                                    .deterministic = on_cpu.deterministic,
+                                    .copies = on_cpu.copies});
   if (!made) return made.why();
   const bool narrow = !on_cpu.kv_type.empty() && on_cpu.kv_type != "bf16";
-  return any_lane{*std::move(made), "cuda", 0, "sm_" + std::to_string(found->architecture), narrow ? nullptr : second_queue, warm_up,
+  return any_lane{*std::move(made),
+                  "cuda",
+                  0,
+                  "sm_" + std::to_string(found->architecture),
+                  narrow ? nullptr : second_queue,
+                  warm_up,
                   cuda::make_kv_copies};
 }
 

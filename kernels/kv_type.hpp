@@ -10,7 +10,7 @@
 namespace troupe::kernels {
 
 enum class kv_type : std::uint8_t {
-  i16,   ///< 16-bit integers, a scale a token and head
+  i16,  ///< 16-bit integers, a scale a token and head
   f16,
   bf16,
   q8_0,  ///< 8-bit integers, a scale a token and head

@@ -52,9 +52,9 @@ public:
 
 struct rope_shape {
   float base = 10000.0f;
-  std::int32_t dims = 0;              ///< rotated dimensions of a head
-  bool interleaved = true;            ///< pairs (2i, 2i+1), as GGUF llama weights are permuted; else (i, i + dims/2)
-  std::span<const float> factors;     ///< per-pair frequency divisors (Llama 3 "rope_freqs"), or empty
+  std::int32_t dims = 0;           ///< rotated dimensions of a head
+  bool interleaved = true;         ///< pairs (2i, 2i+1), as GGUF llama weights are permuted; else (i, i + dims/2)
+  std::span<const float> factors;  ///< per-pair frequency divisors (Llama 3 "rope_freqs"), or empty
 };
 
 /// Where gated_mlp may leave what lies between its ops.
@@ -76,13 +76,14 @@ public:
   virtual result<tensor_view> host_view(tensor_view of) { return of; }
   /// Of all activations but the residual stream and logits.
   virtual memory::dtype activation_type() const { return memory::dtype::f32; }
-  /// The views given to pack from now on show bytes of `file`'s map (null: plain memory), `bytes` of them in all. A lane
-  /// may read the file in place of touching the map, which faults where the file has been cut short, and see beforehand
-  /// that there is memory. Default: the file is read ahead. The file must outlive the matrices of a lane that does not copy.
+  /// The views given to pack from now on show bytes of `file`'s map (null: plain memory), `bytes` of them in all. A
+  /// lane may read the file in place of touching the map, which faults where the file has been cut short, and see
+  /// beforehand that there is memory. Default: the file is read ahead. The file must outlive the matrices of a lane
+  /// that does not copy.
   virtual result<void> expect_weights(const memory::mapped_file* file, std::int64_t bytes);
   /// All that expect_weights announced has been given to pack: from now on products may be asked for. A lane may do the
-  /// packing of a file's matrices only here, all at once, and keep what it made for the next start. Errors: as pack's, of
-  /// the matrix whose number in the order of those calls is left in `which` (how many there were: of none).
+  /// packing of a file's matrices only here, all at once, and keep what it made for the next start. Errors: as pack's,
+  /// of the matrix whose number in the order of those calls is left in `which` (how many there were: of none).
   virtual result<void> finish_weights(std::size_t& /*which*/) { return {}; }
   /// Stacks `parts` (equal cols) into one matrix, so that inputs are read and quantised once (Q|K|V, gate|up).
   virtual result<matrix> pack(std::span<const tensor_view> parts) = 0;
@@ -120,22 +121,24 @@ public:
   /// Composite, default = rms_norm into `scratch`, then linear. Overridden where fusing saves a pass.
   virtual void norm_linear(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, tensor_view scratch,
                            tensor_view out);
-  /// In place on qkv[T, (heads + 2 * kv_heads) * head_dim]: rotates Q and K, then writes K and V of `layer` to the arena.
+  /// In place on qkv[T, (heads + 2 * kv_heads) * head_dim]: rotates Q and K, then writes K and V of `layer` to the
+  /// arena.
   virtual void rope_store(tensor_view qkv, std::int32_t heads, const rope_shape& rope, std::int32_t layer, kv_arena& kv,
                           std::span<const sequence_rows> batch) = 0;
   /// out[T, heads * head_dim] = causal attention of the Q part of qkv over each sequence's paged K and V, scaled.
   virtual void attention(tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kv_arena& kv,
                          std::span<const sequence_rows> batch, tensor_view out) = 0;
   /// Composite, default = rope_store, then attention. Leaves in qkv what it likes.
-  virtual void rope_attention(tensor_view qkv, std::int32_t heads, const rope_shape& rope, float scale, std::int32_t layer,
-                              kv_arena& kv, std::span<const sequence_rows> batch, tensor_view out);
+  virtual void rope_attention(tensor_view qkv, std::int32_t heads, const rope_shape& rope, float scale,
+                              std::int32_t layer, kv_arena& kv, std::span<const sequence_rows> batch, tensor_view out);
   /// out[T, n] = silu(gate_up[T, 0:n]) * gate_up[T, n:2n]
   virtual void silu_mul(tensor_view gate_up, tensor_view out) = 0;
   /// Composite, default = silu_mul into `scratch`, then linear_add: out += (silu(gate) * up) . w^T
   virtual void silu_linear_add(tensor_view gate_up, const packed_matrix& w, tensor_view scratch, tensor_view out);
-  /// Composite, default = norm_linear into `gate_up`, then silu_linear_add: x += (silu(g) * u) . down^T, g|u = norm(x) . w^T
-  virtual void gated_mlp(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, const packed_matrix& down,
-                         const mlp_scratch& scratch);
+  /// Composite, default = norm_linear into `gate_up`, then silu_linear_add: x += (silu(g) * u) . down^T, g|u = norm(x)
+  /// . w^T
+  virtual void gated_mlp(tensor_view x, tensor_view weight, float eps, const packed_matrix& w,
+                         const packed_matrix& down, const mlp_scratch& scratch);
   /// Samples one token from each row of logits[R, vocab]; may overwrite logits. rows[r] and picks[r] belong to row r.
   /// Within a step: rows and picks are the batch's.
   virtual void sample(tensor_view logits, std::span<const sampling_row> rows, std::span<sampled> picks) = 0;

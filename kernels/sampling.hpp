@@ -27,8 +27,8 @@ struct sampling_row {
   float frequency_penalty = 0.0f;
   std::span<const token_count> seen;
   std::span<const std::pair<std::int32_t, float>> bias;
-  std::uint64_t seed = 0;     ///< key of a counter-based generator (Philox 4x32-10, Salmon et al. 2011)
-  std::uint64_t counter = 0;  ///< index of the token in the generation
+  std::uint64_t seed = 0;          ///< key of a counter-based generator (Philox 4x32-10, Salmon et al. 2011)
+  std::uint64_t counter = 0;       ///< index of the token in the generation
   std::int32_t top_logprobs = -1;  ///< -1 = none wanted, 0 = the chosen token's only, up to 20
 };
 

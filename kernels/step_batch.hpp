@@ -20,12 +20,13 @@ struct sequence_rows {
 
 /// The rows of one step. Each row belongs to exactly one sequence.
 struct step_batch {
-  std::span<const std::int32_t> ids;          ///< [T] in [0, vocabulary); after begin_step also -1 - s: what slot s sampled last
+  std::span<const std::int32_t>
+      ids;  ///< [T] in [0, vocabulary); after begin_step also -1 - s: what slot s sampled last
   std::span<const sequence_rows> sequences;
-  std::span<const std::int32_t> sample_rows;  ///< [R] rows whose logits are wanted, ascending
-  std::span<const sampling_row> sampling = {};       ///< [R], or empty: logits are wanted and no tokens
-  std::span<const std::int32_t> sample_slots = {};   ///< [R] where the lane keeps the choice for later steps' ids
-  std::span<sampled> picks = {};                     ///< [R] set when the step has ended
+  std::span<const std::int32_t> sample_rows;        ///< [R] rows whose logits are wanted, ascending
+  std::span<const sampling_row> sampling = {};      ///< [R], or empty: logits are wanted and no tokens
+  std::span<const std::int32_t> sample_slots = {};  ///< [R] where the lane keeps the choice for later steps' ids
+  std::span<sampled> picks = {};                    ///< [R] set when the step has ended
 };
 
 /// The ops of one step. For batches of equal sizes in which each sequence has one row, it must make the same calls.

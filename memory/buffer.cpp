@@ -36,7 +36,8 @@ result<buffer> allocate_host(std::int64_t bytes, page_size pages) {
   // Room to begin where a huge page begins.
   const bool huge = bytes >= huge_page && pages == page_size::huge;
   const std::int64_t mapped = huge ? bytes + huge_page : bytes;
-  void* at = ::mmap(nullptr, static_cast<std::size_t>(mapped), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* at =
+      ::mmap(nullptr, static_cast<std::size_t>(mapped), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (at == MAP_FAILED) {
     return error{errc::out_of_memory, "no memory for a buffer of " + std::to_string(bytes) + " bytes", {}};
   }

@@ -11,7 +11,8 @@
 namespace troupe::memory {
 namespace {
 
-/// Free: first == 0. A range is entered with its end before its start, and the start is what the handler looks at first.
+/// Free: first == 0. A range is entered with its end before its start, and the start is what the handler looks at
+/// first.
 struct guarded_range {
   std::atomic<std::uintptr_t> first{0};
   std::atomic<std::uintptr_t> last{0};

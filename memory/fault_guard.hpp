@@ -10,8 +10,8 @@
 
 namespace troupe::memory {
 
-/// Guards a range while it lives: a fault there puts a page of zeros in its place and is remembered. At most 64 at a time
-/// in a process; more are not guarded.
+/// Guards a range while it lives: a fault there puts a page of zeros in its place and is remembered. At most 64 at a
+/// time in a process; more are not guarded.
 class fault_guard {
 public:
   explicit fault_guard(std::span<const std::byte> range) noexcept;

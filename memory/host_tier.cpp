@@ -55,10 +55,8 @@ void host_tier::went_out(std::uint64_t order, bool well) {
     --leaving_;
     blocks_.release(one.block);
     places_.release(one.place);
-    if (well)
-      tree_.rest(copy_at(one.place));
-    else
-      forget(copy_at(one.place));
+    if (well) tree_.rest(copy_at(one.place));
+    else forget(copy_at(one.place));
   }
 }
 
@@ -90,10 +88,8 @@ void host_tier::replace(std::int32_t copy, std::int32_t block) {
 
 void host_tier::forget(std::int32_t node) {
   for (const std::int32_t gone : tree_.forget(node)) {
-    if (tree_.is_copy(gone))
-      places_.release(place_of(gone));
-    else
-      blocks_.release(gone);
+    if (tree_.is_copy(gone)) places_.release(place_of(gone));
+    else blocks_.release(gone);
   }
 }
 

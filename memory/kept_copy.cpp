@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::int64_t page = 4096;
 constexpr std::int64_t end_bytes = 64 << 10;
-constexpr std::size_t lanes = 8;  // of a checksum
+constexpr std::size_t lanes = 8;                 // of a checksum
 constexpr std::size_t mapped_around = 64 << 10;  // Linux's fault_around_bytes, unless somebody has changed it
 constexpr std::array<char, 8> mark{'T', 'r', 'o', 'u', 'p', 'e', 'K', '1'};
 
@@ -32,7 +32,9 @@ struct header {
 };
 static_assert(sizeof(header) % 8 == 0 && sizeof(header) <= page);
 
-std::int64_t pieces_of(std::int64_t bytes) noexcept { return (bytes + kept_copy::piece_bytes - 1) / kept_copy::piece_bytes; }
+std::int64_t pieces_of(std::int64_t bytes) noexcept {
+  return (bytes + kept_copy::piece_bytes - 1) / kept_copy::piece_bytes;
+}
 
 /// Where the content begins.
 std::int64_t content_start(std::int64_t bytes) noexcept {
@@ -146,10 +148,11 @@ result<kept_copy> kept_copy::open(const std::string& path, const copy_key& key) 
 
 bool kept_copy::verify(std::int64_t piece) const noexcept {
   const auto bytes = piece_of(content_, piece);
-  // One read brings in all pages that the kernel maps around it: a third less time than MADV_POPULATE_READ, which walks the
-  // tables page by page. Where the file has been cut short the guard puts zeros, which the sum does not fit.
+  // One read brings in all pages that the kernel maps around it: a third less time than MADV_POPULATE_READ, which walks
+  // the tables page by page. Where the file has been cut short the guard puts zeros, which the sum does not fit.
   const volatile std::byte* first = bytes.data();
-  for (std::size_t at = 0; at < bytes.size(); at += mapped_around) [[maybe_unused]] const std::byte touched = first[at];
+  for (std::size_t at = 0; at < bytes.size(); at += mapped_around) [[maybe_unused]]
+    const std::byte touched = first[at];
   return checksum_of(bytes) == sums_[static_cast<std::size_t>(piece)] && !lost();
 }
 

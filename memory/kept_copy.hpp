@@ -1,8 +1,8 @@
-// What was made from a file, kept on disk so that the next start maps it in place of making it again. Knows neither what
-// the bytes mean nor which folder they lie in.
+// What was made from a file, kept on disk so that the next start maps it in place of making it again. Knows neither
+// what the bytes mean nor which folder they lie in.
 //
-// A copy is a page of header, a checksum for each piece, and the content from a page's start on. It is verified before it
-// is used and never trusted: what is cut short, altered, of another file or another layout is as good as not there.
+// A copy is a page of header, a checksum for each piece, and the content from a page's start on. It is verified before
+// it is used and never trusted: what is cut short, altered, of another file or another layout is as good as not there.
 #pragma once
 
 #include <atomic>
@@ -63,8 +63,8 @@ private:
 };
 
 /// Puts `content` (a multiple of 8 bytes) at `path` when it is whole: nobody sees a part of it, and what a process that
-/// was killed has begun is gone with it. Looks at `stop` after each piece. Errors: io (no space, a folder that cannot be
-/// written, a file system without nameless files), cancelled.
+/// was killed has begun is gone with it. Looks at `stop` after each piece. Errors: io (no space, a folder that cannot
+/// be written, a file system without nameless files), cancelled.
 result<void> keep_copy(const std::string& path, const copy_key& key, std::span<const std::byte> content,
                        const std::atomic<bool>& stop);
 

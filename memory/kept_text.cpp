@@ -17,7 +17,8 @@ std::string sum_line(std::string_view text) { return "sum " + digest(text) + "\n
 
 std::string kept_text(std::string_view heading, std::string_view fingerprint, std::string_view lines) {
   std::string text;
-  for (const std::string_view part : {heading, std::string_view("\n"), fingerprint, std::string_view("\n"), lines}) text += part;
+  for (const std::string_view part : {heading, std::string_view("\n"), fingerprint, std::string_view("\n"), lines})
+    text += part;
   return text + sum_line(text);
 }
 

@@ -1,4 +1,5 @@
-// What was measured on a machine, kept as a small text for the next start. Knows neither what its lines mean nor where it lies.
+// What was measured on a machine, kept as a small text for the next start. Knows neither what its lines mean nor where
+// it lies.
 //
 //   troupe library choices 1        the heading: what it is, and the number of its form
 //   NVIDIA H200; driver 13.0        the fingerprint of the machine

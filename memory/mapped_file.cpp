@@ -56,19 +56,12 @@ result<mapped_file> mapped_file::open(const std::string& path) {
 }
 
 mapped_file::mapped_file(std::string path, int descriptor, std::byte* data, const struct stat& about)
-    : path_(std::move(path)),
-      descriptor_(descriptor),
-      data_(data),
-      size_(about.st_size),
-      modified_(nanoseconds(about.st_mtim)),
-      altered_(nanoseconds(about.st_ctim)) {}
+    : path_(std::move(path)), descriptor_(descriptor), data_(data), size_(about.st_size),
+      modified_(nanoseconds(about.st_mtim)), altered_(nanoseconds(about.st_ctim)) {}
 
 mapped_file::mapped_file(mapped_file&& other) noexcept
-    : path_(std::move(other.path_)),
-      descriptor_(std::exchange(other.descriptor_, -1)),
-      data_(std::exchange(other.data_, nullptr)),
-      size_(std::exchange(other.size_, 0)),
-      modified_(other.modified_),
+    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)),
+      data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)), modified_(other.modified_),
       altered_(other.altered_) {}
 
 mapped_file& mapped_file::operator=(mapped_file&& other) noexcept {

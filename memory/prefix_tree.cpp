@@ -15,8 +15,7 @@ error broken(std::int32_t block, const char* what) {
 }  // namespace
 
 prefix_tree::prefix_tree(std::int32_t blocks, std::int32_t block_tokens, std::int32_t copies)
-    : block_tokens_(std::max(1, block_tokens)),
-      blocks_(std::max(0, blocks)),
+    : block_tokens_(std::max(1, block_tokens)), blocks_(std::max(0, blocks)),
       nodes_(index(blocks_ + std::max(0, copies))) {}
 
 /// Of the first child that is not before `tokens`.

@@ -11,7 +11,23 @@ namespace troupe::memory {
 /// Element types that weights and activations have. Quantised types store blocks of 32 or 256 elements
 /// (layouts: the GGUF specification's "GGML quantization types"; mxfp4: the OCP Microscaling Formats specification).
 enum class dtype : std::uint8_t {
-  f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, mxfp4, i32
+  f32,
+  f16,
+  bf16,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q8_0,
+  q2_k,
+  q3_k,
+  q4_k,
+  q5_k,
+  q6_k,
+  iq4_nl,
+  iq4_xs,
+  mxfp4,
+  i32
 };
 
 struct dtype_info {

@@ -46,8 +46,8 @@ perplexity_score averaged(perplexity_score sum) {
 
 }  // namespace
 
-result<evaluator> evaluator::create(std::shared_ptr<const loaded_model> model, kernels::lane& lane, std::int32_t capacity,
-                                    std::int32_t chunk) {
+result<evaluator> evaluator::create(std::shared_ptr<const loaded_model> model, kernels::lane& lane,
+                                    std::int32_t capacity, std::int32_t chunk) {
   capacity = std::min(capacity, model->shape().context);
   if (capacity < 1 || chunk < 1) return error{errc::invalid_argument, "an evaluation needs room for a token", {}};
   auto scratch = forward_scratch::create(lane, model->shape(), std::min(chunk, capacity), std::min(chunk, capacity));
@@ -61,13 +61,10 @@ result<evaluator> evaluator::create(std::shared_ptr<const loaded_model> model, k
 }
 
 evaluator::evaluator(std::shared_ptr<const loaded_model> model, kernels::lane& lane, forward_scratch scratch,
-                     std::unique_ptr<kernels::kv_arena> kv, std::unique_ptr<kernels::step_space> steps, std::int32_t capacity)
-    : model_(std::move(model)),
-      lane_(&lane),
-      scratch_(std::move(scratch)),
-      kv_(std::move(kv)),
-      steps_(std::move(steps)),
-      capacity_(capacity) {
+                     std::unique_ptr<kernels::kv_arena> kv, std::unique_ptr<kernels::step_space> steps,
+                     std::int32_t capacity)
+    : model_(std::move(model)), lane_(&lane), scratch_(std::move(scratch)), kv_(std::move(kv)),
+      steps_(std::move(steps)), capacity_(capacity) {
   blocks_.resize(static_cast<std::size_t>(kv_->blocks));
   std::iota(blocks_.begin(), blocks_.end(), 0);
   rows_.resize(static_cast<std::size_t>(scratch_.max_rows()));
@@ -78,8 +75,10 @@ result<void> evaluator::check(std::span<const std::int32_t> ids, std::int64_t to
   if (ids.empty()) return error{errc::invalid_argument, "no token ids", "ids"};
   for (const std::int32_t id : ids) {
     if (id < 0 || id >= model_->shape().vocabulary) {
-      return error{errc::invalid_argument, "token id " + std::to_string(id) + " is outside the vocabulary of " +
-                                               std::to_string(model_->shape().vocabulary), "ids"};
+      return error{errc::invalid_argument,
+                   "token id " + std::to_string(id) + " is outside the vocabulary of " +
+                       std::to_string(model_->shape().vocabulary),
+                   "ids"};
     }
   }
   if (tokens > capacity_) {
@@ -171,9 +170,11 @@ result<void> evaluator::add_window(std::span<const std::int32_t> window, std::in
   });
 }
 
-result<perplexity_score> evaluator::perplexity(std::span<const std::int32_t> ids, std::int32_t window, std::int32_t stride) {
+result<perplexity_score> evaluator::perplexity(std::span<const std::int32_t> ids, std::int32_t window,
+                                               std::int32_t stride) {
   if (window < 2 || window > capacity_ || stride < 1 || stride >= window) {
-    return error{errc::invalid_argument, "a window has 2 to " + std::to_string(capacity_) + " tokens and moves by fewer", "stride"};
+    return error{errc::invalid_argument,
+                 "a window has 2 to " + std::to_string(capacity_) + " tokens and moves by fewer", "stride"};
   }
   if (auto fits = check(ids, 1); !fits) return std::move(fits).why();
   if (ids.size() < 2) return error{errc::invalid_argument, "one token has no predecessor to be predicted from", "ids"};
@@ -181,7 +182,8 @@ result<perplexity_score> evaluator::perplexity(std::span<const std::int32_t> ids
   // `next` is the first token not scored yet; the window's row next - 1 - start predicts it.
   for (std::size_t start = 0, next = 1; next < ids.size(); start += static_cast<std::size_t>(stride)) {
     const auto part = ids.subspan(start, std::min(static_cast<std::size_t>(window), ids.size() - start));
-    if (auto done = add_window(part, static_cast<std::int64_t>(next - 1 - start), score); !done) return std::move(done).why();
+    if (auto done = add_window(part, static_cast<std::int64_t>(next - 1 - start), score); !done)
+      return std::move(done).why();
     next = start + part.size();
   }
   return averaged(score);
@@ -195,12 +197,14 @@ result<perplexity_score> evaluator::perplexity_of_halves(std::span<const std::in
   if (auto fits = check(ids, 1); !fits) return std::move(fits).why();
   const auto size = static_cast<std::size_t>(window);
   if (ids.size() < size) {
-    return error{errc::invalid_argument, std::to_string(ids.size()) + " tokens fill no window of " + std::to_string(window), "ids"};
+    return error{errc::invalid_argument,
+                 std::to_string(ids.size()) + " tokens fill no window of " + std::to_string(window), "ids"};
   }
   perplexity_score score;
   std::vector<std::int32_t> part;
   for (std::size_t start = 0; start + size <= ids.size(); start += size) {
-    part.assign(ids.begin() + static_cast<std::ptrdiff_t>(start), ids.begin() + static_cast<std::ptrdiff_t>(start + size));
+    part.assign(ids.begin() + static_cast<std::ptrdiff_t>(start),
+                ids.begin() + static_cast<std::ptrdiff_t>(start + size));
     if (first) part.front() = *first;
     if (auto done = add_window(part, window / 2, score); !done) return std::move(done).why();
   }

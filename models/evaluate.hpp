@@ -27,9 +27,9 @@ struct greedy_tokens {
 };
 
 struct perplexity_score {
-  double nll = 0.0;          ///< mean, in nats
-  double perplexity = 0.0;   ///< exp(nll)
-  std::int64_t tokens = 0;   ///< scored
+  double nll = 0.0;         ///< mean, in nats
+  double perplexity = 0.0;  ///< exp(nll)
+  std::int64_t tokens = 0;  ///< scored
 };
 
 /// One sequence at a time, on the caller's thread, with a KV arena of its own. The lane outlives it.
@@ -47,8 +47,9 @@ public:
   /// Over a text of any length in windows of `window` tokens that move by `stride`: each token but the text's first is
   /// scored once, with at least window - stride tokens before it where the text has them.
   result<perplexity_score> perplexity(std::span<const std::int32_t> ids, std::int32_t window, std::int32_t stride);
-  /// Over windows side by side, of which the second half is scored and a last, shorter one is left out; `first` takes the
-  /// place of each window's first token. llama.cpp's llama-perplexity reckons so (bos is its first, where a model wants it).
+  /// Over windows side by side, of which the second half is scored and a last, shorter one is left out; `first` takes
+  /// the place of each window's first token. llama.cpp's llama-perplexity reckons so (bos is its first, where a model
+  /// wants it).
   result<perplexity_score> perplexity_of_halves(std::span<const std::int32_t> ids, std::int32_t window,
                                                 std::optional<std::int32_t> first);
 

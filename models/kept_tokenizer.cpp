@@ -53,15 +53,17 @@ std::optional<tokenizer> find(const std::string& path, const memory::copy_key& k
   return *std::move(made);
 }
 
-void keep(const tokenizer& made, const memory::copy_folder& copies, const std::string& path, const memory::copy_key& key) {
+void keep(const tokenizer& made, const memory::copy_folder& copies, const std::string& path,
+          const memory::copy_key& key) {
   const auto tables = made.tables();
   const auto bytes = static_cast<std::int64_t>(tables.size());
   if (bytes < copies.least_bytes / dearer) return;
   const std::atomic<bool> stop{false};
   auto done = copies.make_room(bytes, path);
   if (done) done = memory::keep_copy(path, key, tables, stop);
-  base::log(base::log_level::debug, "model",
-            done ? "the tokenizer's tables are kept in " + path : "the tokenizer's tables are not kept: " + done.why().text);
+  base::log(
+      base::log_level::debug, "model",
+      done ? "the tokenizer's tables are kept in " + path : "the tokenizer's tables are not kept: " + done.why().text);
 }
 
 result<tokenizer> make(const gguf_file& file) {

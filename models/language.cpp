@@ -22,7 +22,8 @@ result<language> read_language(const gguf_file& file, const memory::copy_folder&
   if (!tokens) return std::move(tokens).why();
   auto source = read_chat_template(file);
   if (!source) return std::move(source).why();
-  auto parsed = source->empty() ? result<chat_template>(chat_template::chatml()) : chat_template::parse(*source, file.name());
+  auto parsed =
+      source->empty() ? result<chat_template>(chat_template::chatml()) : chat_template::parse(*source, file.name());
   if (!parsed) return std::move(parsed).why();
   language.tokenizer = std::make_shared<const models::tokenizer>(*std::move(tokens));
   language.chat_template = std::make_shared<const models::chat_template>(*std::move(parsed));

@@ -21,8 +21,8 @@ struct language {
   std::string eos_text;
 };
 
-/// Tens of milliseconds for a large vocabulary, a few where `copies` has its tables from an earlier start. Errors: corrupt_file,
-/// unsupported (tokenizer).
+/// Tens of milliseconds for a large vocabulary, a few where `copies` has its tables from an earlier start. Errors:
+/// corrupt_file, unsupported (tokenizer).
 result<language> read_language(const gguf_file& file, const memory::copy_folder& copies = {});
 
 }  // namespace troupe::models

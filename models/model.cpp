@@ -26,9 +26,10 @@ result<const architecture*> find_architecture(const gguf_file& file) {
   for (const architecture& known : architectures) {
     if (known.name == *name) return &known;
   }
-  return error{errc::unsupported,
-               file.name() + ": architecture \"" + std::string(*name) + "\" is not known (known: " + known_architectures() + ")",
-               {}};
+  return error{
+      errc::unsupported,
+      file.name() + ": architecture \"" + std::string(*name) + "\" is not known (known: " + known_architectures() + ")",
+      {}};
 }
 
 }  // namespace
@@ -42,7 +43,8 @@ std::string known_architectures() {
   return names;
 }
 
-result<std::shared_ptr<const loaded_model>> load_model(const std::string& path, kernels::lane& lane, const load_progress& progress,
+result<std::shared_ptr<const loaded_model>> load_model(const std::string& path, kernels::lane& lane,
+                                                       const load_progress& progress,
                                                        const memory::copy_folder& copies) {
   auto opened = gguf_file::open(path);
   if (!opened) return std::move(opened).why();
@@ -70,8 +72,8 @@ result<std::shared_ptr<const loaded_model>> load_model(const std::string& path, 
   model->file = std::move(file);
   if (model->tokenizer && model->tokenizer->size() > model->shape().vocabulary) {
     return error{errc::corrupt_file,
-                 path + ": the vocabulary has " + std::to_string(model->tokenizer->size()) + " tokens, the weights only " +
-                     std::to_string(model->shape().vocabulary),
+                 path + ": the vocabulary has " + std::to_string(model->tokenizer->size()) +
+                     " tokens, the weights only " + std::to_string(model->shape().vocabulary),
                  {}};
   }
   return std::shared_ptr<const loaded_model>(std::move(model));

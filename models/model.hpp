@@ -37,7 +37,8 @@ struct loaded_model {
 /// Takes as long as packing does: about file bytes over the memory's bandwidth. Errors: not_found, io, corrupt_file,
 /// unsupported (architecture, tokenizer, tensor type: named with what is known), out_of_memory. `copies`: where the
 /// tokenizer's tables are kept for the next start; the lane knows by itself where its weights are.
-result<std::shared_ptr<const loaded_model>> load_model(const std::string& path, kernels::lane& lane, const load_progress& progress = {},
+result<std::shared_ptr<const loaded_model>> load_model(const std::string& path, kernels::lane& lane,
+                                                       const load_progress& progress = {},
                                                        const memory::copy_folder& copies = {});
 
 /// The architectures that load_model knows, comma-separated.

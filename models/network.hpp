@@ -17,13 +17,13 @@ namespace troupe::models {
 /// The figures of a transformer, checked when read: all positive, heads a multiple of kv_heads.
 struct model_shape {
   std::int32_t layers = 0;
-  std::int32_t width = 0;         ///< of the residual stream
+  std::int32_t width = 0;  ///< of the residual stream
   std::int32_t heads = 0;
   std::int32_t kv_heads = 0;
   std::int32_t head_dim = 0;
   std::int32_t feed_forward = 0;
-  std::int32_t vocabulary = 0;    ///< rows of the output head; at least the tokenizer's size
-  std::int32_t context = 0;       ///< tokens the model was trained to attend over
+  std::int32_t vocabulary = 0;  ///< rows of the output head; at least the tokenizer's size
+  std::int32_t context = 0;     ///< tokens the model was trained to attend over
   float rms_eps = 0;
   float rope_base = 0;
   std::int32_t rope_dims = 0;
@@ -53,14 +53,23 @@ public:
   std::int32_t max_sample_rows() const noexcept { return static_cast<std::int32_t>(logits_.rows); }
 
   /// Views of the first rows of each activation; hidden and logits f32, the others as the lane computes.
-  memory::tensor_view hidden(std::int64_t rows) const noexcept { return hidden_.slice_rows(0, rows); }    ///< [T, width]
-  memory::tensor_view normed(std::int64_t rows) const noexcept { return normed_.slice_rows(0, rows); }    ///< [T, width]
-  memory::tensor_view qkv(std::int64_t rows) const noexcept { return qkv_.slice_rows(0, rows); }          ///< [T, qkv]
-  memory::tensor_view attended(std::int64_t rows) const noexcept { return attended_.slice_rows(0, rows); }  ///< [T, heads * dim]
-  memory::tensor_view gate_up(std::int64_t rows) const noexcept { return gate_up_.slice_rows(0, rows); }  ///< [T, 2 * ff]
-  memory::tensor_view gated(std::int64_t rows) const noexcept { return gated_.slice_rows(0, rows); }      ///< [T, ff]
-  memory::tensor_view sampled(std::int64_t rows) const noexcept { return sampled_.slice_rows(0, rows); }  ///< [R, width]
-  memory::tensor_view logits(std::int64_t rows) const noexcept { return logits_.slice_rows(0, rows); }    ///< [R, vocabulary]
+  ///
+  /// [T, width]
+  memory::tensor_view hidden(std::int64_t rows) const noexcept { return hidden_.slice_rows(0, rows); }
+  /// [T, width]
+  memory::tensor_view normed(std::int64_t rows) const noexcept { return normed_.slice_rows(0, rows); }
+  /// [T, qkv]
+  memory::tensor_view qkv(std::int64_t rows) const noexcept { return qkv_.slice_rows(0, rows); }
+  /// [T, heads * dim]
+  memory::tensor_view attended(std::int64_t rows) const noexcept { return attended_.slice_rows(0, rows); }
+  /// [T, 2 * ff]
+  memory::tensor_view gate_up(std::int64_t rows) const noexcept { return gate_up_.slice_rows(0, rows); }
+  /// [T, ff]
+  memory::tensor_view gated(std::int64_t rows) const noexcept { return gated_.slice_rows(0, rows); }
+  /// [R, width]
+  memory::tensor_view sampled(std::int64_t rows) const noexcept { return sampled_.slice_rows(0, rows); }
+  /// [R, vocabulary]
+  memory::tensor_view logits(std::int64_t rows) const noexcept { return logits_.slice_rows(0, rows); }
 
 private:
   forward_scratch() = default;

@@ -93,7 +93,8 @@ result<void> weight_reader::finish() {
   for (const gguf_tensor& tensor : file_.tensors()) {
     if (read_.contains(tensor.name)) continue;
     return error{errc::unsupported,
-                 file_.name() + ": tensor \"" + std::string(tensor.name) + "\" has no place in this architecture as Troupe knows it",
+                 file_.name() + ": tensor \"" + std::string(tensor.name) +
+                     "\" has no place in this architecture as Troupe knows it",
                  {}};
   }
   std::size_t which = packed_.size();

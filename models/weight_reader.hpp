@@ -40,8 +40,8 @@ public:
   result<std::vector<float>> vector(const std::string& name, std::int64_t size);
 
   bool has(std::string_view name) const noexcept { return file_.find_tensor(name) != nullptr; }
-  /// After the last of them. A tensor that no call above took belongs to something that this architecture's forward would
-  /// leave out: unsupported. Only then may the lane pack: its errors too.
+  /// After the last of them. A tensor that no call above took belongs to something that this architecture's forward
+  /// would leave out: unsupported. Only then may the lane pack: its errors too.
   result<void> finish();
 
 private:

@@ -6,10 +6,10 @@ namespace troupe::pipelines {
 
 request_path completion_path(const path_ends& model, std::shared_ptr<const operator_chain> operators,
                              std::shared_ptr<event_sink> sink, std::uint32_t credit, bool keep) {
-  return accept_completion() >>                        //
-         encode(model) >>                              //
-         generate() >>                                 //
-         assemble(std::move(operators)) >>             //
+  return accept_completion() >>             //
+         encode(model) >>                   //
+         generate() >>                      //
+         assemble(std::move(operators)) >>  //
          subscribers(std::move(sink), credit, keep);
 }
 

@@ -99,14 +99,12 @@ subscription_id engine_service::subscribe(generation_id id, std::uint64_t offset
   const subscription_id who = next_subscription_++;
   if (const auto links = links_of(id))
     caf::anon_send(shard_of(*links, id), actors::open_subscription{id, who, offset, std::move(sink), credit});
-  else
-    refuse(id, sink, {errc::not_found, "no such generation", {}});
+  else refuse(id, sink, {errc::not_found, "no such generation", {}});
   return who;
 }
 
 void engine_service::unsubscribe(generation_id id, subscription_id who) {
-  if (const auto links = links_of(id))
-    caf::anon_send(shard_of(*links, id), actors::close_subscription{id, who});
+  if (const auto links = links_of(id)) caf::anon_send(shard_of(*links, id), actors::close_subscription{id, who});
 }
 
 void engine_service::add_credit(generation_id id, subscription_id who, std::uint32_t events) {
@@ -117,8 +115,7 @@ void engine_service::add_credit(generation_id id, subscription_id who, std::uint
 void engine_service::cancel(generation_id id, std::function<void(bool found)> found) {
   if (const auto links = links_of(id))
     caf::anon_send(shard_of(*links, id), actors::cancel_generation{id, std::move(found)});
-  else if (found)
-    found(false);
+  else if (found) found(false);
 }
 
 // Every model's engine answers, or the caller's time runs out.

@@ -20,7 +20,7 @@ template <class Counts>
 class counted {
 public:
   counted(base::prometheus_page& page, const std::vector<served_model>& models,
-          std::shared_ptr<const Counts> served_model::*part)
+          std::shared_ptr<const Counts> served_model::* part)
       : page_(page), models_(models), part_(part) {}
 
   /// `figure`: a member, or a function of the counts.
@@ -42,7 +42,7 @@ private:
 
   base::prometheus_page& page_;
   const std::vector<served_model>& models_;
-  std::shared_ptr<const Counts> served_model::*part_;
+  std::shared_ptr<const Counts> served_model::* part_;
 };
 
 void show_generations(counted<stream_counters>& all) {

@@ -91,10 +91,8 @@ private:
 result<void> run_graph(caf::actor_system& system, pipeline_graph graph) {
   const auto all = std::make_shared<tally>(graph.parts.size());
   for (auto& [what, where] : graph.parts) {
-    if (where == placement::on_thread)
-      system.spawn<part_actor, caf::detached>(std::move(what), all);
-    else
-      system.spawn<part_actor>(std::move(what), all);
+    if (where == placement::on_thread) system.spawn<part_actor, caf::detached>(std::move(what), all);
+    else system.spawn<part_actor>(std::move(what), all);
   }
   return all->wait();
 }

@@ -31,12 +31,12 @@ struct path_ends {
 };
 
 // What travels between two parts.
-struct asked {};          ///< a request as a client wrote it
-struct accepted {};       ///< one whose fields are in range
-struct encoded {};        ///< token ids and terms (encode_prompt -> admit_sequence)
-struct sampled {};        ///< one id per step (step_tokens)
-struct assembled {};      ///< text, log-probabilities, offsets: the token log
-struct subscribed {};     ///< events, paid for by credit
+struct asked {};       ///< a request as a client wrote it
+struct accepted {};    ///< one whose fields are in range
+struct encoded {};     ///< token ids and terms (encode_prompt -> admit_sequence)
+struct sampled {};     ///< one id per step (step_tokens)
+struct assembled {};   ///< text, log-probabilities, offsets: the token log
+struct subscribed {};  ///< events, paid for by credit
 
 template <class In, class Out>
 struct path {

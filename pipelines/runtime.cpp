@@ -75,7 +75,7 @@ result<void> check_options(const runtime_options& o) {
 }
 
 std::int64_t changed_at(const std::filesystem::path& path) {
-  struct stat about {};
+  struct stat about{};
   return ::stat(path.c_str(), &about) == 0 ? static_cast<std::int64_t>(about.st_mtime) : 0;
 }
 

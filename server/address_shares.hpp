@@ -1,5 +1,5 @@
-// How many places each client address has taken: connections, and generations that are not a connection's only one. Knows
-// no socket.
+// How many places each client address has taken: connections, and generations that are not a connection's only one.
+// Knows no socket.
 #pragma once
 
 #include <compare>
@@ -12,11 +12,11 @@
 
 namespace troupe::server {
 
-/// Whom places are counted for: an IPv4 address, or the network of 64 bits that an IPv6 address is in, for whoever has one of
-/// its addresses has them all.
+/// Whom places are counted for: an IPv4 address, or the network of 64 bits that an IPv6 address is in, for whoever has
+/// one of its addresses has them all.
 struct client_address {
   std::uint64_t network = 0;
-  bool wide = false;      ///< IPv6
+  bool wide = false;  ///< IPv6
   bool loopback = false;
   auto operator<=>(const client_address&) const = default;
 };

@@ -40,16 +40,17 @@ void answer_writer::write() {
 
 void answer_writer::write_some() {
   owner_.write_begins();
-  socket_.async_write_some(boost::asio::buffer(in_flight_) + sent_, [this, held = owner_.hold()](error_code failed, std::size_t size) {
-    metrics_.bytes_sent += size;
-    if (stopped_) return;
-    guard(owner_, [&] {
-      if (failed) return owner_.write_failed();
-      sent_ += size;
-      if (sent_ < in_flight_.size()) return write_some();
-      on_written();
-    });
-  });
+  socket_.async_write_some(boost::asio::buffer(in_flight_) + sent_,
+                           [this, held = owner_.hold()](error_code failed, std::size_t size) {
+                             metrics_.bytes_sent += size;
+                             if (stopped_) return;
+                             guard(owner_, [&] {
+                               if (failed) return owner_.write_failed();
+                               sent_ += size;
+                               if (sent_ < in_flight_.size()) return write_some();
+                               on_written();
+                             });
+                           });
 }
 
 void answer_writer::on_written() {

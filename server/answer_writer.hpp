@@ -1,5 +1,5 @@
-// The bytes of an answer on their way into a socket: one write at a time, and what comes meanwhile is joined into the next.
-// Knows no HTTP, no request and no deadline.
+// The bytes of an answer on their way into a socket: one write at a time, and what comes meanwhile is joined into the
+// next. Knows no HTTP, no request and no deadline.
 #pragma once
 
 #include <boost/asio/ip/tcp.hpp>
@@ -18,10 +18,10 @@ class answer_writer {
 public:
   class owner {
   public:
-    virtual std::shared_ptr<void> hold() = 0;          ///< what keeps both alive while a write is pending
-    virtual void write_begins() = 0;                   ///< bytes wait for the client from now on
-    virtual void written(std::uint32_t events) = 0;    ///< all that waited is in the kernel; more may be added in this call
-    virtual void all_written() = 0;                    ///< and nothing more was added
+    virtual std::shared_ptr<void> hold() = 0;        ///< what keeps both alive while a write is pending
+    virtual void write_begins() = 0;                 ///< bytes wait for the client from now on
+    virtual void written(std::uint32_t events) = 0;  ///< all that waited: is in the kernel; may add more
+    virtual void all_written() = 0;                  ///< and nothing more was added
     virtual void write_failed() = 0;
     virtual void failed(const std::exception& fault) noexcept = 0;  ///< a handler of ours has thrown
 
@@ -37,8 +37,8 @@ public:
   /// How many events the bytes just put there hold.
   void add_events(std::uint32_t events) noexcept { out_events_ += events; }
   void write();
-  /// Most often the kernel has room for an event: then it costs one call, no timer and no turn of the loop. False: it has
-  /// taken none or a part, or a write is under way, and write() is to follow.
+  /// Most often the kernel has room for an event: then it costs one call, no timer and no turn of the loop. False: it
+  /// has taken none or a part, or a write is under way, and write() is to follow.
   bool write_at_once();
 
   bool writing() const noexcept { return writing_; }

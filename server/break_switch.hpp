@@ -1,5 +1,5 @@
-// Ends a connection from any thread, without memory: its socket is shut down, and its session meets the end of the stream.
-// Knows no session.
+// Ends a connection from any thread, without memory: its socket is shut down, and its session meets the end of the
+// stream. Knows no session.
 #pragma once
 
 #include <sys/socket.h>

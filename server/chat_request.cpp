@@ -1,5 +1,5 @@
-// The document around a request's fields. The DOM parser checks all of the body first (UTF-8, numbers, depth), so that what
-// the field readers see is sound JSON.
+// The document around a request's fields. The DOM parser checks all of the body first (UTF-8, numbers, depth), so that
+// what the field readers see is sound JSON.
 #include "server/chat_request.hpp"
 
 #include <algorithm>
@@ -62,7 +62,8 @@ client_message parse_client_message(std::string_view frame) {
   if (name->empty()) return unreadable(wrong("id", "must not be empty."));
   message.id = *std::move(name);
   std::string_view kind;
-  if ((*object)["type"].get(kind) || (kind != "generate" && kind != "cancel")) return unreadable(wrong("type", "must be \"generate\" or \"cancel\"."));
+  if ((*object)["type"].get(kind) || (kind != "generate" && kind != "cancel"))
+    return unreadable(wrong("type", "must be \"generate\" or \"cancel\"."));
   message.what = kind == "cancel" ? client_message::kind::cancel : client_message::kind::generate;
   if (kind == "cancel") return message;
   reading r;

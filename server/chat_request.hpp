@@ -27,9 +27,9 @@ result<parsed_request> parse_generation(std::string_view body);  ///< /v1/genera
 struct client_message {
   enum class kind { generate, cancel, unreadable };
   kind what = kind::unreadable;
-  std::string id;       ///< the client's own; "" where it could not be read
-  parsed_request ask;   ///< generate
-  error wrong;          ///< unreadable
+  std::string id;      ///< the client's own; "" where it could not be read
+  parsed_request ask;  ///< generate
+  error wrong;         ///< unreadable
 };
 client_message parse_client_message(std::string_view frame);
 

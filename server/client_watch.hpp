@@ -1,5 +1,5 @@
-// Reads on while an answer is under way: the end of the client's stream, half-closed or not, is its leaving; what it sends
-// early (pipelining) waits in the reader's buffer. Knows no answer.
+// Reads on while an answer is under way: the end of the client's stream, half-closed or not, is its leaving; what it
+// sends early (pipelining) waits in the reader's buffer. Knows no answer.
 #pragma once
 
 #include <boost/asio/ip/tcp.hpp>
@@ -28,7 +28,8 @@ public:
     ~owner() = default;
   };
 
-  client_watch(boost::asio::ip::tcp::socket& socket, request_reader& reader, server_metrics& metrics, owner& whose) noexcept
+  client_watch(boost::asio::ip::tcp::socket& socket, request_reader& reader, server_metrics& metrics,
+               owner& whose) noexcept
       : socket_(socket), reader_(reader), metrics_(metrics), owner_(whose) {}
 
   /// Does nothing where it watches already, or where the buffer is full: then the next write will tell.
@@ -36,12 +37,13 @@ public:
     auto& buffer = reader_.buffer();
     if (pending_ || buffer.size() >= request_reader::buffer_limit) return;
     const auto room = std::min<std::size_t>(4096, request_reader::buffer_limit - buffer.size());
-    socket_.async_read_some(buffer.prepare(room), [this, held = owner_.hold()](boost::system::error_code failed, std::size_t size) {
-      pending_ = false;
-      reader_.buffer().commit(size);
-      metrics_.bytes_received += size;
-      if (!stopped_) guard(owner_, [&] { on_read(failed); });
-    });
+    socket_.async_read_some(buffer.prepare(room),
+                            [this, held = owner_.hold()](boost::system::error_code failed, std::size_t size) {
+                              pending_ = false;
+                              reader_.buffer().commit(size);
+                              metrics_.bytes_received += size;
+                              if (!stopped_) guard(owner_, [&] { on_read(failed); });
+                            });
     pending_ = true;
   }
 

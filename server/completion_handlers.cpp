@@ -29,7 +29,8 @@ std::int64_t seconds_now() {
 
 class completion_answer final : public strand_sink {
 public:
-  completion_answer(std::shared_ptr<exchange> to, const parsed_request& ask, dialect shape) : strand_sink(std::move(to)), stream_(ask.stream) {
+  completion_answer(std::shared_ptr<exchange> to, const parsed_request& ask, dialect shape)
+      : strand_sink(std::move(to)), stream_(ask.stream) {
     head_.shape = shape;
     head_.created = seconds_now();
     head_.with_usage = ask.stream && ask.include_usage;
@@ -40,7 +41,8 @@ public:
   }
 
   void start(parsed_request ask) {
-    auto submitted = to_->server().engine.submit(ask.model, std::move(ask.what), shared_from_this(), event_credit, false);
+    auto submitted =
+        to_->server().engine.submit(ask.model, std::move(ask.what), shared_from_this(), event_credit, false);
     if (!submitted) {
       ended_ = true;
       return answer_error(*to_, submitted.why());
@@ -50,7 +52,9 @@ public:
     head_.id = (head_.shape == dialect::chat ? "chatcmpl-" : "cmpl-") + generation_name(own_.generation).substr(4);
   }
 
-  void written(std::uint32_t events) override { to_->server().engine.add_credit(own_.generation, own_.subscription, events); }
+  void written(std::uint32_t events) override {
+    to_->server().engine.add_credit(own_.generation, own_.subscription, events);
+  }
 
   void client_gone() override {
     ended_ = true;
@@ -126,6 +130,8 @@ void complete(const std::shared_ptr<exchange>& e, result<parsed_request> ask, di
 }  // namespace
 
 void complete_chat(const std::shared_ptr<exchange>& e) { complete(e, parse_chat(e->body()), dialect::chat); }
-void complete_text(const std::shared_ptr<exchange>& e) { complete(e, parse_completion(e->body()), dialect::completion); }
+void complete_text(const std::shared_ptr<exchange>& e) {
+  complete(e, parse_completion(e->body()), dialect::completion);
+}
 
 }  // namespace troupe::server

@@ -1,4 +1,5 @@
-// A socket that tells of every byte it has read, for what a protocol above it takes in without a word. Knows no protocol.
+// A socket that tells of every byte it has read, for what a protocol above it takes in without a word. Knows no
+// protocol.
 #pragma once
 
 #include <boost/asio/compose.hpp>

@@ -31,10 +31,8 @@ std::string error_object(const error& e) {
   // What OpenAI's clients know a missing model by.
   const bool no_model = e.code == errc::not_found && e.param == "model";
   json.begin_object().field("message", e.text).field("type", row_of(e.code).type).key("param");
-  if (e.param.empty())
-    json.null();
-  else
-    json.value(e.param);
+  if (e.param.empty()) json.null();
+  else json.value(e.param);
   json.field("code", no_model ? std::string_view("model_not_found") : to_string(e.code)).end_object();
   return out;
 }

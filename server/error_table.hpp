@@ -12,7 +12,7 @@ namespace troupe::server {
 
 struct error_row {
   int status = 500;
-  std::string_view type;          ///< OpenAI's `error.type`
+  std::string_view type;            ///< OpenAI's `error.type`
   std::uint16_t close_code = 1011;  ///< where the whole WebSocket must end for it
 };
 

@@ -15,13 +15,14 @@
 namespace troupe::server {
 namespace {
 
-/// Holds a place of the client's address until a generation has ended that may outlive its connection. Takes every event, so
-/// that it holds nothing up.
+/// Holds a place of the client's address until a generation has ended that may outlive its connection. Takes every
+/// event, so that it holds nothing up.
 class kept_place final : public event_sink {
 public:
   static constexpr std::uint32_t every_event = std::numeric_limits<std::uint32_t>::max();
 
-  kept_place(std::shared_ptr<server_state> server, address_shares::place place) : server_(std::move(server)), place_(std::move(place)) {}
+  kept_place(std::shared_ptr<server_state> server, address_shares::place place)
+      : server_(std::move(server)), place_(std::move(place)) {}
   void on_event(const event& e) override {
     if (e.what == event::kind::done || e.what == event::kind::failed) place_ = {};
   }
@@ -63,7 +64,8 @@ private:
     if (kept_) to_->server().engine.subscribe(own_.generation, 0, std::move(kept_), kept_place::every_event);
     to_->server().engine.unsubscribe(own_.generation, own_.subscription);
     const auto name = generation_name(own_.generation);
-    to_->answer({.status = 201, .body = "{\"id\":\"" + name + "\"}", .fields = {{"Location", "/v1/generations/" + name}}});
+    to_->answer(
+        {.status = 201, .body = "{\"id\":\"" + name + "\"}", .fields = {{"Location", "/v1/generations/" + name}}});
   }
 
   submission own_;
@@ -72,7 +74,8 @@ private:
 
 class generation_watch final : public strand_sink {
 public:
-  generation_watch(std::shared_ptr<exchange> to, generation_id id) : strand_sink(std::move(to)), id_(id), name_(generation_name(id)) {}
+  generation_watch(std::shared_ptr<exchange> to, generation_id id)
+      : strand_sink(std::move(to)), id_(id), name_(generation_name(id)) {}
 
   void start(std::uint64_t offset) {
     own_ = to_->server().engine.subscribe(id_, offset, shared_from_this(), event_credit);
@@ -99,7 +102,8 @@ private:
   std::string frame(const event& e) const {
     std::string out = "event: ";
     out.append(event_name(e.what)).append("\n");
-    if (e.what == event::kind::delta || e.what == event::kind::done) out.append("id: ").append(std::to_string(e.next_offset)).append("\n");
+    if (e.what == event::kind::delta || e.what == event::kind::done)
+      out.append("id: ").append(std::to_string(e.next_offset)).append("\n");
     return out.append("data: ").append(event_json(e, name_, {})).append("\n\n");
   }
 

@@ -36,11 +36,19 @@ void write_logprobs(json_writer& json, const std::vector<token_logprob>& tokens)
 
 void write_done(json_writer& json, const event& e) {
   json.field("offset", e.next_offset);
-  json.field("finish_reason", e.reason == finish_reason::length ? "length" : e.reason == finish_reason::cancelled ? "cancelled" : "stop");
-  json.key("usage").begin_object().field("prompt_tokens", e.usage.prompt_tokens).field("cached_tokens", e.usage.cached_tokens);
+  json.field("finish_reason", e.reason == finish_reason::length      ? "length"
+                              : e.reason == finish_reason::cancelled ? "cancelled"
+                                                                     : "stop");
+  json.key("usage")
+      .begin_object()
+      .field("prompt_tokens", e.usage.prompt_tokens)
+      .field("cached_tokens", e.usage.cached_tokens);
   json.field("completion_tokens", e.usage.completion_tokens);
   json.field("total_tokens", std::int64_t{e.usage.prompt_tokens} + e.usage.completion_tokens).end_object();
-  json.key("timing").begin_object().field("queued_ms", e.timing.queued_ms).field("first_token_ms", e.timing.first_token_ms);
+  json.key("timing")
+      .begin_object()
+      .field("queued_ms", e.timing.queued_ms)
+      .field("first_token_ms", e.timing.first_token_ms);
   json.field("total_ms", e.timing.total_ms).end_object();
 }
 

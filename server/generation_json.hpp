@@ -11,7 +11,7 @@
 
 namespace troupe::server {
 
-std::string generation_name(generation_id id);                            ///< "gen-" and 16 hex digits
+std::string generation_name(generation_id id);                      ///< "gen-" and 16 hex digits
 std::optional<generation_id> generation_of(std::string_view name);  ///< nothing for any other spelling
 
 std::string_view event_name(event::kind kind) noexcept;  ///< "started", "delta", "done", "error"

@@ -21,8 +21,8 @@ struct verdict {
   std::optional<refusal> no = {};
 };
 
-/// The guard's checks, then the route: 404, 405 with the methods there are, or 501 where the method is none that HTTP knows.
-/// 503 for a POST where memory is low.
+/// The guard's checks, then the route: 404, 405 with the methods there are, or 501 where the method is none that HTTP
+/// knows. 503 for a POST where memory is low.
 verdict judge(const request_head& head, bool known_method, const access_rules& rules, memory_level memory);
 
 /// A body follows, or may.

@@ -1,5 +1,5 @@
-// The listener, its threads, and the orderly end. Accepts while there is room: at the connection limit, and when there is no
-// descriptor or memory left, new clients wait in the kernel's queue.
+// The listener, its threads, and the orderly end. Accepts while there is room: at the connection limit, and when there
+// is no descriptor or memory left, new clients wait in the kernel's queue.
 #include "server/http_server.hpp"
 
 #include <boost/asio/any_io_executor.hpp>
@@ -125,8 +125,8 @@ private:
     run_http_session(std::move(socket), std::move(who), state_);
   }
 
-  /// Where handlers run one at a time: on a single thread all do. A strand would end the process where it found no memory
-  /// to go on with its next handler.
+  /// Where handlers run one at a time: on a single thread all do. A strand would end the process where it found no
+  /// memory to go on with its next handler.
   asio::any_io_executor turn() {
     if (state_->options.threads > 1) return asio::make_strand(context_);
     return context_.get_executor();
@@ -151,7 +151,8 @@ void serve(asio::io_context& context, listener& door, server_metrics& metrics) {
     } catch (const std::exception& fault) {
       ++metrics.faults;
       base::log(base::log_level::error, "server", fault.what());
-      if (std::exchange(faulty, true)) std::this_thread::sleep_for(std::chrono::milliseconds(1));  // memory may come back
+      if (std::exchange(faulty, true))
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));  // memory may come back
     }
   }
 }
@@ -159,7 +160,10 @@ void serve(asio::io_context& context, listener& door, server_metrics& metrics) {
 error cannot_listen(const server_options& options, error_code why) {
   const auto where = options.address + ":" + std::to_string(options.port);
   if (why == asio::error::address_in_use)
-    return {errc::io, "Port " + std::to_string(options.port) + " is taken: end the program that has it, or choose another with --port.", "port"};
+    return {errc::io,
+            "Port " + std::to_string(options.port) +
+                " is taken: end the program that has it, or choose another with --port.",
+            "port"};
   return {errc::io, "Cannot listen on " + where + ": " + why.message() + ".", {}};
 }
 
@@ -180,12 +184,17 @@ struct http_server::parts {
 result<std::unique_ptr<http_server>> http_server::start(service& engine, server_options options) {
   error_code failed;
   const auto address = asio::ip::make_address(options.address == "localhost" ? "127.0.0.1" : options.address, failed);
-  if (failed) return error{errc::invalid_argument, "\"" + options.address + "\" is not an IP address to listen on.", "address"};
+  if (failed)
+    return error{errc::invalid_argument, "\"" + options.address + "\" is not an IP address to listen on.", "address"};
   if (!address.is_loopback() && !options.allow_remote)
-    return error{errc::invalid_argument,
-                 options.address + " can be reached from other machines and there are no keys yet: add --allow-remote if that is meant.", "address"};
+    return error{
+        errc::invalid_argument,
+        options.address +
+            " can be reached from other machines and there are no keys yet: add --allow-remote if that is meant.",
+        "address"};
   // simdjson chooses its implementation at its first use, and would end the process if it found no memory then.
-  if (const auto first_use = parse_chat("{}"); first_use.ok()) return error{errc::internal, "The reader of requests is broken.", {}};
+  if (const auto first_use = parse_chat("{}"); first_use.ok())
+    return error{errc::internal, "The reader of requests is broken.", {}};
   auto all = std::make_unique<parts>();
   all->state = std::make_shared<server_state>(engine, options);
   all->state->run_context = all->context;

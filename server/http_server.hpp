@@ -28,14 +28,15 @@ struct server_timeouts {
 
 struct server_options {
   std::string address = "127.0.0.1";
-  std::uint16_t port = 8080;  ///< 0: any free one
-  bool allow_remote = false;  ///< permits an address other than loopback
+  std::uint16_t port = 8080;                 ///< 0: any free one
+  bool allow_remote = false;                 ///< permits an address other than loopback
   std::vector<std::string> allowed_origins;  ///< beside the server's own page
   std::vector<std::string> allowed_hosts;    ///< beside loopback names
   std::uint64_t max_body = 4 << 20;          ///< bytes
   std::size_t max_connections = 10'000;      ///< more wait in the listen queue
   std::size_t max_live_generations = 64;     ///< of one WebSocket
-  std::optional<std::size_t> max_per_address = {};  ///< connections, kept and WebSocket generations; none: 256, over loopback any number
+  std::optional<std::size_t> max_per_address =
+      {};  ///< connections, kept and WebSocket generations; none: 256, over loopback any number
   std::function<base::memory_limits()> read_memory = {};  ///< empty: what the kernel says
   int threads = 1;
   server_timeouts timeouts;

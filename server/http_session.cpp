@@ -1,4 +1,5 @@
-// One HTTP connection: head, guard, body, answer, and again. Its parts read, watch and write; here is what follows what.
+// One HTTP connection: head, guard, body, answer, and again. Its parts read, watch and write; here is what follows
+// what.
 #include "server/http_session.hpp"
 
 #include <boost/asio/post.hpp>
@@ -28,13 +29,17 @@ namespace {
 namespace asio = boost::asio;
 using boost::system::error_code;
 
-class http_session final : public exchange, public connection, private answer_writer::owner, private client_watch::owner,
-                           private request_reader::owner, public std::enable_shared_from_this<http_session> {
+class http_session final : public exchange,
+                           public connection,
+                           private answer_writer::owner,
+                           private client_watch::owner,
+                           private request_reader::owner,
+                           public std::enable_shared_from_this<http_session> {
 public:
   http_session(asio::ip::tcp::socket socket, visitor who, std::shared_ptr<server_state> state)
-      : state_(std::move(state)), who_(std::move(who)), socket_(std::move(socket)), break_(socket_.native_handle()), deadline_(socket_.get_executor()),
-        later_(socket_.get_executor()), reader_(socket_, *state_, *this), watch_(socket_, reader_, state_->metrics, *this),
-        writer_(socket_, state_->metrics, *this) {}
+      : state_(std::move(state)), who_(std::move(who)), socket_(std::move(socket)), break_(socket_.native_handle()),
+        deadline_(socket_.get_executor()), later_(socket_.get_executor()), reader_(socket_, *state_, *this),
+        watch_(socket_, reader_, state_->metrics, *this), writer_(socket_, state_->metrics, *this) {}
 
   void run() {
     membership_.emplace(state_, shared_from_this());
@@ -110,7 +115,8 @@ public:
     deadline_.disarm();
     if (reader_.buffer().size() > 0) {
       keep_alive_ = false;
-      return answer(error_reply(400, {errc::invalid_argument, "Nothing may follow a handshake before its answer.", {}}));
+      return answer(
+          error_reply(400, {errc::invalid_argument, "Nothing may follow a handshake before its answer.", {}}));
     }
     count_answer(101);
     phase_ = phase::ended;
@@ -128,7 +134,9 @@ public:
       if (self->phase_ == phase::idle || (self->phase_ == phase::reading && self->reader_.untouched())) self->end();
     });
   }
-  void cut() override { post([self = shared_from_this()] { self->end(); }); }
+  void cut() override {
+    post([self = shared_from_this()] { self->end(); });
+  }
 
 private:
   enum class phase { idle, reading, answering, lingering, ended };

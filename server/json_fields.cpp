@@ -14,8 +14,12 @@ std::string short_number(double value) {
 
 }  // namespace
 
-error wrong(std::string param, const std::string& text) { return {errc::invalid_argument, "`" + param + "` " + text, param}; }
-error not_offered(std::string param, const std::string& text) { return {errc::unsupported, "`" + param + "` " + text, param}; }
+error wrong(std::string param, const std::string& text) {
+  return {errc::invalid_argument, "`" + param + "` " + text, param};
+}
+error not_offered(std::string param, const std::string& text) {
+  return {errc::unsupported, "`" + param + "` " + text, param};
+}
 
 result<std::string> read_text(element e, const std::string& param, std::size_t limit) {
   std::string_view text;

@@ -11,7 +11,8 @@ namespace troupe::server {
 
 class live_generations::subscriber final : public event_sink, public std::enable_shared_from_this<subscriber> {
 public:
-  subscriber(live_generations& owner, std::weak_ptr<frame_writer> to, std::string id, std::string model, address_shares::place place)
+  subscriber(live_generations& owner, std::weak_ptr<frame_writer> to, std::string id, std::string model,
+             address_shares::place place)
       : owner_(owner), to_(std::move(to)), id_(std::move(id)), model_(std::move(model)), place_(std::move(place)) {}
 
   void on_event(const event& e) override {
@@ -76,7 +77,8 @@ void live_generations::receive(std::string_view frame, const std::shared_ptr<fra
 void live_generations::generate(client_message message, const std::shared_ptr<frame_writer>& to) {
   const auto refuse = [&](error why) { to->send(error_frame(why, message.id), {}); };
   if (refusing_) return refuse({errc::shutting_down, "The server is ending.", {}});
-  if (live_.contains(message.id)) return refuse({errc::invalid_argument, "A generation of this id is still running.", "id"});
+  if (live_.contains(message.id))
+    return refuse({errc::invalid_argument, "A generation of this id is still running.", "id"});
   if (const auto limit = server_.options.max_live_generations; live_.size() >= limit)
     return refuse({errc::overloaded, "This socket already runs " + std::to_string(limit) + " generations.", {}});
   if (server_.memory.now() != memory_level::enough) return refuse(server_state::memory_is_low());

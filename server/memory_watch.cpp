@@ -17,7 +17,8 @@ void tell(memory_level level, const base::memory_limits& memory) {
   const auto left = std::to_string(memory.available / mebibyte) + " MiB of memory left: ";
   switch (level) {
     case memory_level::enough: return base::log(base::log_level::warning, "server", left + "requests are taken again");
-    case memory_level::low: return base::log(base::log_level::warning, "server", left + "new requests are refused with 503");
+    case memory_level::low:
+      return base::log(base::log_level::warning, "server", left + "new requests are refused with 503");
     case memory_level::gone: return base::log(base::log_level::warning, "server", left + "no connection is accepted");
   }
 }

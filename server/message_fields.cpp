@@ -32,15 +32,16 @@ result<chat_message> read_message(element e, const std::string& at) {
   if (object["role"].get(role)) return wrong(at + ".role", "is missing.");
   auto name = read_text(role, at + ".role", 64);
   if (!name) return std::move(name).why();
-  if (*name == "tool" || *name == "function") return not_offered(at + ".role", "must not be " + *name + ": tools are not offered.");
+  if (*name == "tool" || *name == "function")
+    return not_offered(at + ".role", "must not be " + *name + ": tools are not offered.");
   if (*name == "developer") *name = "system";  // OpenAI's newer name for it
   if (*name != "system" && *name != "user" && *name != "assistant")
     return wrong(at + ".role", "must be system, developer, user or assistant.");
   if (object["content"].get(content)) return wrong(at + ".content", "is missing.");
   if (content.is_null() && *name == "assistant") return chat_message{*name, ""};
   simdjson::dom::array parts;
-  auto text = !content.get(parts) ? read_parts(parts, at + ".content")
-                                  : read_text(content, at + ".content", any_length);
+  auto text =
+      !content.get(parts) ? read_parts(parts, at + ".content") : read_text(content, at + ".content", any_length);
   if (!text) return std::move(text).why();
   return chat_message{*std::move(name), *std::move(text)};
 }
@@ -77,10 +78,12 @@ result<void> read_prompt(element e, const std::string& param, reading& r) {
   token_prompt ids;
   for (element each : list) {
     if (each.is_string() || each.is_array()) {
-      if (ids.empty() && list.size() == 1) return read_prompt(each, param, r);  // a list of one prompt; depth is limited
+      if (ids.empty() && list.size() == 1)
+        return read_prompt(each, param, r);  // a list of one prompt; depth is limited
       return not_offered(param, "must be one prompt: several in one request are not offered.");
     }
-    auto id = read_whole(each, param + "[" + std::to_string(ids.size()) + "]", 0, std::numeric_limits<std::int32_t>::max());
+    auto id =
+        read_whole(each, param + "[" + std::to_string(ids.size()) + "]", 0, std::numeric_limits<std::int32_t>::max());
     if (!id) return std::move(id).why();
     ids.push_back(static_cast<std::int32_t>(*id));
   }

@@ -61,18 +61,19 @@ void write_completion_logprobs(json_writer& json, std::span<const token_logprob>
   json.end_array().end_object();
 }
 
-void write_logprobs(json_writer& json, const answer_head& head, std::span<const token_logprob> tokens, std::size_t offset) {
+void write_logprobs(json_writer& json, const answer_head& head, std::span<const token_logprob> tokens,
+                    std::size_t offset) {
   json.key("logprobs");
-  if (!head.with_logprobs)
-    json.null();
-  else if (head.shape == dialect::chat)
-    write_chat_logprobs(json, tokens);
-  else
-    write_completion_logprobs(json, tokens, offset);
+  if (!head.with_logprobs) json.null();
+  else if (head.shape == dialect::chat) write_chat_logprobs(json, tokens);
+  else write_completion_logprobs(json, tokens, offset);
 }
 
 void write_usage(json_writer& json, const usage& used) {
-  json.key("usage").begin_object().field("prompt_tokens", used.prompt_tokens).field("completion_tokens", used.completion_tokens);
+  json.key("usage")
+      .begin_object()
+      .field("prompt_tokens", used.prompt_tokens)
+      .field("completion_tokens", used.completion_tokens);
   json.field("total_tokens", std::int64_t{used.prompt_tokens} + used.completion_tokens);
   json.key("prompt_tokens_details").begin_object().field("cached_tokens", used.cached_tokens).end_object().end_object();
 }
@@ -93,10 +94,8 @@ std::string chunk(const answer_head& head, const char* reason, Inside inside) {
   json.key("choices").begin_array().begin_object().field("index", 0);
   inside(json);
   json.key("finish_reason");
-  if (reason)
-    json.value(reason);
-  else
-    json.null();
+  if (reason) json.value(reason);
+  else json.null();
   json.end_object().end_array();
   if (head.with_usage) json.key("usage").null();
   json.end_object();
@@ -104,7 +103,11 @@ std::string chunk(const answer_head& head, const char* reason, Inside inside) {
 }
 
 void write_model(json_writer& json, const model_card& card) {
-  json.begin_object().field("id", card.name).field("object", "model").field("created", card.created).field("owned_by", "troupe");
+  json.begin_object()
+      .field("id", card.name)
+      .field("object", "model")
+      .field("created", card.created)
+      .field("owned_by", "troupe");
   json.field("context_length", card.context_length).field("vocabulary", card.vocabulary).end_object();
 }
 
@@ -118,16 +121,21 @@ std::size_t code_points(std::string_view utf8) noexcept {
   return static_cast<std::size_t>(std::count_if(utf8.begin(), utf8.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
-std::string whole_answer(const answer_head& head, std::string_view text, std::span<const token_logprob> logprobs, finish_reason reason,
-                         const usage& used) {
+std::string whole_answer(const answer_head& head, std::string_view text, std::span<const token_logprob> logprobs,
+                         finish_reason reason, const usage& used) {
   std::string out;
   json_writer json(out);
   open(json, head, false);
   json.key("choices").begin_array().begin_object().field("index", 0);
   if (head.shape == dialect::chat)
-    json.key("message").begin_object().field("role", "assistant").field("content", text).key("refusal").null().end_object();
-  else
-    json.field("text", text);
+    json.key("message")
+        .begin_object()
+        .field("role", "assistant")
+        .field("content", text)
+        .key("refusal")
+        .null()
+        .end_object();
+  else json.field("text", text);
   write_logprobs(json, head, logprobs, 0);
   json.field("finish_reason", name_of(reason)).end_object().end_array();
   write_usage(json, used);
@@ -137,26 +145,30 @@ std::string whole_answer(const answer_head& head, std::string_view text, std::sp
 
 std::string first_chunk(const answer_head& head) {
   return chunk(head, nullptr, [](json_writer& json) {
-    json.key("delta").begin_object().field("role", "assistant").field("content", "").key("refusal").null().end_object().key("logprobs").null();
+    json.key("delta")
+        .begin_object()
+        .field("role", "assistant")
+        .field("content", "")
+        .key("refusal")
+        .null()
+        .end_object()
+        .key("logprobs")
+        .null();
   });
 }
 
 std::string delta_chunk(const answer_head& head, const event& e, std::size_t text_offset) {
   return chunk(head, nullptr, [&](json_writer& json) {
-    if (head.shape == dialect::chat)
-      json.key("delta").begin_object().field("content", e.text).end_object();
-    else
-      json.field("text", e.text);
+    if (head.shape == dialect::chat) json.key("delta").begin_object().field("content", e.text).end_object();
+    else json.field("text", e.text);
     write_logprobs(json, head, e.logprobs, text_offset);
   });
 }
 
 std::string last_chunk(const answer_head& head, finish_reason reason) {
   return chunk(head, name_of(reason), [&](json_writer& json) {
-    if (head.shape == dialect::chat)
-      json.key("delta").begin_object().end_object();
-    else
-      json.field("text", "");
+    if (head.shape == dialect::chat) json.key("delta").begin_object().end_object();
+    else json.field("text", "");
     json.key("logprobs").null();
   });
 }

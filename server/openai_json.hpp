@@ -18,13 +18,13 @@ struct answer_head {
   std::string id;  ///< "chatcmpl-..." or "cmpl-..."
   std::int64_t created = 0;
   std::string model;
-  bool with_usage = false;     ///< chunks carry "usage": null until the last one
+  bool with_usage = false;  ///< chunks carry "usage": null until the last one
   bool with_logprobs = false;
 };
 
 /// The whole answer: `logprobs` are those of all deltas in order.
-std::string whole_answer(const answer_head& head, std::string_view text, std::span<const token_logprob> logprobs, finish_reason reason,
-                         const usage& used);
+std::string whole_answer(const answer_head& head, std::string_view text, std::span<const token_logprob> logprobs,
+                         finish_reason reason, const usage& used);
 
 std::string first_chunk(const answer_head& head);  ///< chat only: the role
 /// `text_offset`: code points of text before this one (completion's `text_offset`).

@@ -16,9 +16,10 @@ public:
   /// From any thread. `write` runs on the strand, at most once of all that are given.
   void give(std::function<void(exchange&)> write) {
     // Weak: a callback that an engine never makes must not keep a connection.
-    if (auto to = to_.lock()) to->post([state = state_, to, write = std::move(write)] {
-      if (!std::exchange(state->over, true)) write(*to);
-    });
+    if (auto to = to_.lock())
+      to->post([state = state_, to, write = std::move(write)] {
+        if (!std::exchange(state->over, true)) write(*to);
+      });
   }
 
   void written(std::uint32_t) override {}

@@ -32,7 +32,10 @@ void show_health(const std::shared_ptr<exchange>& e) {
   e->attach(reply_later);
   e->after(server.options.timeouts.health, [reply_later, limit = server.options.timeouts.health] {
     reply_later->give([limit](exchange& to) {
-      to.answer({.status = 503, .body = error_body({errc::deadline_exceeded, "The engine did not answer within " + std::to_string(limit.count()) + " ms.", {}})});
+      to.answer({.status = 503,
+                 .body = error_body({errc::deadline_exceeded,
+                                     "The engine did not answer within " + std::to_string(limit.count()) + " ms.",
+                                     {}})});
     });
   });
   server.engine.check_health([reply_later](result<void> healthy) {
@@ -45,7 +48,8 @@ void show_health(const std::shared_ptr<exchange>& e) {
 
 void show_metrics(const std::shared_ptr<exchange>& e) {
   auto& server = e->server();
-  e->answer({.content_type = "text/plain; version=0.0.4; charset=utf-8", .body = server.engine.metrics_text() + server.metrics.text()});
+  e->answer({.content_type = "text/plain; version=0.0.4; charset=utf-8",
+             .body = server.engine.metrics_text() + server.metrics.text()});
 }
 
 void show_page(const std::shared_ptr<exchange>& e) {
@@ -53,14 +57,15 @@ void show_page(const std::shared_ptr<exchange>& e) {
   for (const auto& asset : page_assets()) {
     if (asset.name != name) continue;
     reply page{.content_type = asset.content_type};
-    page.fields = {{"ETag", std::string(asset.etag)}, {"Cache-Control", "no-cache"}, {"Referrer-Policy", "no-referrer"},
+    page.fields = {{"ETag", std::string(asset.etag)},
+                   {"Cache-Control", "no-cache"},
+                   {"Referrer-Policy", "no-referrer"},
                    {"Content-Security-Policy",
-                    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+                    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+                    "base-uri 'none'; "
                     "form-action 'self'; frame-ancestors 'none'"}};
-    if (e->head().lists("if-none-match", asset.etag))
-      page.status = 304;
-    else
-      page.body = asset.bytes;
+    if (e->head().lists("if-none-match", asset.etag)) page.status = 304;
+    else page.body = asset.bytes;
     return e->answer(std::move(page));
   }
   answer_error(*e, {errc::not_found, "Nothing is served at this path.", {}});
@@ -83,11 +88,13 @@ void open_websocket(const std::shared_ptr<exchange>& e) {
     if (status == 426) no.fields = {{"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}};
     e->answer(std::move(no));
   };
-  if (!head.lists("upgrade", "websocket") || !head.lists("connection", "upgrade") || head.version != 11 || head.method != "GET")
+  if (!head.lists("upgrade", "websocket") || !head.lists("connection", "upgrade") || head.version != 11 ||
+      head.method != "GET")
     return refuse(426, "This path speaks WebSocket only: GET with Upgrade over HTTP/1.1.");
   if (head.field("sec-websocket-version") != "13") return refuse(426, "The WebSocket version must be 13.");
   if (head.count("sec-websocket-key") != 1) return refuse(400, "Sec-WebSocket-Key is missing.");
-  if (!is_websocket_key(head.field("sec-websocket-key"))) return refuse(400, "Sec-WebSocket-Key must be 16 bytes in base64.");
+  if (!is_websocket_key(head.field("sec-websocket-key")))
+    return refuse(400, "Sec-WebSocket-Key must be 16 bytes in base64.");
   if (!head.lists("sec-websocket-protocol", "troupe.v1")) return refuse(400, "Offer the subprotocol troupe.v1.");
   if (e->server().draining) return answer_error(*e, {errc::shutting_down, "The server is ending.", {}});
   e->upgrade();

@@ -46,7 +46,8 @@ result<void> read_logit_bias(element e, const std::string& param, reading& r) {
     if (biases.size() == max_biases) return wrong(param, "holds more than 1024 entries.");
     std::int32_t id = -1;
     const auto [end, problem] = std::from_chars(key.data(), key.data() + key.size(), id);
-    if (problem != std::errc() || end != key.data() + key.size() || id < 0) return wrong(param, "has a key that is not a token id.");
+    if (problem != std::errc() || end != key.data() + key.size() || id < 0)
+      return wrong(param, "has a key that is not a token id.");
     auto bias = read_number(value, param, -100, 100);
     if (!bias) return std::move(bias).why();
     biases.emplace_back(id, *bias);
@@ -106,7 +107,9 @@ result<void> read_cache_salt(element e, const std::string& param, reading&) {
   auto salt = read_text(e, param, max_name_bytes);
   if (!salt) return std::move(salt).why();
   if (salt->empty()) return {};
-  return not_offered(param, "is not offered: all requests share one prefix cache, unless the server is started with --no-prefix-cache.");
+  return not_offered(
+      param,
+      "is not offered: all requests share one prefix cache, unless the server is started with --no-prefix-cache.");
 }
 
 /// Only one answer a request.
@@ -126,7 +129,9 @@ result<void> read_nothing(element e, const std::string& param, reading&) {
   if (!e.get(flag) && !flag) return {};
   if (!e.get(text) && (text.empty() || text == "none" || text == "auto")) return {};
   if (!e.get(list)) {
-    const auto is_text = [](element each) { return std::string_view(each.is_string() ? each.get_c_str().value() : "") == "text"; };
+    const auto is_text = [](element each) {
+      return std::string_view(each.is_string() ? each.get_c_str().value() : "") == "text";
+    };
     const bool only_text = param == "modalities" && std::all_of(list.begin(), list.end(), is_text);
     if (list.size() == 0 || only_text) return {};
   }
@@ -139,37 +144,48 @@ constexpr std::int64_t int32_max = std::numeric_limits<std::int32_t>::max();
 constexpr field_row fields[] = {
     {"messages", read_messages},
     {"prompt", read_prompt},
-    {"model", [](element e, const std::string& p, reading& r) { return store(read_text(e, p, max_name_bytes), r.made.model); }},
+    {"model",
+     [](element e, const std::string& p, reading& r) { return store(read_text(e, p, max_name_bytes), r.made.model); }},
     {"stream", [](element e, const std::string& p, reading& r) { return store(read_flag(e, p), r.made.stream); }},
     {"stream_options", read_stream_options},
-    {"max_tokens", [](element e, const std::string& p, reading& r) { return store(read_whole(e, p, 1, int32_max), r.max_tokens.emplace()); }},
+    {"max_tokens", [](element e, const std::string& p,
+                      reading& r) { return store(read_whole(e, p, 1, int32_max), r.max_tokens.emplace()); }},
     {"max_completion_tokens",
-     [](element e, const std::string& p, reading& r) { return store(read_whole(e, p, 1, int32_max), r.max_completion_tokens.emplace()); }},
-    {"temperature", [](element e, const std::string& p, reading& r) { return store(read_number(e, p, 0, 2), r.made.what.how.temperature); }},
+     [](element e, const std::string& p, reading& r) {
+       return store(read_whole(e, p, 1, int32_max), r.max_completion_tokens.emplace());
+     }},
+    {"temperature", [](element e, const std::string& p,
+                       reading& r) { return store(read_number(e, p, 0, 2), r.made.what.how.temperature); }},
     {"top_p",
      [](element e, const std::string& p, reading& r) -> result<void> {
        auto stored = store(read_number(e, p, 0, 1), r.made.what.how.top_p);
        if (stored && r.made.what.how.top_p <= 0) return wrong(p, "must be over 0.");
        return stored;
      }},
-    {"top_k", [](element e, const std::string& p, reading& r) { return store(read_whole(e, p, 0, int32_max), r.made.what.how.top_k); }},
-    {"min_p", [](element e, const std::string& p, reading& r) { return store(read_number(e, p, 0, 1), r.made.what.how.min_p); }},
+    {"top_k", [](element e, const std::string& p,
+                 reading& r) { return store(read_whole(e, p, 0, int32_max), r.made.what.how.top_k); }},
+    {"min_p",
+     [](element e, const std::string& p, reading& r) { return store(read_number(e, p, 0, 1), r.made.what.how.min_p); }},
     {"repetition_penalty",
      [](element e, const std::string& p, reading& r) -> result<void> {
        auto stored = store(read_number(e, p, 0, 10), r.made.what.how.repetition_penalty);
        if (stored && r.made.what.how.repetition_penalty <= 0) return wrong(p, "must be over 0.");
        return stored;
      }},
-    {"presence_penalty",
-     [](element e, const std::string& p, reading& r) { return store(read_number(e, p, -2, 2), r.made.what.how.presence_penalty); }},
+    {"presence_penalty", [](element e, const std::string& p,
+                            reading& r) { return store(read_number(e, p, -2, 2), r.made.what.how.presence_penalty); }},
     {"frequency_penalty",
-     [](element e, const std::string& p, reading& r) { return store(read_number(e, p, -2, 2), r.made.what.how.frequency_penalty); }},
+     [](element e, const std::string& p, reading& r) {
+       return store(read_number(e, p, -2, 2), r.made.what.how.frequency_penalty);
+     }},
     {"logit_bias", read_logit_bias},
     {"seed", read_seed},
     {"stop", read_stop},
     {"logprobs", read_logprobs},
-    {"top_logprobs", [](element e, const std::string& p, reading& r) { return store(read_whole(e, p, 0, 20), r.top_logprobs.emplace()); }},
-    {"ignore_eos", [](element e, const std::string& p, reading& r) { return store(read_flag(e, p), r.made.what.ignore_eos); }},
+    {"top_logprobs", [](element e, const std::string& p,
+                        reading& r) { return store(read_whole(e, p, 0, 20), r.top_logprobs.emplace()); }},
+    {"ignore_eos",
+     [](element e, const std::string& p, reading& r) { return store(read_flag(e, p), r.made.what.ignore_eos); }},
     {"user", read_label},
     {"safety_identifier", read_label},
     {"prompt_cache_key", read_label},
@@ -207,7 +223,8 @@ constexpr field_row fields[] = {
 result<void> read_fields(simdjson::dom::object object, reading& r) {
   std::set<std::string_view> seen;
   for (auto [key, value] : object) {
-    const auto row = std::find_if(std::begin(fields), std::end(fields), [key = key](const field_row& f) { return f.name == key; });
+    const auto row =
+        std::find_if(std::begin(fields), std::end(fields), [key = key](const field_row& f) { return f.name == key; });
     if (row == std::end(fields)) continue;  // unknown fields are ignored, as other servers do
     if (!seen.insert(row->name).second) return wrong(std::string(key), "is there twice.");
     if (value.is_null()) continue;

@@ -16,7 +16,8 @@ refusal refuse(int status, std::string text, errc code = errc::invalid_argument)
 }
 
 std::optional<refusal> check_target(const request_head& head) {
-  if (head.version != 10 && head.version != 11) return refuse(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.", errc::unsupported);
+  if (head.version != 10 && head.version != 11)
+    return refuse(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.", errc::unsupported);
   if (head.target.size() > max_target) return refuse(414, "The request target is too long.");
   const bool plain = std::all_of(head.target.begin(), head.target.end(), [](char c) { return c > ' ' && c < 127; });
   if (!plain || head.target.front() != '/') return refuse(400, "The request target must be a path of printable ASCII.");
@@ -53,8 +54,8 @@ std::optional<refusal> check_length(const request_head& head, std::uint64_t max_
 }
 
 bool is_host_character(char c) noexcept {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == ':' ||
-         c == '[' || c == ']';
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+         c == '_' || c == ':' || c == '[' || c == ']';
 }
 
 std::optional<refusal> check_host_field(const request_head& head) {
@@ -120,7 +121,8 @@ std::optional<refusal> check_access(const request_head& head, const access_rules
     no.why.param = "host";
     return no;
   }
-  const bool harmless = (head.method == "GET" || head.method == "HEAD" || head.method == "OPTIONS") && head.count("upgrade") == 0;
+  const bool harmless =
+      (head.method == "GET" || head.method == "HEAD" || head.method == "OPTIONS") && head.count("upgrade") == 0;
   if (harmless || head.count("origin") == 0) return {};
   const auto origin = head.field("origin");
   const bool own = origin == "http://" + std::string(host) || origin == "https://" + std::string(host);

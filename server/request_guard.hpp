@@ -24,10 +24,10 @@ struct refusal {
 
 /// Who may ask. Loopback names and addresses are always allowed as Host.
 struct access_rules {
-  bool any_address = false;             ///< other IP literals too: listening beyond loopback was asked for by name
-  std::vector<std::string> hosts;       ///< further Host values, with or without port
-  std::vector<std::string> origins;     ///< further web origins, exactly as browsers send them
-  std::uint64_t max_body = 0;           ///< bytes
+  bool any_address = false;          ///< other IP literals too: listening beyond loopback was asked for by name
+  std::vector<std::string> hosts;    ///< further Host values, with or without port
+  std::vector<std::string> origins;  ///< further web origins, exactly as browsers send them
+  std::uint64_t max_body = 0;        ///< bytes
 };
 
 /// Framing: version, target, Host, Content-Length against Transfer-Encoding, number of fields.

@@ -52,12 +52,15 @@ std::string_view request_head::field(std::string_view name) const noexcept {
 }
 
 std::size_t request_head::count(std::string_view name) const noexcept {
-  return static_cast<std::size_t>(std::count_if(fields.begin(), fields.end(), [&](const auto& f) { return same_word(f.first, name); }));
+  return static_cast<std::size_t>(
+      std::count_if(fields.begin(), fields.end(), [&](const auto& f) { return same_word(f.first, name); }));
 }
 
 bool request_head::lists(std::string_view name, std::string_view token) const noexcept {
   for (const auto& [key, value] : fields)
-    if (same_word(key, name) && any_part(value, ',', [&](std::string_view part) { return same_word(trimmed(part), token); })) return true;
+    if (same_word(key, name) &&
+        any_part(value, ',', [&](std::string_view part) { return same_word(trimmed(part), token); }))
+      return true;
   return false;
 }
 

@@ -11,8 +11,8 @@ namespace troupe::server {
 
 struct request_head {
   std::string method;
-  std::string target;  ///< as sent: path and query
-  int version = 11;    ///< 10 or 11
+  std::string target;                                       ///< as sent: path and query
+  int version = 11;                                         ///< 10 or 11
   std::vector<std::pair<std::string, std::string>> fields;  ///< in order, names as sent
 
   std::string_view path() const noexcept;

@@ -91,9 +91,12 @@ void request_reader::tell_failure(error_code failed) {
   if (failed == http::error::header_limit || failed == http::error::buffer_overflow)
     return owner_.request_failed({431, {errc::invalid_argument, "The request head is too large.", {}}});
   if (failed == http::error::body_limit)
-    return owner_.request_failed(
-        {413, {errc::invalid_argument, "The body is over the limit of " + std::to_string(state_.rules.max_body) + " bytes.", {}}});
-  if (failed == http::error::end_of_stream || failed == http::error::partial_message || failed.category() != parser_category())
+    return owner_.request_failed({413,
+                                  {errc::invalid_argument,
+                                   "The body is over the limit of " + std::to_string(state_.rules.max_body) + " bytes.",
+                                   {}}});
+  if (failed == http::error::end_of_stream || failed == http::error::partial_message ||
+      failed.category() != parser_category())
     return owner_.client_lost();
   owner_.request_failed({400, {errc::invalid_argument, "This is not an HTTP request: " + failed.message() + ".", {}}});
 }
@@ -103,7 +106,8 @@ void request_reader::copy_head() {
   head_.method = std::string(message.method_string());
   head_.target = std::string(message.target());
   head_.version = static_cast<int>(message.version());
-  for (const auto& each : message) head_.fields.emplace_back(std::string(each.name_string()), std::string(each.value()));
+  for (const auto& each : message)
+    head_.fields.emplace_back(std::string(each.name_string()), std::string(each.value()));
 }
 
 void request_reader::expect_continue() {
@@ -136,20 +140,22 @@ void request_reader::parse_body() {
   const std::size_t room = buffer_limit - buffer_.size();
   if (room == 0) return on_body(http::error::bad_chunk_extension);  // a chunk line or trailer without end
   owner_.waits_for_client(state_.options.timeouts.body);
-  socket_.async_read_some(buffer_.prepare(std::min(room, body_read)), [this, held = owner_.hold()](error_code ended, std::size_t size) {
-    buffer_.commit(size);
-    state_.metrics.bytes_received += size;
-    if (stopped_) return;
-    guard(owner_, [&] { ended ? on_body(ended) : parse_body(); });
-  });
+  socket_.async_read_some(buffer_.prepare(std::min(room, body_read)),
+                          [this, held = owner_.hold()](error_code ended, std::size_t size) {
+                            buffer_.commit(size);
+                            state_.metrics.bytes_received += size;
+                            if (stopped_) return;
+                            guard(owner_, [&] { ended ? on_body(ended) : parse_body(); });
+                          });
 }
 
-/// Beast makes room for a body whose length was said. One in chunks gets, once it is large, address space for the largest
-/// there may be: memory comes with its bytes, and nothing is copied again and again while it grows.
+/// Beast makes room for a body whose length was said. One in chunks gets, once it is large, address space for the
+/// largest there may be: memory comes with its bytes, and nothing is copied again and again while it grows.
 void request_reader::make_room_for_body() {
   auto& body = parser_->get().body();
   const bool said = parser_->content_length().has_value();
-  if (!said && body.size() + buffer_.size() > buffer_limit && body.capacity() < state_.rules.max_body) body.reserve(state_.rules.max_body);
+  if (!said && body.size() + buffer_.size() > buffer_limit && body.capacity() < state_.rules.max_body)
+    body.reserve(state_.rules.max_body);
 }
 
 void request_reader::on_body(error_code failed) {

@@ -28,11 +28,11 @@ public:
 
   class owner {
   public:
-    virtual std::shared_ptr<void> hold() = 0;                       ///< what keeps both alive while a read is pending
-    virtual void waits_for_client(std::chrono::milliseconds) = 0;   ///< from now on, at most so long
-    virtual bool head_arrived(bool known_method) = 0;               ///< false: it has been answered, no body is wanted
+    virtual std::shared_ptr<void> hold() = 0;                      ///< what keeps both alive while a read is pending
+    virtual void waits_for_client(std::chrono::milliseconds) = 0;  ///< from now on, at most so long
+    virtual bool head_arrived(bool known_method) = 0;              ///< false: it has been answered, no body is wanted
     virtual void request_arrived() = 0;
-    virtual void request_failed(refusal why) = 0;                   ///< broken, too large or late: to be told
+    virtual void request_failed(refusal why) = 0;  ///< broken, too large or late: to be told
     virtual void client_lost() = 0;
     virtual void failed(const std::exception& fault) noexcept = 0;  ///< a handler of ours has thrown
 
@@ -40,8 +40,8 @@ public:
     ~owner() = default;
   };
 
-  // One buffer for heads, chunk borders and trailers: a larger one would let Beast 1.81 buffer a chunk extension without
-  // bound, or throw on an over-long trailer.
+  // One buffer for heads, chunk borders and trailers: a larger one would let Beast 1.81 buffer a chunk extension
+  // without bound, or throw on an over-long trailer.
   static constexpr std::size_t buffer_limit = 64 * 1024;
 
   request_reader(boost::asio::ip::tcp::socket& socket, server_state& state, owner& whose)

@@ -23,8 +23,8 @@ std::string http_date() {
   constexpr const char* days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
   constexpr const char* months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
   char text[64];
-  const int size = std::snprintf(text, sizeof text, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[t.tm_wday], t.tm_mday, months[t.tm_mon],
-                                 t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec);
+  const int size = std::snprintf(text, sizeof text, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[t.tm_wday], t.tm_mday,
+                                 months[t.tm_mon], t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec);
   return {text, static_cast<std::size_t>(size)};
 }
 
@@ -52,7 +52,8 @@ std::string whole_response(const reply& whole, const response_facts& facts) {
     append_field(out, "Content-Length", std::to_string(whole.body.size()));
   }
   const auto is_cache_rule = [](const auto& field) { return field.first == "Cache-Control"; };
-  if (std::none_of(whole.fields.begin(), whole.fields.end(), is_cache_rule)) append_field(out, "Cache-Control", "no-store");
+  if (std::none_of(whole.fields.begin(), whole.fields.end(), is_cache_rule))
+    append_field(out, "Cache-Control", "no-store");
   for (const auto& [name, value] : whole.fields) append_field(out, name, value);
   out += "\r\n";
   if (!bodiless && !facts.head_only) out += whole.body;
@@ -83,7 +84,8 @@ void append_part(std::string& out, std::string_view part, bool chunked) {
 std::string request_id_for(const request_head& head) {
   const auto said = head.field("x-request-id");
   const bool harmless = std::all_of(said.begin(), said.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
+           c == '.';
   });
   if (harmless && !said.empty() && said.size() <= 128 && head.count("x-request-id") == 1) return std::string(said);
   thread_local std::mt19937_64 random{std::random_device{}()};

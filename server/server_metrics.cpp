@@ -5,7 +5,15 @@ namespace troupe::server {
 namespace {
 
 void write_family(std::string& out, const char* name, const char* type, const char* what) {
-  out.append("# HELP ").append(name).append(" ").append(what).append("\n# TYPE ").append(name).append(" ").append(type).append("\n");
+  out.append("# HELP ")
+      .append(name)
+      .append(" ")
+      .append(what)
+      .append("\n# TYPE ")
+      .append(name)
+      .append(" ")
+      .append(type)
+      .append("\n");
 }
 
 template <class Number>
@@ -32,8 +40,13 @@ std::string server_metrics::text() const {
   write_family(out, "troupe_http_requests_total", "counter", "Requests answered.");
   const std::scoped_lock lock(guard_);
   for (const auto& [key, count] : requests_)
-    out.append("troupe_http_requests_total{route=\"").append(key.first).append("\",status=\"").append(std::to_string(key.second))
-        .append("\"} ").append(std::to_string(count)).append("\n");
+    out.append("troupe_http_requests_total{route=\"")
+        .append(key.first)
+        .append("\",status=\"")
+        .append(std::to_string(key.second))
+        .append("\"} ")
+        .append(std::to_string(count))
+        .append("\n");
   return out;
 }
 

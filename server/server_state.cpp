@@ -5,7 +5,9 @@ namespace troupe::server {
 
 error server_state::too_many_from_one_address() const {
   const auto limit = std::to_string(options.max_per_address.value_or(address_shares::usual_limit));
-  return {errc::overloaded, "One address may have " + limit + " connections and generations at a time here: let some end first.", {}};
+  return {errc::overloaded,
+          "One address may have " + limit + " connections and generations at a time here: let some end first.",
+          {}};
 }
 
 error server_state::memory_is_low() {

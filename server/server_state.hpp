@@ -42,8 +42,9 @@ struct server_state : std::enable_shared_from_this<server_state> {
   address_shares turned_away{100};  ///< those who are being told that their address has no place left
   memory_watch memory;
   std::atomic<bool> draining{false};
-  std::atomic<bool> closed{false};   ///< nothing posted is run any more
-  std::shared_ptr<void> run_context;  ///< what sockets live in: lives as long as the last session, which a late sink may hold
+  std::atomic<bool> closed{false};  ///< nothing posted is run any more
+  std::shared_ptr<void>
+      run_context;  ///< what sockets live in: lives as long as the last session, which a late sink may hold
 
   error too_many_from_one_address() const;
   static error memory_is_low();
@@ -63,7 +64,8 @@ private:
 /// The listed life of a connection: joins where it is made, leaves where it goes.
 class membership {
 public:
-  membership(std::shared_ptr<server_state> state, const std::shared_ptr<connection>& one) : state_(std::move(state)), one_(one.get()) {
+  membership(std::shared_ptr<server_state> state, const std::shared_ptr<connection>& one)
+      : state_(std::move(state)), one_(one.get()) {
     state_->join(one);
   }
   ~membership() { state_->leave(one_); }

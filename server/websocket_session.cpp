@@ -33,16 +33,18 @@ constexpr std::size_t max_message = 1 << 20;
 constexpr std::size_t frame_head = 6;     ///< bytes of a small frame beside its payload
 constexpr std::size_t most_parts = 1024;  ///< of a message; a large one has more, but not of so few bytes
 constexpr std::size_t least_part = 64;
-constexpr int most_controls = 50;  ///< pings and pongs a second
-constexpr std::size_t max_waiting = 256;         ///< frames; beyond it nothing more is read from a client that does not read
+constexpr int most_controls = 50;         ///< pings and pongs a second
+constexpr std::size_t max_waiting = 256;  ///< frames; beyond it nothing more is read from a client that does not read
 constexpr std::size_t max_waiting_bytes = 1 << 16;  ///< likewise
 
-class websocket_session final : public frame_writer, public connection, public std::enable_shared_from_this<websocket_session> {
+class websocket_session final : public frame_writer,
+                                public connection,
+                                public std::enable_shared_from_this<websocket_session> {
 public:
   websocket_session(asio::ip::tcp::socket socket, visitor who, std::shared_ptr<server_state> state)
-      : state_(std::move(state)), seat_(std::move(who.seat)), link_(std::move(socket)), break_(beast::get_lowest_layer(link_).native_handle()), stall_(link_.get_executor()),
-        unfinished_(link_.get_executor()), buffer_(max_message + 4096),
-        live_(*state_, who.from) {
+      : state_(std::move(state)), seat_(std::move(who.seat)), link_(std::move(socket)),
+        break_(beast::get_lowest_layer(link_).native_handle()), stall_(link_.get_executor()),
+        unfinished_(link_.get_executor()), buffer_(max_message + 4096), live_(*state_, who.from) {
     ++state_->metrics.open_websockets;
   }
   ~websocket_session() override { --state_->metrics.open_websockets; }
@@ -60,12 +62,12 @@ public:
     }));
     link_.read_message_max(max_message);
     link_.text(true);
-    link_.control_callback([this](websocket::frame_type kind, beast::string_view text) { count_control(kind, text.size()); });
+    link_.control_callback(
+        [this](websocket::frame_type kind, beast::string_view text) { count_control(kind, text.size()); });
     link_.next_layer().on_bytes([this](std::size_t size) { count_bytes(size); });
     upgrade_ = std::move(upgrade);
-    link_.async_accept(upgrade_, [self = shared_from_this()](error_code failed) {
-      guard(*self, [&] { self->on_open(failed); });
-    });
+    link_.async_accept(
+        upgrade_, [self = shared_from_this()](error_code failed) { guard(*self, [&] { self->on_open(failed); }); });
   }
 
   /// Something here has thrown: the client hears 1011 where there is memory to say so.
@@ -149,14 +151,17 @@ private:
 
   /// Of a message that has begun.
   void read_on() {
-    if (++parts_ > most_parts && buffer_.size() < parts_ * least_part) return close(websocket::close_code::policy_error);
+    if (++parts_ > most_parts && buffer_.size() < parts_ * least_part)
+      return close(websocket::close_code::policy_error);
     time_message();
     if (!closing_) read();
   }
 
   void time_message() {
     if (!std::exchange(unfinished_armed_, true))
-      unfinished_.arm(state_->options.timeouts.body, [self = shared_from_this()] { guard(*self, [&] { self->close(websocket::close_code::policy_error); }); });
+      unfinished_.arm(state_->options.timeouts.body, [self = shared_from_this()] {
+        guard(*self, [&] { self->close(websocket::close_code::policy_error); });
+      });
   }
 
   void nothing_begun() {
@@ -164,8 +169,8 @@ private:
     unfinished_armed_ = false;
   }
 
-  /// Called within a read: what it decides happens after it. Beast reads empty fragments without a word, as many as come;
-  /// what has been read and given out neither as text nor as a ping is theirs.
+  /// Called within a read: what it decides happens after it. Beast reads empty fragments without a word, as many as
+  /// come; what has been read and given out neither as text nor as a ping is theirs.
   void count_bytes(std::size_t size) {
     if (closing_) return;
     time_message();
@@ -184,7 +189,8 @@ private:
       second_ = now;
       controls_ = 0;
     }
-    if (++controls_ == most_controls + 1) post([self = shared_from_this()] { self->close(websocket::close_code::policy_error); });
+    if (++controls_ == most_controls + 1)
+      post([self = shared_from_this()] { self->close(websocket::close_code::policy_error); });
   }
 
   void resume_reading() {
@@ -194,9 +200,10 @@ private:
   void write() {
     stall_.arm(state_->options.timeouts.stall, [self = shared_from_this()] { guard(*self, [&] { self->give_up(); }); });
     broken_ = true;
-    link_.async_write(asio::buffer(waiting_.front().frame), [self = shared_from_this()](error_code failed, std::size_t size) {
-      guard(*self, [&] { self->on_written(failed, size); });
-    });
+    link_.async_write(asio::buffer(waiting_.front().frame),
+                      [self = shared_from_this()](error_code failed, std::size_t size) {
+                        guard(*self, [&] { self->on_written(failed, size); });
+                      });
     broken_ = false;
   }
 
@@ -267,7 +274,7 @@ private:
   std::deque<outgoing> waiting_;  ///< the front one is being written
   std::size_t waiting_bytes_ = 0;
   bool open_ = false, reading_ = false, draining_ = false;
-  bool broken_ = false;  ///< an operation is beginning, or has thrown there and left the link's locks taken
+  bool broken_ = false;       ///< an operation is beginning, or has thrown there and left the link's locks taken
   std::size_t parts_ = 0;     ///< of the message that is being read, so far
   std::size_t overhead_ = 0;  ///< its bytes that are neither text nor a ping's, so far
   bool unfinished_armed_ = false;

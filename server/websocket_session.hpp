@@ -14,7 +14,8 @@ struct server_state;
 struct visitor;
 
 /// Answers the handshake `upgrade` and serves the socket on its own executor until it closes.
-void run_websocket(boost::asio::ip::tcp::socket socket, visitor who, boost::beast::http::request<boost::beast::http::string_body> upgrade,
+void run_websocket(boost::asio::ip::tcp::socket socket, visitor who,
+                   boost::beast::http::request<boost::beast::http::string_body> upgrade,
                    std::shared_ptr<server_state> state);
 
 }  // namespace troupe::server

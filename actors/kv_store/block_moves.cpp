@@ -24,12 +24,9 @@ kv_store::found_blocks kv_store::find(const block_need& need) {
   if (!need.tokens || need.tokens->empty() || held_.contains(need.id)) return found;
   const auto most = static_cast<std::int32_t>(need.tokens->size() - 1) / block_tokens_;
   for (const std::int32_t node : tree_.match(*need.tokens, std::min(most, need.blocks))) {
-    if (!tree_.is_copy(node))
-      found.blocks.push_back(node);
-    else if (tree_.rests(node))
-      found.copies.push_back(node);
-    else
-      break;
+    if (!tree_.is_copy(node)) found.blocks.push_back(node);
+    else if (tree_.rests(node)) found.copies.push_back(node);
+    else break;
   }
   found.woken = static_cast<std::int32_t>(std::count_if(found.blocks.begin(), found.blocks.end(),
                                                         [this](std::int32_t block) { return tree_.rests(block); }));
@@ -109,10 +106,8 @@ void kv_store::copied(const memory::copy_order& order, bool well) {
     restores_.erase(at);
     holding& of = done.released ? done.of : held_[done.id];
     of.offered += tier_.came_in(order.number, well);
-    if (done.released)
-      give_back(of, {{done.id}});
-    else
-      late_.push_back({done.id, of.blocks, of.offered * block_tokens_});
+    if (done.released) give_back(of, {{done.id}});
+    else late_.push_back({done.id, of.blocks, of.offered * block_tokens_});
   }
   make_room();
 }

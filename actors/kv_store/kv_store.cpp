@@ -6,12 +6,8 @@
 namespace troupe::actors {
 
 kv_store::kv_store(std::int32_t blocks, std::int32_t block_tokens, std::int32_t kept, std::int32_t host_blocks)
-    : block_tokens_(block_tokens),
-      kept_(kept),
-      pool_(blocks),
-      tree_(blocks, block_tokens, host_blocks),
-      tier_(tree_, pool_, host_blocks),
-      users_(static_cast<std::size_t>(pool_.total()), 0) {}
+    : block_tokens_(block_tokens), kept_(kept), pool_(blocks), tree_(blocks, block_tokens, host_blocks),
+      tier_(tree_, pool_, host_blocks), users_(static_cast<std::size_t>(pool_.total()), 0) {}
 
 std::int32_t kv_store::full_blocks(const computed_rows& what, const holding& of) const {
   if (!what.tokens) return 0;
@@ -35,10 +31,8 @@ void kv_store::offer(const computed_rows& what) {
     // Refused where another computed the same: its block stands there, and to hang ours from a block that we do not use
     // would let the tree evict that one under us.
     const auto tokens = tokens_of(what, of.offered);
-    if (tree_.insert(parent, tokens, of.blocks[i]))
-      pool_.share(of.blocks[i]);
-    else if (!adopt(tree_.find(parent, tokens), of.blocks[i]))
-      return;
+    if (tree_.insert(parent, tokens, of.blocks[i])) pool_.share(of.blocks[i]);
+    else if (!adopt(tree_.find(parent, tokens), of.blocks[i])) return;
     ++of.offered;
   }
 }
@@ -61,10 +55,8 @@ std::vector<std::int32_t> kv_store::keep(const computed_rows& what, const holdin
       const std::int32_t copy = std::exchange(block, of.blocks[static_cast<std::size_t>(i)]);
       // One that others read too was forgotten with a failure. They need not hold what it would hang from now.
       if (pool_.count(block) > 1) break;
-      if (tree_.insert(parent, tokens_of(what, i), block))
-        pool_.share(block);
-      else if (!adopt(copy, block))
-        break;
+      if (tree_.insert(parent, tokens_of(what, i), block)) pool_.share(block);
+      else if (!adopt(copy, block)) break;
     }
     path.push_back(block);
   }

@@ -13,8 +13,7 @@ class kv_store_actor : public actor_base<kv_store_handle> {
 public:
   kv_store_actor(caf::actor_config& config, std::int32_t blocks, std::int32_t kept,
                  std::shared_ptr<engine_metrics> metrics, host_blocks host)
-      : actor_base(config, std::move(metrics)),
-        host_(std::move(host)),
+      : actor_base(config, std::move(metrics)), host_(std::move(host)),
         store_(blocks, kernels::kv_shape::block_tokens, kept, host_.places()) {
     count();
   }
@@ -71,10 +70,8 @@ private:
     const auto blocks = static_cast<std::uint64_t>(done.order.copies.size());
     const bool out = done.order.way == memory::copy_way::out;
     auto& bytes = out ? metrics_->kv_host_bytes_out : metrics_->kv_host_bytes_in;
-    if (!done.well)
-      metrics_->kv_host_failed_copies.fetch_add(blocks, std::memory_order_relaxed);
-    else
-      bytes.fetch_add(blocks * static_cast<std::uint64_t>(host_.copies->block_bytes), std::memory_order_relaxed);
+    if (!done.well) metrics_->kv_host_failed_copies.fetch_add(blocks, std::memory_order_relaxed);
+    else bytes.fetch_add(blocks * static_cast<std::uint64_t>(host_.copies->block_bytes), std::memory_order_relaxed);
     if (done.well && !out)
       metrics_->kv_host_hit_tokens.fetch_add(blocks * kernels::kv_shape::block_tokens, std::memory_order_relaxed);
   }

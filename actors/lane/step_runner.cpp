@@ -20,7 +20,8 @@ result<std::unique_ptr<step_runner>> step_runner::create(std::shared_ptr<const m
 result<void> step_runner::add_queue(kernels::lane& lane, const runner_options& options) {
   const models::model_shape& shape = model_->shape();
   const kernels::step_limits limits{options.max_batch_tokens, options.max_sequences, options.max_sequences,
-                                    std::min(options.kv_blocks * kernels::kv_shape::block_tokens, shape.context), options.max_sequences};
+                                    std::min(options.kv_blocks * kernels::kv_shape::block_tokens, shape.context),
+                                    options.max_sequences};
   auto scratch = models::forward_scratch::create(lane, shape, limits.rows, limits.samples);
   if (!scratch) return std::move(scratch).why();
   auto steps = lane.make_steps(limits);
@@ -29,7 +30,8 @@ result<void> step_runner::add_queue(kernels::lane& lane, const runner_options& o
   return {};
 }
 
-step_runner::step_runner(std::shared_ptr<const models::loaded_model> model, std::unique_ptr<kernels::kv_arena> kv, runner_options options)
+step_runner::step_runner(std::shared_ptr<const models::loaded_model> model, std::unique_ptr<kernels::kv_arena> kv,
+                         runner_options options)
     : model_(std::move(model)), kv_(std::move(kv)), slots_(static_cast<std::size_t>(options.max_sequences)) {
   const auto rows = static_cast<std::size_t>(options.max_batch_tokens);
   ids_.reserve(rows);
@@ -100,10 +102,8 @@ step_result step_runner::run(const step_plan& plan) {
 void step_runner::settle_oldest(queue& on) {
   pending_step step = std::move(on.pending.front());
   on.pending.pop_front();
-  if (const auto ended = on.lane->end_step(); !ended)
-    fail_rows(step, ended.why());
-  else
-    take_picks(step);
+  if (const auto ended = on.lane->end_step(); !ended) fail_rows(step, ended.why());
+  else take_picks(step);
   on.settled.push_back(std::move(step.result));
 }
 
@@ -115,7 +115,8 @@ void step_runner::take_picks(pending_step& step) {
     slot& one = slots_[static_cast<std::size_t>(row.slot)];
     if (one.joined != row.joined || !one.terms) continue;
     --one.unread;
-    if (!one.ended) apply(row.slot, pick, step.result);  // else it ended in the step before, which the plan did not know
+    if (!one.ended)
+      apply(row.slot, pick, step.result);  // else it ended in the step before, which the plan did not know
   }
 }
 
@@ -163,7 +164,8 @@ const char* step_runner::fault_of(const slot_work& work, const slot& one, const 
   const bool decode = work.position >= known;
   const std::int64_t covered = static_cast<std::int64_t>(one.blocks.size()) * kernels::kv_shape::block_tokens;
   if (work.position != one.rows) return "a step was planned out of order";
-  if (work.rows < 1 || (decode ? work.rows != 1 || (one.last < 0 && one.unread == 0) : work.rows > known - work.position))
+  if (work.rows < 1 ||
+      (decode ? work.rows != 1 || (one.last < 0 && one.unread == 0) : work.rows > known - work.position))
     return "a step was planned for tokens that are not known";
   if (work.position + work.rows > covered) return "a step was planned without KV blocks";
   if (static_cast<std::int64_t>(ids_.size()) + work.rows > room.max_rows()) return "a step was planned too large";
@@ -176,8 +178,7 @@ void step_runner::add_rows(const slot_work& work, slot& one, pending_step& step)
   sequences_.push_back({static_cast<std::int32_t>(ids_.size()), work.rows, work.position, one.blocks});
   if (work.position >= static_cast<std::int32_t>(one.known->size()))
     ids_.push_back(one.unread > 0 ? -1 - work.slot : one.last);
-  else
-    ids_.insert(ids_.end(), one.known->begin() + work.position, one.known->begin() + work.position + work.rows);
+  else ids_.insert(ids_.end(), one.known->begin() + work.position, one.known->begin() + work.position + work.rows);
   one.rows += work.rows;
   step.work.push_back({work.slot, one.joined, work.sample});
   if (!work.sample) return;
@@ -224,10 +225,8 @@ void step_runner::apply(std::int32_t index, kernels::sampled& pick, step_result&
   token.logprob = pick.logprob;
   token.top = std::move(pick.top);
   const auto& ends = one.terms->end_ids;
-  if (std::find(ends.begin(), ends.end(), pick.id) != ends.end())
-    token.end = sequence_end::eos;
-  else if (one.sampler.generated() >= one.terms->max_tokens)
-    token.end = sequence_end::length;
+  if (std::find(ends.begin(), ends.end(), pick.id) != ends.end()) token.end = sequence_end::eos;
+  else if (one.sampler.generated() >= one.terms->max_tokens) token.end = sequence_end::length;
   one.ended = token.end != sequence_end::none;
   result.tokens.push_back(std::move(token));
 }

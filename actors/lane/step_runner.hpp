@@ -22,9 +22,9 @@ struct runner_options {
   kernels::lane* prompts = nullptr;  ///< a second queue of the lane's device, for plans of the prefill actor; or null
 };
 
-/// Owns the KV arena, activations and slots of one model on one lane, or on two queues of one device: a sequence has work
-/// on one of them at a time, and what it needs of the other is read by then. Memory is taken in create; a step allocates
-/// only for its result and where a block table grows.
+/// Owns the KV arena, activations and slots of one model on one lane, or on two queues of one device: a sequence has
+/// work on one of them at a time, and what it needs of the other is read by then. Memory is taken in create; a step
+/// allocates only for its result and where a block table grows.
 class step_runner final : public step_machine {
 public:
   /// The lane outlives the runner. Errors: out_of_memory.
@@ -53,8 +53,8 @@ private:
     std::shared_ptr<const sequence_terms> terms;  // null: empty
     std::shared_ptr<const std::vector<std::int32_t>> known;
     std::uint64_t joined = 0;
-    std::int32_t rows = 0;  // in the KV cache
-    std::int32_t last = -1;  // token sampled last
+    std::int32_t rows = 0;    // in the KV cache
+    std::int32_t last = -1;   // token sampled last
     std::int32_t unread = 0;  // samples of steps that are not finished
     bool ended = false;
     std::vector<std::int32_t> blocks;
@@ -82,7 +82,8 @@ private:
     std::deque<step_result> settled;  // finished before they were asked for
   };
 
-  step_runner(std::shared_ptr<const models::loaded_model> model, std::unique_ptr<kernels::kv_arena> kv, runner_options options);
+  step_runner(std::shared_ptr<const models::loaded_model> model, std::unique_ptr<kernels::kv_arena> kv,
+              runner_options options);
   result<void> add_queue(kernels::lane& lane, const runner_options& options);
   queue& queue_of(lane_kind kind) { return kind == lane_kind::prefill ? queues_.back() : queues_.front(); }
 

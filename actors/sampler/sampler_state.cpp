@@ -19,10 +19,8 @@ void sampler_state::see(std::int32_t token, bool in_prompt) {
   const auto [at, fresh] = places_.try_emplace(token, seen_.size());
   if (fresh) seen_.push_back({token, 0, false});
   kernels::token_count& count = seen_[at->second];
-  if (in_prompt)
-    count.in_prompt = true;
-  else
-    ++count.in_output;
+  if (in_prompt) count.in_prompt = true;
+  else ++count.in_output;
 }
 
 void sampler_state::add(std::int32_t token) {

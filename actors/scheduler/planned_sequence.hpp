@@ -30,22 +30,22 @@ struct planned_sequence {
 
   sequence_stage stage = sequence_stage::queued;
   bool paused = false;
-  bool started = false;  ///< its first prefill step was planned
-  bool asked = false;    ///< blocks asked for, answer outstanding
-  bool promised = false; ///< asked, and the answer was that blocks come later
-  bool refused = false;  ///< the last answer was no, and nothing was released since
-  bool aside = false;    ///< what is left of its prompt is computed beside the decodes, not in their steps
-  bool halted = false;   ///< the lane said that it ended, and computes no more rows of it
-  bool spoiled = false;  ///< it failed on the lane
+  bool started = false;   ///< its first prefill step was planned
+  bool asked = false;     ///< blocks asked for, answer outstanding
+  bool promised = false;  ///< asked, and the answer was that blocks come later
+  bool refused = false;   ///< the last answer was no, and nothing was released since
+  bool aside = false;     ///< what is left of its prompt is computed beside the decodes, not in their steps
+  bool halted = false;    ///< the lane said that it ended, and computes no more rows of it
+  bool spoiled = false;   ///< it failed on the lane
 
   std::int32_t slot = -1;
-  std::uint64_t joined = 0;  ///< the step in which the lane is told of it; 0: not yet
-  std::int32_t cached = 0;   ///< KV rows that others had computed before this residency
-  std::int32_t rows = 0;     ///< KV rows cached, or planned in this residency
-  std::int32_t computed = 0; ///< of them, by steps that are over
-  std::int32_t offered = 0;  ///< blocks that the kv_store knows to be computed
-  std::int32_t samples = 0;  ///< samples planned in this residency
-  std::int32_t blocks = 0;   ///< granted
+  std::uint64_t joined = 0;                 ///< the step in which the lane is told of it; 0: not yet
+  std::int32_t cached = 0;                  ///< KV rows that others had computed before this residency
+  std::int32_t rows = 0;                    ///< KV rows cached, or planned in this residency
+  std::int32_t computed = 0;                ///< of them, by steps that are over
+  std::int32_t offered = 0;                 ///< blocks that the kv_store knows to be computed
+  std::int32_t samples = 0;                 ///< samples planned in this residency
+  std::int32_t blocks = 0;                  ///< granted
   std::vector<std::int32_t> new_blocks;     ///< granted, not yet in a plan
   std::array<std::int32_t, 2> in_flight{};  ///< steps, by lane_kind
 

@@ -23,10 +23,8 @@ protected:
     return {
         [this](const admit_sequence& m) {
           act([&](planner_outputs& out) {
-            if (broken_)
-              out.failures.push_back({m.terms->generation, m.shard, *broken_});
-            else
-              planner_.admit(m.terms, m.prompt, m.shard, out);
+            if (broken_) out.failures.push_back({m.terms->generation, m.shard, *broken_});
+            else planner_.admit(m.terms, m.prompt, m.shard, out);
           });
         },
         [this](const end_sequence& m) { act([&](planner_outputs& out) { planner_.end(m.id, out); }); },
@@ -69,10 +67,8 @@ private:
 
   /// On the lane's thread, behind what it is telling the shards; a lane that hangs says nothing any more.
   void report_drained() {
-    if (broken_)
-      drained_();
-    else
-      tell(links_->decode, probe_lane{std::move(drained_)});
+    if (broken_) drained_();
+    else tell(links_->decode, probe_lane{std::move(drained_)});
     drained_ = nullptr;
   }
 

@@ -17,7 +17,7 @@ struct scheduler_setup {
   planner_options planner;
   std::function<clock::time_point()> now;
   std::shared_ptr<engine_metrics> metrics;
-  clock::duration patience = {};               ///< of step_watch; zero: no watchdog
+  clock::duration patience = {};                   ///< of step_watch; zero: no watchdog
   std::function<void(const error&)> on_lost = {};  ///< once: the engine is broken for good
 };
 

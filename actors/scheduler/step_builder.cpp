@@ -64,7 +64,8 @@ void step_planner::add_chunks(step_plan& plan, flight& what, std::int32_t left, 
     if (chunk <= 0) return;
     if (!one->started) {
       one->started = true;
-      out.started.push_back({one->terms->generation, one->shard, one->known_rows(), one->terms->max_tokens, one->cached});
+      out.started.push_back(
+          {one->terms->generation, one->shard, one->known_rows(), one->terms->max_tokens, one->cached});
     }
     add_work(plan, what, *one, chunk);
     left -= chunk;
@@ -74,7 +75,8 @@ void step_planner::add_chunks(step_plan& plan, flight& what, std::int32_t left, 
 /// Without decodes a prompt holds up nobody, and computes where it would alone.
 bool step_planner::belongs_on(const sequence& one, lane_kind lane) const {
   if (options_.policy != batch_policy::choose) return true;
-  return lane == lane_kind::decode ? !one.aside : one.aside || flying_[static_cast<std::size_t>(lane_kind::decode)] == 0;
+  return lane == lane_kind::decode ? !one.aside
+                                   : one.aside || flying_[static_cast<std::size_t>(lane_kind::decode)] == 0;
 }
 
 /// Mixed steps read the weights once for both kinds, but each is as long as its bound lets it be. So a long prompt goes
@@ -88,8 +90,8 @@ bool step_planner::goes_aside(const sequence& one, const flight& what) const {
   return cost_[1].predict(decodes.size) <= options_.most_growth * cost_[0].predict(decodes.size);
 }
 
-/// Up to `wanted` rows: as many as keep the step under its bound, and no more than twice what was mixed of late: of steps
-/// much larger than those it has seen, a cost learned knows little. Alone, prompts hold up nobody.
+/// Up to `wanted` rows: as many as keep the step under its bound, and no more than twice what was mixed of late: of
+/// steps much larger than those it has seen, a cost learned knows little. Alone, prompts hold up nobody.
 std::int32_t step_planner::bounded_chunk(const sequence& one, const flight& what, std::int32_t wanted) const {
   if (options_.most_growth <= 0 || what.size.decode_rows == 0) return wanted;
   wanted = std::min(wanted, std::max(0, 2 * std::max(options_.least_chunk, mixed_of_late_) - what.size.prompt_rows));

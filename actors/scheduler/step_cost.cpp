@@ -10,7 +10,7 @@ namespace {
 constexpr double first_spread = 100.0;  // of weights nobody knows yet: a standard deviation of 10 ms
 constexpr double doubt = 1.0;           // more of each weight's variance once it was far off too often
 constexpr std::int32_t most_far = 2;
-constexpr double drift = 0.002;         // a step, of each weight's variance
+constexpr double drift = 0.002;  // a step, of each weight's variance
 constexpr double rows_scale = 1.0 / 256, keys_scale = 1.0 / (256 * 1024), prompt_keys_scale = 1.0 / (256 * 4096);
 
 }  // namespace

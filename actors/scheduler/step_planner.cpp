@@ -109,9 +109,11 @@ void step_planner::learn(const flight& what, const step_result& result) {
   auto& last = last_ended_[options_.policy == batch_policy::mix ? 1 : static_cast<std::size_t>(what.lane)];
   const auto took = result.ended - std::max(result.started, last);
   last = std::max(last, result.ended);
-  if (what.size.decode_rows > 0 && result.prefill_rows > 0) mixed_of_late_ = std::max(result.prefill_rows, mixed_of_late_ * 15 / 16);
+  if (what.size.decode_rows > 0 && result.prefill_rows > 0)
+    mixed_of_late_ = std::max(result.prefill_rows, mixed_of_late_ * 15 / 16);
   const bool typical = what.typical && what.beside == (options_.policy != batch_policy::mix && flying_[0] > 0);
-  const bool whole = typical && result.decode_rows == what.size.decode_rows && result.prefill_rows == what.size.prompt_rows;
+  const bool whole =
+      typical && result.decode_rows == what.size.decode_rows && result.prefill_rows == what.size.prompt_rows;
   if (what.size.decode_rows > 0 && whole && took > clock::duration::zero())
     cost_[what.beside].observe(what.size, base::to_milliseconds(took));
 }
@@ -163,10 +165,8 @@ void step_planner::settle(sequence& one, planner_outputs& out) {
   if (one.stage != sequence_stage::ended && one.stage != sequence_stage::yielding) return;
   if (!one.idle()) return offer_all(one, out);
   release(one, out);
-  if (one.stage == sequence_stage::yielding)
-    requeue(one);
-  else
-    sequences_.erase(id_of(one));
+  if (one.stage == sequence_stage::yielding) requeue(one);
+  else sequences_.erase(id_of(one));
 }
 
 /// Of one that ends while a step of it is computed: who goes on from its answer at once need not wait for that step.

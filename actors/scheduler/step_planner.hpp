@@ -4,8 +4,8 @@
 // Rules. Decodes go before prompt chunks, chunks in order of arrival, all under max_batch_tokens. Steps are planned
 // while earlier ones compute, so a decode row may be planned before the token it feeds is known; ends by length are
 // foreseen, ends by token come a step late. Blocks are asked for ahead of need. When the pool is dry the youngest
-// gives up its blocks and waits at the front with its tokens so far. Where prefixes are shared, rows of finished steps are
-// offered to the store, a sequence starts behind what others have computed, and waits for what another computes.
+// gives up its blocks and waits at the front with its tokens so far. Where prefixes are shared, rows of finished steps
+// are offered to the store, a sequence starts behind what others have computed, and waits for what another computes.
 #pragma once
 
 #include <array>
@@ -116,16 +116,16 @@ private:
   std::vector<slot_leave> leaves_;
   std::unordered_map<std::uint64_t, flight> flights_;
   std::array<std::int32_t, 2> flying_{};  // by lane_kind
-  std::array<step_cost, 2> cost_;  // of decode steps and mixed ones: alone on the device, and beside prompts
-  std::int32_t mixed_of_late_ = 0;  // most prompt rows beside decodes, fading
+  std::array<step_cost, 2> cost_;         // of decode steps and mixed ones: alone on the device, and beside prompts
+  std::int32_t mixed_of_late_ = 0;        // most prompt rows beside decodes, fading
   std::array<clock::time_point, 2> last_ended_{};  // by queue: of one queue, both kinds are in the second
   std::int64_t queued_tokens_ = 0;
-  std::int32_t free_ = 0;  // blocks, as last reported and released since
+  std::int32_t free_ = 0;                // blocks, as last reported and released since
   std::int32_t released_meanwhile_ = 0;  // while an answer of the store is on its way
   std::uint64_t next_arrival_ = 1;
   std::uint64_t next_step_ = 1;
   bool asking_ = false;
-  bool shared_ = false;  // some sequence once got blocks that others use: what is free is only known from the store
+  bool shared_ = false;      // some sequence once got blocks that others use: what is free is only known from the store
   bool step_ended_ = false;  // the call in hand is done()
   bool closed_ = false;
 };

@@ -14,8 +14,8 @@ constexpr std::chrono::seconds sweep_period{5};
 class stream_actor : public actor_base<stream_handle> {
 public:
   stream_actor(caf::actor_config& config, stream_setup setup)
-      : actor_base(config, setup.metrics ? setup.metrics : std::make_shared<engine_metrics>()),
-        index_(setup.index), shard_(setup.tokenizer, setup.limits, setup.counters) {}
+      : actor_base(config, setup.metrics ? setup.metrics : std::make_shared<engine_metrics>()), index_(setup.index),
+        shard_(setup.tokenizer, setup.limits, setup.counters) {}
 
   const char* name() const override { return "stream"; }
 
@@ -70,8 +70,7 @@ private:
       if (!out.encode) return;
       if (links_ && !links_->tokenizers.empty())
         tell(links_->tokenizers[next_tokenizer_++ % links_->tokenizers.size()], encode_prompt{m.id, m.what, index_});
-      else
-        shard_.failed(m.id, {errc::shutting_down, "the engine is not running", {}}, clock::now(), out);
+      else shard_.failed(m.id, {errc::shutting_down, "the engine is not running", {}}, clock::now(), out);
     });
   }
 
@@ -107,8 +106,7 @@ private:
   void pass_on(const sequence_order& order) {
     if (!links_) return;
     switch (order.what) {
-      case sequence_order::kind::end:
-        return urge(links_->scheduler, end_sequence{order.id});
+      case sequence_order::kind::end: return urge(links_->scheduler, end_sequence{order.id});
       case sequence_order::kind::pause: return tell(links_->scheduler, pause_sequence{order.id});
       case sequence_order::kind::resume: return tell(links_->scheduler, resume_sequence{order.id});
     }

@@ -150,8 +150,8 @@ void stream_shard::settle(table::iterator at, clock::time_point now, stream_outp
   const std::size_t events_before = out.events.size();
   for (subscription& s : one.subscribers) s.deliver(id, one.state, limits_.delta_bytes, out.events);
   counters_->events += out.events.size() - events_before;
-  counters_->subscribers -= static_cast<std::int64_t>(
-      std::erase_if(one.subscribers, [](const subscription& s) { return s.complete(); }));
+  counters_->subscribers -=
+      static_cast<std::int64_t>(std::erase_if(one.subscribers, [](const subscription& s) { return s.complete(); }));
 
   const bool unwanted = one.subscribers.empty() && !one.keep;
   if (unwanted && !one.state.ended()) one.state.cancel(now);
@@ -195,21 +195,16 @@ void stream_shard::count_token(generation& one, const step_token& token, clock::
   one.append(token, when);
   if (one.used().completion_tokens == before) return;
   ++counters_->tokens;
-  if (before == 0)
-    counters_->first_token.observe(when - one.submitted());
-  else
-    counters_->inter_token.observe(when - last);
+  if (before == 0) counters_->first_token.observe(when - one.submitted());
+  else counters_->inter_token.observe(when - last);
 }
 
 void stream_shard::count_end(const generation& one) {
   --counters_->live;
   ++counters_->ended_held;
-  if (one.failure())
-    ++counters_->failed;
-  else if (one.last_event(0).reason == finish_reason::cancelled)
-    ++counters_->cancelled;
-  else
-    ++counters_->finished;
+  if (one.failure()) ++counters_->failed;
+  else if (one.last_event(0).reason == finish_reason::cancelled) ++counters_->cancelled;
+  else ++counters_->finished;
 }
 
 std::string stream_shard::check() const {

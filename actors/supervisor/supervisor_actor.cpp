@@ -81,8 +81,7 @@ private:
     const error why{errc::internal, "A part of the engine (" + name + ") has failed; restart the server.", {}};
     if (name == "scheduler")  // it alone knows what runs; the shards then fail what they hold
       for (const auto& one : links_->streams) tell(one, stop_actor{});
-    else
-      tell(links_->scheduler, fail_sequences{why});
+    else tell(links_->scheduler, fail_sequences{why});
   }
 
   lineup lineup_;

@@ -25,10 +25,8 @@ protected:
         [this](const encode_prompt& m) {
           if (!links_ || m.shard >= links_->streams.size()) return;
           auto encoded = encode(m);
-          if (encoded)
-            tell(links_->scheduler, admit_sequence{encoded->terms, encoded->ids, m.shard});
-          else
-            tell(links_->streams[m.shard], generation_failed{m.id, encoded.why()});
+          if (encoded) tell(links_->scheduler, admit_sequence{encoded->terms, encoded->ids, m.shard});
+          else tell(links_->streams[m.shard], generation_failed{m.id, encoded.why()});
         },
         [this](const wire_engine& m) { links_ = m.links; },
         [this](const stop_actor&) { stop(); },

@@ -31,7 +31,9 @@ public:
   answers(flow<In> left, chat what) : left_(std::move(left)), what_(std::move(what)) {}
   void hold_next(hold held) { held_ = held.tokens; }
   template <token_operator Op>
-  void add(Op op) { what_.options.operators.add(std::move(op), std::exchange(held_, 0)); }
+  void add(Op op) {
+    what_.options.operators.add(std::move(op), std::exchange(held_, 0));
+  }
 
   template <class Out>
   flow<Out> as() const {
@@ -50,23 +52,31 @@ private:
 };
 
 template <prompt_item In>
-answers<In> operator>>(flow<In> left, chat what) { return {std::move(left), std::move(what)}; }
+answers<In> operator>>(flow<In> left, chat what) {
+  return {std::move(left), std::move(what)};
+}
 template <class In>
-answers<In> operator>>(answers<In> left, hold held) { return left.hold_next(held), left; }
+answers<In> operator>>(answers<In> left, hold held) {
+  return left.hold_next(held), left;
+}
 template <class In, token_operator Op>
-answers<In> operator>>(answers<In> left, Op op) { return left.add(std::move(op)), left; }
+answers<In> operator>>(answers<In> left, Op op) {
+  return left.add(std::move(op)), left;
+}
 template <class In>
-auto operator>>(answers<In> left, chat next) { return left.template as<std::string>() >> std::move(next); }
+auto operator>>(answers<In> left, chat next) {
+  return left.template as<std::string>() >> std::move(next);
+}
 template <class In, class F>
   requires(stage_for<F, std::string> || stage_for<F, event>)
 auto operator>>(answers<In> left, placed_stage<F> stage) {
-  if constexpr (stage_for<F, std::string>)
-    return left.template as<std::string>() >> std::move(stage);
-  else
-    return left.template as<event>() >> std::move(stage);
+  if constexpr (stage_for<F, std::string>) return left.template as<std::string>() >> std::move(stage);
+  else return left.template as<event>() >> std::move(stage);
 }
 template <class In, class F>
   requires(!token_operator<F> && (stage_for<F, std::string> || stage_for<F, event>))
-auto operator>>(answers<In> left, F f) { return std::move(left) >> on_pool(std::move(f)); }
+auto operator>>(answers<In> left, F f) {
+  return std::move(left) >> on_pool(std::move(f));
+}
 
 }  // namespace troupe

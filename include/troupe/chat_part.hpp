@@ -60,10 +60,8 @@ private:
   }
   void collect(event&& e) {
     if (e.what == event::kind::failed) throw failure(std::move(e.why));
-    if constexpr (std::is_same_v<Out, std::string>)
-      text_ += e.text;
-    else
-      pending_.push_back(std::move(e));
+    if constexpr (std::is_same_v<Out, std::string>) text_ += e.text;
+    else pending_.push_back(std::move(e));
   }
 
   model model_;

@@ -30,8 +30,8 @@ struct timing {
 
 struct token_logprob {
   std::int32_t id = 0;
-  std::string bytes;      ///< the token's own bytes; may be part of a code point
-  float logprob = 0.0f;   ///< natural log
+  std::string bytes;                               ///< the token's own bytes; may be part of a code point
+  float logprob = 0.0f;                            ///< natural log
   std::vector<std::pair<std::string, float>> top;  ///< the best alternatives: bytes, log-probability
   std::vector<std::int32_t> top_ids;
 };
@@ -45,12 +45,12 @@ struct event {
   generation_id generation = 0;
   std::uint64_t offset = 0;
   std::uint64_t next_offset = 0;
-  std::string text;                      ///< delta
-  std::vector<token_logprob> logprobs;   ///< delta, where asked for
+  std::string text;                            ///< delta
+  std::vector<token_logprob> logprobs;         ///< delta, where asked for
   finish_reason reason = finish_reason::stop;  ///< done
-  troupe::usage usage;                   ///< started (prompt_tokens) and done
-  troupe::timing timing;                 ///< done
-  error why;                             ///< failed
+  troupe::usage usage;                         ///< started (prompt_tokens) and done
+  troupe::timing timing;                       ///< done
+  error why;                                   ///< failed
 };
 
 /// Receives a subscription's events in order, one call at a time, on a thread of the runtime: must not block and

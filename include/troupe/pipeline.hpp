@@ -56,9 +56,13 @@ struct placed_stage {
   placement where;
 };
 template <class F>
-placed_stage<F> on_thread(F f) { return {std::move(f), placement::on_thread}; }
+placed_stage<F> on_thread(F f) {
+  return {std::move(f), placement::on_thread};
+}
 template <class F>
-placed_stage<F> on_pool(F f) { return {std::move(f), placement::on_pool}; }
+placed_stage<F> on_pool(F f) {
+  return {std::move(f), placement::on_pool};
+}
 
 template <class F>
 inline constexpr bool is_placed = false;
@@ -82,7 +86,9 @@ auto from(placed_stage<F> next) {
 }
 template <std::copy_constructible F>
   requires std::invocable<F&>
-auto from(F next) { return from(on_pool(std::move(next))); }
+auto from(F next) {
+  return from(on_pool(std::move(next)));
+}
 template <std::ranges::input_range Range>
 auto from(const Range& items) {
   using item = std::ranges::range_value_t<Range>;
@@ -110,6 +116,8 @@ auto operator>>(flow<In> left, placed_stage<F> stage) {
 }
 template <class In, class F>
   requires stage_for<F, In>
-auto operator>>(flow<In> left, F f) { return std::move(left) >> on_pool(std::move(f)); }
+auto operator>>(flow<In> left, F f) {
+  return std::move(left) >> on_pool(std::move(f));
+}
 
 }  // namespace troupe

@@ -17,19 +17,19 @@ struct chat_message {
 
 /// How tokens are chosen. Limits are checked at submit: finite numbers, ranges as commented.
 struct sampling {
-  float temperature = 1.0f;         ///< 0 to 2; 0 is greedy
-  std::int32_t top_k = 0;           ///< 0 is off
-  float top_p = 1.0f;               ///< over 0, to 1
-  float min_p = 0.0f;               ///< 0 to 1
-  float repetition_penalty = 1.0f;  ///< over 0, to 10
-  float presence_penalty = 0.0f;    ///< -2 to 2
-  float frequency_penalty = 0.0f;   ///< -2 to 2
+  float temperature = 1.0f;                                ///< 0 to 2; 0 is greedy
+  std::int32_t top_k = 0;                                  ///< 0 is off
+  float top_p = 1.0f;                                      ///< over 0, to 1
+  float min_p = 0.0f;                                      ///< 0 to 1
+  float repetition_penalty = 1.0f;                         ///< over 0, to 10
+  float presence_penalty = 0.0f;                           ///< -2 to 2
+  float frequency_penalty = 0.0f;                          ///< -2 to 2
   std::vector<std::pair<std::int32_t, float>> logit_bias;  ///< token id, -100 to 100; at most 1,024
   std::optional<std::uint64_t> seed;  ///< same seed, same text, whatever else runs; absent: the runtime picks one
 };
 
 using chat_prompt = std::vector<chat_message>;
-using text_prompt = std::string;               ///< encoded as it is, control tokens not parsed
+using text_prompt = std::string;  ///< encoded as it is, control tokens not parsed
 using token_prompt = std::vector<std::int32_t>;
 
 struct request {

@@ -22,14 +22,14 @@ namespace troupe {
 /// What is 0 or "" is chosen by the machine, the device and the model. Out of range: the constructor throws.
 struct runtime_options {
   // Where it computes.
-  std::string device = "auto";   ///< cpu, cuda, or auto: the GPU where one answers and the build can use it
-  std::int32_t threads = 0;      ///< of a CPU's lane
-  std::string isa;               ///< scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon or neon_i8mm
-  bool deterministic = false;    ///< a GPU too computes each request as if it were alone, bit by bit; slower
+  std::string device = "auto";  ///< cpu, cuda, or auto: the GPU where one answers and the build can use it
+  std::int32_t threads = 0;     ///< of a CPU's lane
+  std::string isa;              ///< scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon or neon_i8mm
+  bool deterministic = false;   ///< a GPU too computes each request as if it were alone, bit by bit; slower
 
   // Weights.
-  bool repack = true;            ///< false: they stay in the file's pages; no memory for them, but several times slower
-  std::string weight_type;       ///< of layers, on a GPU: bf16, f16 or fp8; "": as the file has them
+  bool repack = true;       ///< false: they stay in the file's pages; no memory for them, but several times slower
+  std::string weight_type;  ///< of layers, on a GPU: bf16, f16 or fp8; "": as the file has them
   /// Folder where tokenizers' tables and (on CPUs) repacked weights are kept for faster starts; "": none.
   std::string copies;
   std::int64_t copies_bytes = std::int64_t{16} << 30;  ///< that they may take together; the longest unused go first
@@ -39,7 +39,7 @@ struct runtime_options {
   std::string kv_type;
   /// For each model's blocks; 0: up to 0.4 of the free memory, of which a CPU keeps 2 GiB for prompts to come.
   std::int64_t kv_bytes = 0;
-  double gpu_memory = 0.9;       ///< share of a GPU's memory that weights, KV and steps may take
+  double gpu_memory = 0.9;  ///< share of a GPU's memory that weights, KV and steps may take
   /// Of host memory, pinned, where cached blocks go that leave a GPU, and come back from; 0: none.
   std::int64_t host_kv_bytes = 0;
   /// Prompts that begin alike are computed once; false: times tell nobody what others asked.

@@ -100,12 +100,9 @@ void attention_runner::attend_part(const attention_call& call, const part& mine,
                   std::min(piece_tokens, row_of(work, r * work.heads).position + 1 - piece * piece_tokens));
     args.units = units[piece % 2];
     args.next = units[(piece + 1) % 2];
-    if (piece + 1 < mine.last)
-      find_units(call, work, piece + 1, units[(piece + 1) % 2]);
-    else if (then != nullptr)
-      find_units(call, plan_.item_of(*then), then->first, units[(piece + 1) % 2]);
-    else
-      args.next = nullptr;
+    if (piece + 1 < mine.last) find_units(call, work, piece + 1, units[(piece + 1) % 2]);
+    else if (then != nullptr) find_units(call, plan_.item_of(*then), then->first, units[(piece + 1) % 2]);
+    else args.next = nullptr;
     args.first = piece == mine.first || mine.first > 0;
     args.state = state_at(state, work.vectors(), dim_);
     kernels.attention.attend(args);
@@ -122,10 +119,8 @@ void attention_runner::join_parts(const attention_call& call, const item& work, 
       for (std::int32_t i = 0; i < p.kept(); ++i) {
         float* at = states_.data() + p.states + i * attention_plan::state_floats(from.vectors(), dim_);
         const attend_state next = state_at(at, from.vectors(), dim_, first_vector);
-        if (into.mixed == nullptr)
-          into = next;
-        else
-          kernels.merge(into, next, work.vectors(), call.kv->shape.head_dim);
+        if (into.mixed == nullptr) into = next;
+        else kernels.merge(into, next, work.vectors(), call.kv->shape.head_dim);
       }
   };
   for (const attention_plan::seat& seat : plan_.seats_of(work))
@@ -151,8 +146,8 @@ void attention_runner::reserve(const thread_team& team) {
   scratch_.resize(static_cast<std::size_t>(team.size()));
   for (scratch& own : scratch_) {
     own.queries.resize(static_cast<std::size_t>(most_vectors * dim_));
-    own.floats.resize(static_cast<std::size_t>(most_vectors * (1 + piece_tokens) +
-                                               attention_plan::state_floats(most_vectors, dim_)));
+    own.floats.resize(
+        static_cast<std::size_t>(most_vectors * (1 + piece_tokens) + attention_plan::state_floats(most_vectors, dim_)));
     own.seen.resize(most_vectors);
     own.head.resize(static_cast<std::size_t>(dim_));
   }

@@ -31,7 +31,8 @@ struct store_args {
   std::byte* unit = nullptr;
 };
 
-/// A running softmax: maximum (of scores in bits: log2 of the weight), sum of weights and weighted sum of V, of each vector.
+/// A running softmax: maximum (of scores in bits: log2 of the weight), sum of weights and weighted sum of V, of each
+/// vector.
 struct attend_state {
   float* largest = nullptr;  ///< [vectors]
   float* total = nullptr;    ///< [vectors]
@@ -43,13 +44,13 @@ struct attend_args {
   std::int32_t vectors = 0;
   std::int32_t head_dim = 0;
   kv_type type = kv_type::i16;
-  const std::int16_t* queries = nullptr;   ///< [vectors][dim]
-  const float* scales = nullptr;           ///< [vectors]: of the queries, times the softmax's scale and log2(e)
-  const std::int32_t* seen = nullptr;      ///< [vectors]: tokens of the piece attended to, 1 to piece_tokens, not falling
-  const std::byte* const* units = nullptr; ///< of the piece, as many as are seen
-  const std::byte* const* next = nullptr;  ///< piece_units units that will be read next, or null
-  float* scores = nullptr;                 ///< scratch, [vectors][piece_tokens]
-  bool first = true;                       ///< makes `state`; else the piece joins it
+  const std::int16_t* queries = nullptr;  ///< [vectors][dim]
+  const float* scales = nullptr;          ///< [vectors]: of the queries, times the softmax's scale and log2(e)
+  const std::int32_t* seen = nullptr;  ///< [vectors]: tokens of the piece attended to, 1 to piece_tokens, not falling
+  const std::byte* const* units = nullptr;  ///< of the piece, as many as are seen
+  const std::byte* const* next = nullptr;   ///< piece_units units that will be read next, or null
+  float* scores = nullptr;                  ///< scratch, [vectors][piece_tokens]
+  bool first = true;                        ///< makes `state`; else the piece joins it
   attend_state state;
 };
 

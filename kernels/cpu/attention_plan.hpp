@@ -114,9 +114,9 @@ private:
 
   attention_shape shape_;
   int threads_ = 0;
-  std::vector<sequence_rows> batch_;      ///< without its tables
-  std::vector<std::int32_t> tables_;      ///< as far as they are used, one after the other
-  std::vector<std::int64_t> first_block_; ///< of each sequence, and the end
+  std::vector<sequence_rows> batch_;       ///< without its tables
+  std::vector<std::int32_t> tables_;       ///< as far as they are used, one after the other
+  std::vector<std::int64_t> first_block_;  ///< of each sequence, and the end
   shared_prefixes shared_;
   std::vector<query_row> rows_;
   std::vector<item> items_;

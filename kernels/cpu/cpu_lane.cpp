@@ -26,13 +26,10 @@ constexpr std::int64_t lone_elements = 16 * 1024;  // below it a dispatch costs 
 class team_lane final : public cpu_lane {
 public:
   explicit team_lane(const cpu_lane_options& options)
-      : options_(options),
-        kernels_(kernels_for(options.which)),
+      : options_(options), kernels_(kernels_for(options.which)),
         team_(plan_team(base::read_topology(), options.threads), when_late::narrow),
-        weights_(team_, options.repack, options.weight_memory_bytes, options.copies),
-        ways_(options.which),
-        products_(kernels_, ways_, team_, weights_),
-        sampling_(static_cast<std::size_t>(team_.size())) {
+        weights_(team_, options.repack, options.weight_memory_bytes, options.copies), ways_(options.which),
+        products_(kernels_, ways_, team_, weights_), sampling_(static_cast<std::size_t>(team_.size())) {
     for (sample_scratch& one : sampling_) one.kernels = &kernels_;
   }
 
@@ -187,8 +184,8 @@ void team_lane::silu_linear_add(tensor_view gate_up, const packed_matrix& w, ten
   product({.w = static_cast<const cpu_matrix*>(&w), .x = gate_up, .out = out, .add = true, .gated = true});
 }
 
-void team_lane::gated_mlp(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, const packed_matrix& down,
-                          const mlp_scratch& scratch) {
+void team_lane::gated_mlp(tensor_view x, tensor_view weight, float eps, const packed_matrix& w,
+                          const packed_matrix& down, const mlp_scratch& scratch) {
   const auto& gate_up = static_cast<const cpu_matrix&>(w);
   const auto& inner = static_cast<const cpu_matrix&>(down);
   if (x.rows == 0 || !products_.joins(gate_up, inner)) return lane::gated_mlp(x, weight, eps, w, down, scratch);
@@ -221,13 +218,12 @@ void team_lane::sample(tensor_view logits, std::span<const sampling_row> rows, s
     const share mine = team_.share_of(count, thread, threads);
     for (std::int64_t r = mine.first; r < mine.last; ++r) {
       const auto i = static_cast<std::size_t>(r);
-      picks[i] = sample_row({logits.f32(r), width}, rows[i], sampling_[static_cast<std::size_t>(thread)], maxima_.row_of(logits, r));
+      picks[i] = sample_row({logits.f32(r), width}, rows[i], sampling_[static_cast<std::size_t>(thread)],
+                            maxima_.row_of(logits, r));
     }
   };
-  if (count == 1)
-    sample_share(0, 1);
-  else
-    team_.run(sample_share);
+  if (count == 1) sample_share(0, 1);
+  else team_.run(sample_share);
   maxima_.forget(logits.f32());  // they may be penalised ones now
 }
 
@@ -250,8 +246,9 @@ void team_lane::attention(tensor_view qkv, std::int32_t heads, float scale, std:
   attention_.run({qkv, heads, scale, layer, static_cast<const cpu_kv_arena*>(&kv), out}, batch, kernels_, team_);
 }
 
-void team_lane::rope_attention(tensor_view qkv, std::int32_t heads, const rope_shape& rope, float scale, std::int32_t layer,
-                               kv_arena& kv, std::span<const sequence_rows> batch, tensor_view out) {
+void team_lane::rope_attention(tensor_view qkv, std::int32_t heads, const rope_shape& rope, float scale,
+                               std::int32_t layer, kv_arena& kv, std::span<const sequence_rows> batch,
+                               tensor_view out) {
   const auto* arena = static_cast<const cpu_kv_arena*>(&kv);
   rope_.prepare(rope, batch);
   attention_.run({qkv, heads, scale, layer, arena, out, &rope_}, batch, kernels_, team_);

@@ -17,10 +17,11 @@ struct cpu_lane_options {
   isa which = best_isa();
   bool repack = true;  ///< false: weights stay in the file's pages and tiles are filled for each product (slower)
   kv_type kv = kv_type::i16;  ///< of the arenas it makes
-  std::int64_t weight_memory_bytes = 0;  ///< that repacked weights may take; 0: what the machine has left when they come
-  memory::copy_folder copies = {};       ///< where repacked weights are kept on disk for the next start; default: nowhere
-  /// Where it is kept what products cost on this machine (kept_costs.hpp), by which the lane chooses among `which` and the sets
-  /// before it when it has its weights; default: nothing is measured, `which` computes them all.
+  std::int64_t weight_memory_bytes =
+      0;                            ///< that repacked weights may take; 0: what the machine has left when they come
+  memory::copy_folder copies = {};  ///< where repacked weights are kept on disk for the next start; default: nowhere
+  /// Where it is kept what products cost on this machine (kept_costs.hpp), by which the lane chooses among `which` and
+  /// the sets before it when it has its weights; default: nothing is measured, `which` computes them all.
   memory::copy_folder costs = {};
 };
 

@@ -17,8 +17,8 @@
 namespace troupe::kernels {
 namespace {
 
-constexpr std::array all_isas{isa::scalar, isa::avx2, isa::avx_vnni, isa::avx512vnni, isa::avx512bf16, isa::amx, isa::neon,
-                               isa::neon_i8mm};
+constexpr std::array all_isas{isa::scalar,     isa::avx2, isa::avx_vnni, isa::avx512vnni,
+                              isa::avx512bf16, isa::amx,  isa::neon,     isa::neon_i8mm};
 
 bool masked(isa which) noexcept {
   const char* best = std::getenv("TROUPE_ISA");
@@ -103,22 +103,14 @@ bool has_neon_matrices() noexcept {
 
 std::string_view to_string(isa which) noexcept {
   switch (which) {
-    case isa::scalar:
-      return "scalar";
-    case isa::avx2:
-      return "avx2";
-    case isa::avx_vnni:
-      return "avx_vnni";
-    case isa::avx512vnni:
-      return "avx512vnni";
-    case isa::avx512bf16:
-      return "avx512bf16";
-    case isa::amx:
-      return "amx";
-    case isa::neon:
-      return "neon";
-    case isa::neon_i8mm:
-      return "neon_i8mm";
+    case isa::scalar: return "scalar";
+    case isa::avx2: return "avx2";
+    case isa::avx_vnni: return "avx_vnni";
+    case isa::avx512vnni: return "avx512vnni";
+    case isa::avx512bf16: return "avx512bf16";
+    case isa::amx: return "amx";
+    case isa::neon: return "neon";
+    case isa::neon_i8mm: return "neon_i8mm";
   }
   return "?";
 }
@@ -134,22 +126,14 @@ bool machine_has(isa which) noexcept {
   if (masked(which)) return false;
   static const cpu_bits bits = read_cpu();  // in a virtual machine each cpuid costs tens of microseconds
   switch (which) {
-    case isa::scalar:
-      return true;
-    case isa::avx2:
-      return bits.avx2;
-    case isa::avx_vnni:
-      return bits.avx_vnni;
-    case isa::avx512vnni:
-      return bits.avx512vnni;
-    case isa::avx512bf16:
-      return bits.avx512bf16;
-    case isa::amx:
-      return bits.amx && kernel_grants_tiles();
-    case isa::neon:
-      return has_neon_dots();
-    case isa::neon_i8mm:
-      return has_neon_matrices();
+    case isa::scalar: return true;
+    case isa::avx2: return bits.avx2;
+    case isa::avx_vnni: return bits.avx_vnni;
+    case isa::avx512vnni: return bits.avx512vnni;
+    case isa::avx512bf16: return bits.avx512bf16;
+    case isa::amx: return bits.amx && kernel_grants_tiles();
+    case isa::neon: return has_neon_dots();
+    case isa::neon_i8mm: return has_neon_matrices();
   }
   return false;
 }

@@ -11,9 +11,10 @@
 
 namespace troupe::kernels {
 
-/// From plain to best, of x86-64 and then of ARM. A machine that has one has, for our purposes, all of those before it, except that
-/// the AVX-512 ones do not imply avx_vnni. avx512bf16 is avx512vnni with the bf16 dot product; amx is avx512bf16 with
-/// tiles of int8 and bf16. neon is ARMv8.2 with the 8-bit dot product; neon_i8mm has the products of 8-bit matrices too.
+/// From plain to best, of x86-64 and then of ARM. A machine that has one has, for our purposes, all of those before it,
+/// except that the AVX-512 ones do not imply avx_vnni. avx512bf16 is avx512vnni with the bf16 dot product; amx is
+/// avx512bf16 with tiles of int8 and bf16. neon is ARMv8.2 with the 8-bit dot product; neon_i8mm has the products of
+/// 8-bit matrices too.
 enum class isa { scalar, avx2, avx_vnni, avx512vnni, avx512bf16, amx, neon, neon_i8mm };
 
 std::string_view to_string(isa which) noexcept;

@@ -12,8 +12,9 @@
 
 namespace troupe::kernels {
 
-/// What the product needs to know of 32 quantised activations a = scale * q: their scale, and what the offsets of weights
-/// contribute. start8 = -8 * sum(q) and start128 = -128 * sum(q) begin the integer dot products of Q4_0 and Q8_0.
+/// What the product needs to know of 32 quantised activations a = scale * q: their scale, and what the offsets of
+/// weights contribute. start8 = -8 * sum(q) and start128 = -128 * sum(q) begin the integer dot products of Q4_0 and
+/// Q8_0.
 struct activation_block {
   float scale = 0.0f;
   float scaled_sum = 0.0f;    ///< scale * sum(q)
@@ -27,7 +28,11 @@ namespace {  // each instruction set's own
 /// From the sums of the two halves.
 inline activation_block block_of(float scale, std::int32_t first, std::int32_t second) noexcept {
   const std::int32_t sum = first + second;
-  return {scale, scale * static_cast<float>(sum), scale * static_cast<float>(first), -8 * sum, -128 * sum,
+  return {scale,
+          scale * static_cast<float>(sum),
+          scale * static_cast<float>(first),
+          -8 * sum,
+          -128 * sum,
           {static_cast<std::int16_t>(first), static_cast<std::int16_t>(second)}};
 }
 }  // namespace
@@ -48,8 +53,7 @@ struct token_group {
 class token_groups {
 public:
   constexpr token_groups(std::int64_t tokens, token_grouping how) noexcept
-      : how_(how),
-        tokens_(tokens),
+      : how_(how), tokens_(tokens),
         full_(tokens <= 2 * how.largest ? 0 : (tokens - 2 * how.largest + how.usual - 1) / how.usual) {}
   constexpr std::int64_t count() const noexcept {
     const std::int64_t rest = tokens_ - how_.usual * full_;
@@ -82,19 +86,20 @@ constexpr std::int64_t halves_of(std::int64_t cols, std::int64_t together) noexc
 }  // namespace
 
 /// out[token][rows] (+)= x[token] . tile rows, for tiles [first, last) of one part and the tokens of some groups.
-/// Each output is one chain of float operations over the k-blocks, in order, whatever the range and the tokens; it begins
-/// at 0, or at what is there if the product adds. With the
-/// block's d and m of tile_layout.hpp and dot = sum of (u - offset) * q:
+/// Each output is one chain of float operations over the k-blocks, in order, whatever the range and the tokens; it
+/// begins at 0, or at what is there if the product adds. With the block's d and m of tile_layout.hpp and dot = sum of
+/// (u - offset) * q:
 ///   acc = fma(float(dot), d * scale, acc); or where the block's halves have a d each
 ///   acc = fma(fma(float(dot1), d1, float(dot0) * d0), scale, acc)
-///   and where there is an m, then acc = fma(m, scaled_sum, acc); of Q2_K, whose halves have an m each, that is the second
-///   half's m, and then acc = fma(m0 - m1, scaled_first, acc).
+///   and where there is an m, then acc = fma(m, scaled_sum, acc); of Q2_K, whose halves have an m each, that is the
+///   second half's m, and then acc = fma(m0 - m1, scaled_first, acc).
 struct product_args {
   memory::dtype type = memory::dtype::f32;
   const std::byte* tiles = nullptr;  ///< tile `first` begins here
   std::int64_t first = 0;
   std::int64_t last = 0;
-  const std::byte* next_tiles = nullptr;  ///< what this thread multiplies after them, of the same type, or null: fetched early
+  const std::byte* next_tiles =
+      nullptr;            ///< what this thread multiplies after them, of the same type, or null: fetched early
   std::int64_t rows = 0;  ///< of the part: the last tile may be partly padding
   std::int64_t cols = 0;
   std::int64_t tokens = 0;  ///< of the step: they decide the groups
@@ -105,15 +110,15 @@ struct product_args {
   const activation_block* blocks = nullptr;  ///< of token 0, in groups: cols / 32 a token
   const float* x = nullptr;                  ///< of token 0, for float weights
   std::int64_t x_stride = 0;
-  const std::uint16_t* halves = nullptr;     ///< bf16, of token 0, in groups: cols filled up; for BF16 weights
-  float* out = nullptr;  ///< token 0, row 0 of the part
+  const std::uint16_t* halves = nullptr;  ///< bf16, of token 0, in groups: cols filled up; for BF16 weights
+  float* out = nullptr;                   ///< token 0, row 0 of the part
   std::int64_t out_stride = 0;
   bool add = false;
 };
 
 struct kernel_set {
   isa which;
-  token_grouping grouping;  ///< where nobody has measured a better one
+  token_grouping grouping;     ///< where nobody has measured a better one
   std::int64_t bf16_together;  ///< columns that lie together in a token's bf16
   /// Quantises x[n] of one token of a group of `group` tokens: its blocks are `group` blocks apart.
   void (*quantise)(const float* x, std::int64_t n, std::int64_t group, std::int8_t* quants, activation_block* blocks);

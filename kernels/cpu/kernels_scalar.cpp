@@ -104,8 +104,8 @@ std::int64_t gather(const float* x, std::int64_t n, logit_range within, std::int
   return count;
 }
 
-std::int64_t survey(const float* x, const float* weights, std::int64_t n, const logit_range (&within)[2], std::uint64_t (&masses)[3],
-                    std::int32_t* places) {
+std::int64_t survey(const float* x, const float* weights, std::int64_t n, const logit_range (&within)[2],
+                    std::uint64_t (&masses)[3], std::int32_t* places) {
   for (int i = 0; i < 2; ++i) masses[i] = tally(x, weights, n, within[i].high).mass;
   masses[2] = tally(weights, weights, n, 0.0f).mass;
   std::int64_t count = 0;
@@ -160,15 +160,14 @@ void quantised_row(const product_args& args, const token_group& group, const std
   }
 }
 
-float float_dot(dtype type, const std::byte* tile, std::int64_t row, std::int64_t cols, const float* x, float sum) noexcept {
+float float_dot(dtype type, const std::byte* tile, std::int64_t row, std::int64_t cols, const float* x,
+                float sum) noexcept {
   for (std::int64_t c = 0; c < cols; ++c) {
     const std::int64_t at = type == dtype::bf16 ? (c / 2 * tile_rows + row) * 2 + c % 2 : c * tile_rows + row;
     float w = 0.0f;
     std::uint16_t half = 0;
-    if (type == dtype::f32)
-      std::memcpy(&w, tile + 4 * at, 4);
-    else
-      std::memcpy(&half, tile + 2 * at, 2);
+    if (type == dtype::f32) std::memcpy(&w, tile + 4 * at, 4);
+    else std::memcpy(&half, tile + 2 * at, 2);
     if (type == dtype::f16) w = f16_to_f32(half);
     if (type == dtype::bf16) w = bf16_to_f32(half);
     sum = std::fma(w, x[c], sum);
@@ -194,11 +193,9 @@ void product(const product_args& args) {
     for (std::int64_t g = args.first_group; g < args.last_group; ++g) {
       const token_group group = groups[g];
       float* out = args.out + group.first * args.out_stride + row;
-      for (std::int64_t t = 0; t < group.size; ++t)
-        sums[t] = args.add ? out[t * args.out_stride] : 0.0f;
+      for (std::int64_t t = 0; t < group.size; ++t) sums[t] = args.add ? out[t * args.out_stride] : 0.0f;
       row_product(args, group, tile, row % tile_rows, sums);
-      for (std::int64_t t = 0; t < group.size; ++t, out += args.out_stride)
-        *out = sums[t];
+      for (std::int64_t t = 0; t < group.size; ++t, out += args.out_stride) *out = sums[t];
     }
   }
 }
@@ -227,21 +224,14 @@ const kernel_set& scalar_kernels() noexcept {
 const kernel_set& kernels_for(isa which) noexcept {
 #if defined(__x86_64__)
   switch (which) {
-    case isa::scalar:
-      return scalar_kernels();
-    case isa::avx2:
-      return avx2_kernels();
-    case isa::avx_vnni:
-      return avx_vnni_kernels();
-    case isa::avx512vnni:
-      return avx512vnni_kernels();
-    case isa::avx512bf16:
-      return avx512bf16_kernels();
-    case isa::amx:
-      return amx_kernels();
+    case isa::scalar: return scalar_kernels();
+    case isa::avx2: return avx2_kernels();
+    case isa::avx_vnni: return avx_vnni_kernels();
+    case isa::avx512vnni: return avx512vnni_kernels();
+    case isa::avx512bf16: return avx512bf16_kernels();
+    case isa::amx: return amx_kernels();
     case isa::neon:
-    case isa::neon_i8mm:
-      break;
+    case isa::neon_i8mm: break;
   }
 #elif defined(__aarch64__)
   if (which == isa::neon) return neon_kernels();

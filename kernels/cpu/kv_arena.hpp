@@ -26,8 +26,8 @@ public:
 /// Of one block in all layers.
 std::int64_t cpu_kv_block_bytes(const kv_shape& shape, kv_type type) noexcept;
 
-/// invalid_argument: a count under 1; unsupported: heads too large for the type; out_of_memory. Pages are taken when they
-/// are first written.
+/// invalid_argument: a count under 1; unsupported: heads too large for the type; out_of_memory. Pages are taken when
+/// they are first written.
 result<std::unique_ptr<kv_arena>> make_cpu_kv_arena(const kv_shape& shape, kv_type type, std::int32_t blocks);
 
 }  // namespace troupe::kernels

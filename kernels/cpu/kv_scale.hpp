@@ -36,8 +36,8 @@ inline stored_scale store_scale(float scale) {
   return {static_cast<std::uint16_t>(bits >> 16), inverse_of(scale)};
 }
 
-/// Of a head that long, with numbers up to `largest`, in a type other than i16. That of floats is 1 but where an f16 would
-/// be infinite.
+/// Of a head that long, with numbers up to `largest`, in a type other than i16. That of floats is 1 but where an f16
+/// would be infinite.
 inline stored_scale narrow_scale(kv_type type, float length, float largest) {
   if (!(length <= 3.4028235e38f)) return store_scale(length);
   if (is_turned(type)) return store_scale(largest * (1.0f / largest_narrow));

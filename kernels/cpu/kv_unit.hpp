@@ -10,7 +10,8 @@
 //   i16         2  two int16
 //   f16, bf16   1  the number, 2 bytes
 //   q8_0        2  two int8
-//   q4_0        8  two words of four nibbles: numbers 0, 2, 4, 6 and 1, 3, 5, 7; each the index of one of narrow_numbers
+//   q4_0        8  two words of four nibbles: numbers 0, 2, 4, 6 and 1, 3, 5, 7; each the index of one of
+//   narrow_numbers
 //
 // Heads of q8_0 and q4_0 are turned by a Hadamard matrix before they are rounded, which spreads numbers that stick out
 // over their head, and queries and results likewise: Q.K is the same, and the matrix is its own inverse.

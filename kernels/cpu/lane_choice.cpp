@@ -15,7 +15,9 @@ result<cpu_lane_options> choose_lane(const lane_wish& wish) {
   options.repack = wish.repack;
   if (!wish.kv_type.empty()) {
     const auto type = parse_kv_type(wish.kv_type);
-    if (!type) return error{errc::invalid_argument, "There is no KV type '" + wish.kv_type + "'; the CPU has " + kv_type_names() + ".", "kv_type"};
+    if (!type)
+      return error{errc::invalid_argument,
+                   "There is no KV type '" + wish.kv_type + "'; the CPU has " + kv_type_names() + ".", "kv_type"};
     options.kv = *type;
   }
   // The pages of a mapped copy lie where they happen to; packed anew, each node has those that its threads read.

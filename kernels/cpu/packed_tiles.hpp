@@ -36,10 +36,10 @@ void read_tile_row(memory::dtype type, const std::byte* tile, std::int64_t row, 
 
 /// One of the stacked parts of a matrix.
 struct packed_part {
-  tensor_view source;  ///< the part as the file has it; read after packing only if tiles is null
+  tensor_view source;                         ///< the part as the file has it; read after packing only if tiles is null
   const memory::mapped_file* file = nullptr;  ///< where the source lies; null: in memory
   const std::byte* tiles = nullptr;           ///< null: not repacked, tiles are filled anew for each product
-  std::int64_t first_row = 0;        ///< of the stacked matrix
+  std::int64_t first_row = 0;                 ///< of the stacked matrix
   std::int64_t first_tile = 0;
 };
 

@@ -6,9 +6,9 @@ namespace {
 
 using memory::dtype;
 
-constexpr std::int64_t rows_prepared_by_all = 2;    // each thread for itself: no barrier before the product
-constexpr std::size_t read_past = 512;              // a group of few tokens is read as if it were a full one
-constexpr std::int64_t panel_tiles = 8;             // filled at once when weights are not repacked
+constexpr std::int64_t rows_prepared_by_all = 2;  // each thread for itself: no barrier before the product
+constexpr std::size_t read_past = 512;            // a group of few tokens is read as if it were a full one
+constexpr std::int64_t panel_tiles = 8;           // filled at once when weights are not repacked
 constexpr std::int64_t run_tiles = sample_run / tile_rows;
 constexpr std::int64_t joined_bytes = 64 * 1024;    // of gate and up, joined while they are in L1 or L2
 constexpr std::int64_t head_tiles = 4 * run_tiles;  // whose logits are still in L1 or L2 when their maxima are taken
@@ -21,7 +21,9 @@ constexpr std::int64_t columns_joined(std::int64_t tokens) noexcept {
   return std::max<std::int64_t>(1, joined_bytes / (tokens * 2 * 4 * quant_block)) * quant_block;
 }
 
-bool bf16_products(const cpu_matrix& w, const kernel_set& kernels) noexcept { return w.any_bf16 && kernels.to_bf16 != nullptr; }
+bool bf16_products(const cpu_matrix& w, const kernel_set& kernels) noexcept {
+  return w.any_bf16 && kernels.to_bf16 != nullptr;
+}
 
 bool reads_floats(const cpu_matrix& w, const kernel_set& kernels) noexcept {
   return w.any_float || (w.any_bf16 && kernels.to_bf16 == nullptr);
@@ -50,7 +52,8 @@ void product_runner::reserve_rows(const product_call& call, product_way way, std
   if (blocks_.size() < elements / quant_block) blocks_.resize(elements / quant_block);
 }
 
-product_runner::prepared_rows product_runner::rows_for(const product_call& call, product_way way, std::int64_t copy, int thread) {
+product_runner::prepared_rows product_runner::rows_for(const product_call& call, product_way way, std::int64_t copy,
+                                                       int thread) {
   const kernel_set& kernels = kernels_for(way.set);
   const std::int64_t cols = call.w->cols;
   const std::int64_t elements = copy * call.x.rows * cols;
@@ -88,7 +91,8 @@ void product_runner::prepare(const product_call& call, const prepared_rows& rows
     const float* x = rows.x + offset;
     if (call.norm_weight != nullptr)
       kernels_.rms_norm(call.x.f32(row), call.norm_weight, cols, call.eps, rows.made + offset);
-    if (call.gated) kernels_.silu_mul(call.x.f32(row) + first, call.x.f32(row) + cols + first, count, rows.made + offset);
+    if (call.gated)
+      kernels_.silu_mul(call.x.f32(row) + first, call.x.f32(row) + cols + first, count, rows.made + offset);
     const token_group group = groups.of(row);
     const std::int64_t within = row - group.first;
     if (rows.halves != nullptr)
@@ -146,7 +150,8 @@ void product_runner::multiply_part(const product_call& call, const prepared_rows
 void product_runner::take_maxima(const product_args& args, row_maxima& to) const {
   const std::int64_t first = args.first * tile_rows, last = std::min(args.last * tile_rows, args.rows);
   for (std::int64_t token = 0; token < args.tokens; ++token)
-    kernels_.sampling.best_of_runs(args.out + token * args.out_stride + first, last - first, sample_run, to.row(token) + first / sample_run);
+    kernels_.sampling.best_of_runs(args.out + token * args.out_stride + first, last - first, sample_run,
+                                   to.row(token) + first / sample_run);
 }
 
 void product_runner::deal_tiles(const product_call& call) noexcept {
@@ -189,10 +194,8 @@ void product_runner::run(const product_call& call) {
   team_.run([&](int thread, int threads) {
     const prepared_rows rows = rows_for(call, way, each ? thread : 0, thread);
     share mine{0, tokens}, columns{0, call.w->cols};
-    if (!each && call.gated)
-      columns = columns_of(thread, threads, call.w->cols);
-    else if (!each)
-      mine = team_.share_of(tokens, thread, threads);
+    if (!each && call.gated) columns = columns_of(thread, threads, call.w->cols);
+    else if (!each) mine = team_.share_of(tokens, thread, threads);
     prepare(call, rows, mine, columns);
     if (!each) team_.barrier();
     multiply(call, rows, thread, threads);
@@ -207,11 +210,12 @@ bool product_runner::joins(const cpu_matrix& gate_up, const cpu_matrix& down) co
 }
 
 /// Columns of gate and up for all tokens, a few columns at a time: multiplied, joined and quantised into `to`.
-void product_runner::multiply_and_join(const product_call& call, const prepared_rows& rows, const prepared_rows& to, share columns,
-                                  int thread) {
+void product_runner::multiply_and_join(const product_call& call, const prepared_rows& rows, const prepared_rows& to,
+                                       share columns, int thread) {
   const packed_part &gate = call.w->parts[0], &up = call.w->parts[1];
   const std::int64_t tokens = call.x.rows, cols = call.w->cols, inner = gate.source.rows;
-  const std::int64_t at_once = columns_joined(tokens), groups_at_once = groups_in_cache(rows.grouping, gate.source.type, cols);
+  const std::int64_t at_once = columns_joined(tokens),
+                     groups_at_once = groups_in_cache(rows.grouping, gate.source.type, cols);
   const token_groups groups(tokens, rows.grouping), inner_groups(tokens, to.grouping);
   float* both = joined_.data() + thread * tokens * 2 * at_once;
   product_args args;
@@ -273,8 +277,10 @@ void product_runner::run_joined(const product_call& first, const product_call& s
   if (limits_.deals(tokens)) columns_left_.deal(team_, (inner_cols + quant_block - 1) / quant_block);
   team_.run([&](int thread, int threads) {
     const prepared_rows rows = rows_for(first, way, each ? thread : 0, thread);
-    const prepared_rows inner{.kernels = &kernels_for(of_second.set), .grouping = grouping_of(of_second),
-                              .quants = joined_quants_.data(), .blocks = joined_blocks_.data()};
+    const prepared_rows inner{.kernels = &kernels_for(of_second.set),
+                              .grouping = grouping_of(of_second),
+                              .quants = joined_quants_.data(),
+                              .blocks = joined_blocks_.data()};
     prepare(first, rows, each ? share{0, tokens} : team_.share_of(tokens, thread, threads), {0, first.w->cols});
     if (!each) team_.barrier();
     if (limits_.deals(tokens)) {

@@ -1,5 +1,5 @@
-// How products run over a thread team: who prepares which rows of the input, who multiplies which tiles with which tokens,
-// and what is fused around them. Knows no op of a lane, no KV and no model.
+// How products run over a thread team: who prepares which rows of the input, who multiplies which tiles with which
+// tokens, and what is fused around them. Knows no op of a lane, no KV and no model.
 #pragma once
 
 #include <algorithm>
@@ -27,17 +27,17 @@ struct product_call {
   const float* norm_weight = nullptr;  ///< null: x is not normed
   float eps = 0.0f;
   row_maxima* maxima = nullptr;  ///< of `out`, to be filled in; null: nobody wants them
-  bool gated = false;  ///< x is [gate | up]: its rows are twice as long as the product's
+  bool gated = false;            ///< x is [gate | up]: its rows are twice as long as the product's
 
   bool makes_rows() const noexcept { return norm_weight != nullptr || gated; }
 };
 
 /// Where one way of cutting a product ends and another begins. No bit depends on it. `crossovers_bench` sweeps it.
 struct product_limits {
-  std::int64_t lone_weight_bytes = 32 * 1024;      ///< below it a dispatch costs more than a second thread saves
+  std::int64_t lone_weight_bytes = 32 * 1024;     ///< below it a dispatch costs more than a second thread saves
   std::int64_t input_bytes_at_once = 512 * 1024;  ///< quantised rows that stay in L2 while tiles stream by
-  /// Products of some tokens are short, and members take them piece by piece, so that all end at the same time. Few tokens
-  /// wait for weights, streams that are better not cut; many tokens' inputs would be read again for each piece.
+  /// Products of some tokens are short, and members take them piece by piece, so that all end at the same time. Few
+  /// tokens wait for weights, streams that are better not cut; many tokens' inputs would be read again for each piece.
   std::int64_t least_dealt = 12, most_dealt = 64;
 
   constexpr bool deals(std::int64_t tokens) const noexcept { return tokens >= least_dealt && tokens <= most_dealt; }
@@ -47,16 +47,18 @@ struct product_limits {
 class product_runner {
 public:
   /// All of them outlive it. `ways` say whose products are taken, and may change between calls; all else is `kernels`'.
-  product_runner(const kernel_set& kernels, const product_ways& ways, thread_team& team, weight_store& weights, product_limits limits = {})
-      : kernels_(kernels), ways_(ways), team_(team), weights_(weights), limits_(limits), tiles_left_(team), columns_left_(team) {}
+  product_runner(const kernel_set& kernels, const product_ways& ways, thread_team& team, weight_store& weights,
+                 product_limits limits = {})
+      : kernels_(kernels), ways_(ways), team_(team), weights_(weights), limits_(limits), tiles_left_(team),
+        columns_left_(team) {}
 
   /// One dispatch, with a barrier between preparing and multiplying where rows are many. Throws troupe::failure (io) if
   /// weights that are read from a file could not be.
   void run(const product_call& call);
   /// Whether run_joined may take these: gate and up repacked, and both matrices want their input as int8 alone.
   bool joins(const cpu_matrix& gate_up, const cpu_matrix& down) const noexcept;
-  /// `down` of silu(gate) * up, where `first` makes gate and up and `second` is the product with down; their x is not read
-  /// twice and gate and up are never whole in memory. One dispatch; first.out and second.x are not touched.
+  /// `down` of silu(gate) * up, where `first` makes gate and up and `second` is the product with down; their x is not
+  /// read twice and gate and up are never whole in memory. One dispatch; first.out and second.x are not touched.
   void run_joined(const product_call& first, const product_call& second);
 
 private:
@@ -83,7 +85,8 @@ private:
   void multiply_part(const product_call& call, const prepared_rows& rows, const packed_part& part, tile_range tiles,
                      int thread);
   void take_maxima(const product_args& args, row_maxima& to) const;
-  void multiply_and_join(const product_call& call, const prepared_rows& rows, const prepared_rows& to, share columns, int thread);
+  void multiply_and_join(const product_call& call, const prepared_rows& rows, const prepared_rows& to, share columns,
+                         int thread);
 
   const kernel_set& kernels_;
   const product_ways& ways_;

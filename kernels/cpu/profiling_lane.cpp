@@ -22,9 +22,8 @@ op_work product_work(const packed_matrix& w, std::int64_t rows) {
 }  // namespace
 
 std::string_view to_string(op which) noexcept {
-  constexpr std::string_view names[op_count] = {
-      "embed", "norm+qkv", "rope+store", "attention", "attention output", "gated mlp", "norm",
-      "head",     "sample"};
+  constexpr std::string_view names[op_count] = {"embed",     "norm+qkv", "rope+store", "attention", "attention output",
+                                                "gated mlp", "norm",     "head",       "sample"};
   return names[static_cast<std::size_t>(which)];
 }
 
@@ -106,7 +105,8 @@ void profiling_lane::rope_store(tensor_view qkv, std::int32_t heads, const rope_
         [&] { inner_.rope_store(qkv, heads, rope, layer, kv, batch); });
 }
 
-op_work profiling_lane::attention_work(std::int32_t heads, const kv_shape& shape, std::span<const sequence_rows> batch) {
+op_work profiling_lane::attention_work(std::int32_t heads, const kv_shape& shape,
+                                       std::span<const sequence_rows> batch) {
   op_work work;
   for (const sequence_rows& sequence : batch) {
     const double past = sequence.past, rows = sequence.rows;
@@ -116,7 +116,8 @@ op_work profiling_lane::attention_work(std::int32_t heads, const kv_shape& shape
   }
   find_shared_prefixes(batch, attention_kernels::most_vectors, shared_);
   for (const shared_stretch& stretch : shared_.stretches)
-    work.bytes -= double(stretch.count - 1) * (stretch.last_piece - stretch.first_piece) * piece_tokens * kv_token_bytes(shape);
+    work.bytes -=
+        double(stretch.count - 1) * (stretch.last_piece - stretch.first_piece) * piece_tokens * kv_token_bytes(shape);
   return work;
 }
 

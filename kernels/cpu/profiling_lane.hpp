@@ -28,8 +28,9 @@ enum class op {
 inline constexpr std::size_t op_count = static_cast<std::size_t>(op::sample) + 1;
 std::string_view to_string(op which) noexcept;
 
-/// What cannot be avoided: bytes that are too many for the caches (weights once a product, KV once a sequence, or once for those that share it), and
-/// multiplications and additions, those of 8 bits or less apart from those of floats. Activations are not counted.
+/// What cannot be avoided: bytes that are too many for the caches (weights once a product, KV once a sequence, or once
+/// for those that share it), and multiplications and additions, those of 8 bits or less apart from those of floats.
+/// Activations are not counted.
 struct op_work {
   double bytes = 0;
   double int8_ops = 0;

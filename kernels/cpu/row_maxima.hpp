@@ -1,5 +1,5 @@
-// The largest logit of each run of each row, found by the head's product while it has the logits at hand: sampling then reads
-// the runs that matter. Knows no product and no sampling.
+// The largest logit of each run of each row, found by the head's product while it has the logits at hand: sampling then
+// reads the runs that matter. Knows no product and no sampling.
 #pragma once
 
 #include <cstdint>

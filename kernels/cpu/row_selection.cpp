@@ -17,7 +17,8 @@ constexpr std::size_t most_sampled = 1024;
 constexpr std::size_t together = 8;          // of a sample, so that it touches fewer lines of memory
 constexpr std::size_t most_surveyed = 4096;  // of fewer tokens tallies cost less than a survey
 constexpr std::uint64_t few = 24;            // are sorted
-constexpr double usual_deviations = 1.7;     // one guess in ten fails, and the others gather half as much as those that never do
+constexpr double usual_deviations =
+    1.7;  // one guess in ten fails, and the others gather half as much as those that never do
 
 /// |a - b| is more than so many deviations.
 bool differ(double a, double b, double deviations, double variance) noexcept {
@@ -26,7 +27,8 @@ bool differ(double a, double b, double deviations, double variance) noexcept {
 
 }  // namespace
 
-void row_selection::begin(const sampling_kernels& kernels, std::span<const float> logits, float best, float per_temperature) noexcept {
+void row_selection::begin(const sampling_kernels& kernels, std::span<const float> logits, float best,
+                          float per_temperature) noexcept {
   kernels_ = &kernels;
   logits_ = logits;
   best_ = best;
@@ -39,7 +41,8 @@ void row_selection::begin(const sampling_kernels& kernels, std::span<const float
 void row_selection::weigh() {
   const std::size_t room = logits_.size() + 16;  // what kernels write past the last one
   if (weights_.size() < room) weights_.resize(room);
-  const double sum = kernels_->weigh(logits_.data(), static_cast<std::int64_t>(logits_.size()), best_, per_temperature_, weights_.data());
+  const double sum = kernels_->weigh(logits_.data(), static_cast<std::int64_t>(logits_.size()), best_, per_temperature_,
+                                     weights_.data());
   about_mass_ = sum * static_cast<double>(mass_unit);
   mass_ = 0;
   stride_ = 0.0;
@@ -60,7 +63,8 @@ void row_selection::sample(bool weighed) {
   sampled_places_.resize(most_sampled + together);
   float low[4] = {infinity, infinity, infinity, infinity}, high[4] = {-infinity, -infinity, -infinity, -infinity};
   std::size_t count = 0;
-  for (std::size_t i = 0; i < logits_.size(); i += i % together == together - 1 ? together * stride - together + 1 : 1) {
+  for (std::size_t i = 0; i < logits_.size();
+       i += i % together == together - 1 ? together * stride - together + 1 : 1) {
     const float x = logits_[i];
     sampled_places_[count] = static_cast<std::int32_t>(i);
     if (!(x >= floor_)) continue;
@@ -90,7 +94,8 @@ float row_selection::floor_of(std::size_t k) {
   for (std::size_t b = 0; b < bins && step_ > 0; ++b) {
     sampled += static_cast<double>(sampled_bins_[b].count);
     const double found = stride_ * sampled, wanted = static_cast<double>(k);
-    if (found > wanted && differ(found, wanted, 4.0, stride_ * stride_ * (sampled + 1))) return std::max(floor_, edge(b + 1));
+    if (found > wanted && differ(found, wanted, 4.0, stride_ * stride_ * (sampled + 1)))
+      return std::max(floor_, edge(b + 1));
   }
   return floor_;
 }
@@ -104,7 +109,8 @@ logit_range row_selection::guess_by_mass(double target, double deviations) const
   for (std::size_t b = bins; one == 0 && b-- > 0;)
     if (sampled_bins_[b].count > 0) one = static_cast<double>(sampled_bins_[b].squares / sampled_bins_[b].count);
   for (std::size_t b = bins;; --b) {
-    const double below_edge = unit * sampled, variance = unit * unit * (squares + one) * std::max(0.1, 1.1 - below_edge / whole);
+    const double below_edge = unit * sampled,
+                 variance = unit * unit * (squares + one) * std::max(0.1, 1.1 - below_edge / whole);
     if (differ(below_edge, wanted, deviations, variance)) {
       if (below_edge > wanted) {
         found.high = edge(b);
@@ -143,7 +149,9 @@ void row_selection::survey(logit_range one, logit_range other) {
   surveyed_[0] = one;
   surveyed_[1] = other;
   gathered_.make_room(logits_.size());
-  const std::int64_t count = kernels_->survey(logits_.data(), weights_.data(), static_cast<std::int64_t>(logits_.size()), surveyed_, masses_, gathered_.places.data());
+  const std::int64_t count =
+      kernels_->survey(logits_.data(), weights_.data(), static_cast<std::int64_t>(logits_.size()), surveyed_, masses_,
+                       gathered_.places.data());
   gathered_.copy(all(), count);
   gathered_count_ = count;
   mass_ = masses_[2];
@@ -167,7 +175,8 @@ row_selection::tokens row_selection::gather(const tokens& some, logit_range with
 
 /// Among those of some tokens that are `within`; above that is so much. Nothing: it does not pass there.
 template <bool ByCount>
-std::optional<passing> row_selection::pass_among(tokens some, logit_range within, token_tally above, std::uint64_t target) {
+std::optional<passing> row_selection::pass_among(tokens some, logit_range within, token_tally above,
+                                                 std::uint64_t target) {
   constexpr auto amount = [](const token_tally& tally) { return ByCount ? tally.count : tally.mass; };
   if (target < amount(above)) return {};
   // Tallies of these tokens from here on; those from `low` on pass, those from `high` on do not.
@@ -177,15 +186,20 @@ std::optional<passing> row_selection::pass_among(tokens some, logit_range within
   token_tally outside{above.count - from_high.count, above.mass - from_high.mass};  // may wrap around
   float low = within.low, high = within.high;
   for (int step = 0; from_low.count - from_high.count > few; ++step) {
-    if ((from_low.count - from_high.count) * 8 < static_cast<std::uint64_t>(some.count)) {  // the others need not be read again
+    if ((from_low.count - from_high.count) * 8 <
+        static_cast<std::uint64_t>(some.count)) {  // the others need not be read again
       some = gather(some, {low, high});
       outside = {outside.count + from_high.count, outside.mass + from_high.mass};
       from_low = {from_low.count - from_high.count, from_low.mass - from_high.mass};
       from_high = {};
     }
-    const double count = static_cast<double>(from_low.count - from_high.count), inside = static_cast<double>(amount(from_low) - amount(from_high));
-    const double share = (static_cast<double>(target - amount(outside) - amount(from_high)) + 0.5) / inside, aside = 0.75 / std::sqrt(count);
-    const double at = step % 3 == 0 ? share + aside : step % 3 == 1 ? share - aside : 0.5;  // from both sides; and halves, to be sure
+    const double count = static_cast<double>(from_low.count - from_high.count),
+                 inside = static_cast<double>(amount(from_low) - amount(from_high));
+    const double share = (static_cast<double>(target - amount(outside) - amount(from_high)) + 0.5) / inside,
+                 aside = 0.75 / std::sqrt(count);
+    const double at = step % 3 == 0   ? share + aside
+                      : step % 3 == 1 ? share - aside
+                                      : 0.5;  // from both sides; and halves, to be sure
     const float top = std::min(high, best_);
     float limit = top - static_cast<float>(std::clamp(at, 0.01, 0.99)) * (top - low);
     if (!(limit > low)) limit = std::nextafter(low, infinity);
@@ -219,7 +233,8 @@ passing row_selection::where_count_passes(std::uint64_t target) {
 passing row_selection::where_mass_passes(std::uint64_t target) {
   for (const double deviations : {usual_deviations, 6.0, 0.0}) {
     for (int i = 0; i < 2 && gathered_count_ > 0; ++i)
-      if (const auto found = pass_among<false>(gathered_.all(gathered_count_), surveyed_[i], {0, masses_[i]}, target)) return *found;
+      if (const auto found = pass_among<false>(gathered_.all(gathered_count_), surveyed_[i], {0, masses_[i]}, target))
+        return *found;
     if (deviations == 0.0 || logits_.size() <= most_surveyed) break;
     if (stride_ == 0.0) sample(true);
     if (!(step_ > 0)) break;

@@ -1,8 +1,8 @@
-// Where along a row's tokens, best first, a running count or mass passes a target ("the k-th best", "where the mass reaches
-// p", "where the draw falls"): the one question that truncated sampling asks. Equal logits go by id. Nothing is sorted but a
-// few tokens: a sample of the row says between which logits an answer lies, an exact pass over the row finds what is above
-// and gathers what is between, and among these the interval is narrowed. Masses are whole numbers, so sums do not depend on
-// order. Knows no parameters and no generator.
+// Where along a row's tokens, best first, a running count or mass passes a target ("the k-th best", "where the mass
+// reaches p", "where the draw falls"): the one question that truncated sampling asks. Equal logits go by id. Nothing is
+// sorted but a few tokens: a sample of the row says between which logits an answer lies, an exact pass over the row
+// finds what is above and gathers what is between, and among these the interval is narrowed. Masses are whole numbers,
+// so sums do not depend on order. Knows no parameters and no generator.
 #pragma once
 
 #include <array>
@@ -25,7 +25,8 @@ struct passing {
 class row_selection {
 public:
   /// Of the following questions. No logit is NaN or above `best`; -inf is no token. `logits` stay where they are.
-  void begin(const sampling_kernels& kernels, std::span<const float> logits, float best, float per_temperature) noexcept;
+  void begin(const sampling_kernels& kernels, std::span<const float> logits, float best,
+             float per_temperature) noexcept;
 
   /// A guess: the k best tokens, if so many have mass, are most likely not below it, and not many more.
   float floor_of(std::size_t k);
@@ -35,9 +36,11 @@ public:
   std::uint64_t mass();
   /// Of those whose weight (the best one's is 1) is at least this.
   std::uint64_t mass_at_least(float weight) const;
-  /// That it will be asked where about these shares of the mass are passed: one pass over the row then serves both and mass().
+  /// That it will be asked where about these shares of the mass are passed: one pass over the row then serves both and
+  /// mass().
   void expect(double share, double other);
-  /// The first token with which the running count or mass passes `target`. Where only tokens without mass do so: nowhere.
+  /// The first token with which the running count or mass passes `target`. Where only tokens without mass do so:
+  /// nowhere.
   passing where_count_passes(std::uint64_t target);
   passing where_mass_passes(std::uint64_t target);
 

@@ -1,5 +1,5 @@
-// What sampling's passes over a row share with each instruction set's text of them: the size of a block, one exponential,
-// and what a weight counts. Knows no sampling.
+// What sampling's passes over a row share with each instruction set's text of them: the size of a block, one
+// exponential, and what a weight counts. Knows no sampling.
 #pragma once
 
 #include <algorithm>
@@ -8,8 +8,8 @@
 
 namespace troupe::kernels {
 
-constexpr std::int64_t sample_block = 32;   ///< of exponential sums: their order of adding
-constexpr std::int64_t sample_run = 128;    ///< of maxima that the head finds: a few blocks
+constexpr std::int64_t sample_block = 32;  ///< of exponential sums: their order of adding
+constexpr std::int64_t sample_run = 128;   ///< of maxima that the head finds: a few blocks
 
 /// e^x for x <= 0, relative error under 2e-7; below -87 it is 0. Plain arithmetic in a fixed order, so that every
 /// instruction set gives the same bits; written so that compilers vectorise loops over it. 2^n * p(r), |r| <= ln2/2,
@@ -29,8 +29,11 @@ inline float exp_of_negative(float x) noexcept {
   return x < -87.0f ? 0.0f : p * scale;
 }
 
-/// Masses are whole numbers, so that their sums do not depend on an order. Weights are 1 at most; below 2^-42 they have none.
+/// Masses are whole numbers, so that their sums do not depend on an order. Weights are 1 at most; below 2^-42 they have
+/// none.
 constexpr float mass_part_unit = 2097152.0f, mass_unit = mass_part_unit * mass_part_unit;
-inline std::uint64_t mass_of(float weight) noexcept { return static_cast<std::uint64_t>(static_cast<std::int64_t>(weight * mass_unit)); }
+inline std::uint64_t mass_of(float weight) noexcept {
+  return static_cast<std::uint64_t>(static_cast<std::int64_t>(weight * mass_unit));
+}
 
 }  // namespace troupe::kernels

@@ -32,9 +32,10 @@ struct sample_scratch {
   row_selection selection;
 };
 
-/// `logits` is overwritten with the penalised ones. `run_best` is what best_of_runs gives for them before that (row_maxima.hpp);
-/// then only runs are read that can hold a candidate. Empty: a pass over the row finds it. A full row of exponentials only
-/// where the whole distribution is wanted (neither top_k nor min_p alone, or log-probabilities).
-sampled sample_row(std::span<float> logits, const sampling_row& how, sample_scratch& scratch, std::span<const float> run_best = {});
+/// `logits` is overwritten with the penalised ones. `run_best` is what best_of_runs gives for them before that
+/// (row_maxima.hpp); then only runs are read that can hold a candidate. Empty: a pass over the row finds it. A full row
+/// of exponentials only where the whole distribution is wanted (neither top_k nor min_p alone, or log-probabilities).
+sampled sample_row(std::span<float> logits, const sampling_row& how, sample_scratch& scratch,
+                   std::span<const float> run_best = {});
 
 }  // namespace troupe::kernels

@@ -63,7 +63,9 @@ const float* seen_as(kv_type type, const float* x, std::int32_t head_dim, float*
   turn(room, kv_unit::padded(head_dim));
   return room;
 }
-std::int32_t numbers_of(kv_type type, std::int32_t head_dim) { return is_turned(type) ? kv_unit::padded(head_dim) : head_dim; }
+std::int32_t numbers_of(kv_type type, std::int32_t head_dim) {
+  return is_turned(type) ? kv_unit::padded(head_dim) : head_dim;
+}
 
 void quantise_query(const float* x, std::int32_t head_dim, kv_type type, std::int16_t* out, float* scale) {
   float room[kv_unit::most_dim];
@@ -72,12 +74,14 @@ void quantise_query(const float* x, std::int32_t head_dim, kv_type type, std::in
   const extent size = extent_of(x, n);
   *scale = vector_scale(size.length, size.largest);
   const float inverse = inverse_of(*scale);
-  for (std::int32_t d = 0; d < kv_unit::padded(head_dim); ++d) out[d] = d < n ? to_int16(x[d] * inverse) : std::int16_t{0};
+  for (std::int32_t d = 0; d < kv_unit::padded(head_dim); ++d)
+    out[d] = d < n ? to_int16(x[d] * inverse) : std::int16_t{0};
 }
 
 template <kv_type Type>
 std::int16_t bits_of(float scaled) {
-  if constexpr (Type == kv_type::f16) return static_cast<std::int16_t>(f32_to_f16(std::isfinite(scaled) ? scaled : 0.0f));
+  if constexpr (Type == kv_type::f16)
+    return static_cast<std::int16_t>(f32_to_f16(std::isfinite(scaled) ? scaled : 0.0f));
   if constexpr (Type == kv_type::bf16) return bf16_of(std::isfinite(scaled) ? scaled : 0.0f);
   return to_int16(scaled);
 }
@@ -89,7 +93,8 @@ stored_scale key_scale(const extent& size) {
 }
 template <kv_type Type>
 stored_scale value_scale(const extent& size) {
-  if constexpr (Type == kv_type::i16) return store_scale(std::isfinite(size.length) ? size.largest / largest_value : size.length);
+  if constexpr (Type == kv_type::i16)
+    return store_scale(std::isfinite(size.length) ? size.largest / largest_value : size.length);
   return narrow_scale(Type, size.length, size.largest);
 }
 
@@ -106,7 +111,8 @@ void store_token(const store_args& args, const float* k, const float* v, std::in
   constexpr std::int64_t together = kv_unit::cell_numbers(Type);
   for (std::int32_t d = 0; d < n; ++d) {
     put<Type>(args.unit + kv_unit::k + layout.k_cell(token, d), d % together, bits_of<Type>(k[d] * of_keys.inverse));
-    put<Type>(args.unit + layout.v() + layout.v_cell(token, d), token % together, bits_of<Type>(v[d] * of_values.inverse));
+    put<Type>(args.unit + layout.v() + layout.v_cell(token, d), token % together,
+              bits_of<Type>(v[d] * of_values.inverse));
   }
 }
 
@@ -220,7 +226,8 @@ void merge(const attend_state& into, const attend_state& from, std::int32_t vect
     const float keep = std::exp2(into.largest[v] - largest), join = std::exp2(from.largest[v] - largest);
     into.largest[v] = largest;
     into.total[v] = joined(into.total[v], keep, from.total[v], join);
-    for (std::int64_t d = v * dim; d < (v + 1) * dim; ++d) into.mixed[d] = joined(into.mixed[d], keep, from.mixed[d], join);
+    for (std::int64_t d = v * dim; d < (v + 1) * dim; ++d)
+      into.mixed[d] = joined(into.mixed[d], keep, from.mixed[d], join);
   }
 }
 

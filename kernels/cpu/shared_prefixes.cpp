@@ -23,10 +23,8 @@ public:
     });
     for (auto at = static_cast<std::int32_t>(first), some = at; at < end - order; at = some) {
       while (some < end - order && same(order[at], order[some], piece)) ++some;
-      if (some == at + 1)
-        own_from(order[at]) = piece;
-      else
-        take(at, some, piece);
+      if (some == at + 1) own_from(order[at]) = piece;
+      else take(at, some, piece);
     }
   }
 

@@ -21,9 +21,9 @@ struct shared_stretch {
 };
 
 struct shared_prefixes {
-  std::vector<std::int32_t> order;      ///< of the sequences that may share, by their places in the batch
+  std::vector<std::int32_t> order;        ///< of the sequences that may share, by their places in the batch
   std::vector<shared_stretch> stretches;  ///< a sequence's come in the order of its pieces
-  std::vector<std::int32_t> own_from;   ///< of each sequence: the first piece that it has for itself
+  std::vector<std::int32_t> own_from;     ///< of each sequence: the first piece that it has for itself
 };
 
 /// Sequences share their leading pieces as far as their tables name the same blocks. Only pieces that lie before the

@@ -7,8 +7,8 @@
 namespace troupe::kernels {
 namespace {
 
-// Long enough that a hypervisor's or an interrupt's burst of some milliseconds, or two, does not pass for a neighbour that
-// stays: narrowing for 100 ms would cost more than the burst did.
+// Long enough that a hypervisor's or an interrupt's burst of some milliseconds, or two, does not pass for a neighbour
+// that stays: narrowing for 100 ms would cost more than the burst did.
 constexpr double usual_window = 0.08;
 // While a member is on trial: some time slices of a scheduler.
 constexpr double trial_window = 0.03;

@@ -6,9 +6,9 @@
 
 namespace troupe::kernels {
 
-/// Waiting is weighed over about the last tenth of a second. Where its share grows beyond what a member brings, the team
-/// goes on with one member less, and tries again with one more after a while: soon at first, then ever more rarely as long
-/// as its trials, which are short, fail.
+/// Waiting is weighed over about the last tenth of a second. Where its share grows beyond what a member brings, the
+/// team goes on with one member less, and tries again with one more after a while: soon at first, then ever more rarely
+/// as long as its trials, which are short, fail.
 class team_width {
 public:
   using time_point = std::chrono::steady_clock::time_point;

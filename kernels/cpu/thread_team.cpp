@@ -72,12 +72,11 @@ thread_team::thread_team(int threads, when_late policy)
 
 thread_team::thread_team(std::vector<member_place> places, when_late policy)
     : places_(std::move(places)),
-      threads_(std::clamp(static_cast<int>(places_.size()), 1, static_cast<int>(width_mask))),
-      policy_(policy),
-      active_(threads_),
-      width_(threads_) {
+      threads_(std::clamp(static_cast<int>(places_.size()), 1, static_cast<int>(width_mask))), policy_(policy),
+      active_(threads_), width_(threads_) {
   weights_before_.push_back(0);
-  for (const member_place& place : places_) weights_before_.push_back(weights_before_.back() + std::max(1, place.weight));
+  for (const member_place& place : places_)
+    weights_before_.push_back(weights_before_.back() + std::max(1, place.weight));
   workers_.reserve(static_cast<std::size_t>(threads_ - 1));
   for (int thread = 1; thread < threads_; ++thread) workers_.emplace_back([this, thread] { work_loop(thread); });
 }
@@ -144,7 +143,8 @@ void thread_team::weigh(std::uint32_t round, duration waited) noexcept {
   const std::int64_t at_barrier = waited_.load(std::memory_order_relaxed);
   if (policy_ == when_late::wait || (waited == duration{} && at_barrier == 0 && ready == 0)) return;
   const auto now = clock::now();
-  if (ready == round) waited = std::max(waited, now.time_since_epoch() - duration(ready_since_.load(std::memory_order_relaxed)));
+  if (ready == round)
+    waited = std::max(waited, now.time_since_epoch() - duration(ready_since_.load(std::memory_order_relaxed)));
   if (ready != 0) ready_.store(0, std::memory_order_relaxed);
   if (at_barrier != 0) waited_.store(0, std::memory_order_relaxed);
   width_.waited(now, waited + std::chrono::nanoseconds(at_barrier));

@@ -1,6 +1,6 @@
 // N threads that run one function together and meet at barriers; the caller is member 0. Knows no op.
-// Waits spin briefly, then sleep in the kernel: an idle team uses no CPU. Where a busy neighbour keeps a member from its
-// core, the team goes on with fewer (team_width.hpp).
+// Waits spin briefly, then sleep in the kernel: an idle team uses no CPU. Where a busy neighbour keeps a member from
+// its core, the team goes on with fewer (team_width.hpp).
 #pragma once
 
 #include <atomic>
@@ -110,8 +110,8 @@ private:
   word passed_;    ///< counts barriers
   word benched_;   ///< counts the times that workers left out are called back
   // What a member that waited too long leaves for the caller to weigh.
-  std::atomic<std::uint32_t> under_way_{0};  ///< the round that the caller is in; 0: none
-  std::atomic<std::uint32_t> ready_{0};      ///< the round in which a member was done long before the caller
+  std::atomic<std::uint32_t> under_way_{0};   ///< the round that the caller is in; 0: none
+  std::atomic<std::uint32_t> ready_{0};       ///< the round in which a member was done long before the caller
   std::atomic<std::int64_t> ready_since_{0};  ///< when that was, in the clock's ticks
   std::atomic<std::int64_t> waited_{0};       ///< the longest wait at a barrier of this round, in nanoseconds
   std::vector<std::thread> workers_;

@@ -15,7 +15,7 @@ namespace {
 
 using memory::dtype;
 
-constexpr int last_in_line = 19;                  // nice
+constexpr int last_in_line = 19;                 // nice
 constexpr std::int64_t written_out = 256 << 20;  // takes a tenth of a second: the shortest first run leaves a copy
 
 void say(base::log_level level, const std::string& text) { base::log(level, "lane", text); }
@@ -26,7 +26,8 @@ std::uint64_t layout_number() {
   std::uint64_t number = sizeof(tiles_record);
   for (auto type = dtype::f32; type != dtype::i32; type = static_cast<dtype>(static_cast<int>(type) + 1)) {
     const std::int64_t stride = memory::row_size(type, cols);
-    std::vector<std::byte> rows(static_cast<std::size_t>(tile_rows * stride)), tile(static_cast<std::size_t>(tile_bytes(type, cols)));
+    std::vector<std::byte> rows(static_cast<std::size_t>(tile_rows * stride)),
+        tile(static_cast<std::size_t>(tile_bytes(type, cols)));
     std::uint32_t state = 1;
     for (auto& byte : rows) byte = static_cast<std::byte>((state = state * 1664525u + 1013904223u) >> 24);
     const tensor_view source{rows.data(), type, tile_rows, cols, stride};
@@ -43,7 +44,8 @@ tiles_record record_of(const cpu_matrix& w) noexcept {
   for (const packed_part& part : w.parts) {
     const std::byte* map = part.file == nullptr ? nullptr : part.file->bytes().data();
     const auto place = map == nullptr ? std::ptrdiff_t{0} : static_cast<const std::byte*>(part.source.data) - map;
-    for (const std::int64_t fact : {static_cast<std::int64_t>(part.source.type), part.source.rows, static_cast<std::int64_t>(place)})
+    for (const std::int64_t fact :
+         {static_cast<std::int64_t>(part.source.type), part.source.rows, static_cast<std::int64_t>(place)})
       description = (description ^ static_cast<std::uint64_t>(fact)) * 0x9E3779B97F4A7C15u + 1;
   }
   return {w.bytes, description, {}};
@@ -103,11 +105,13 @@ void tile_keeper::keep(std::shared_ptr<const memory::buffer> tiles, std::int64_t
   });
 }
 
-void tile_keeper::write(const std::string& path, const memory::copy_key& key, std::span<const std::byte> content) const {
+void tile_keeper::write(const std::string& path, const memory::copy_key& key,
+                        std::span<const std::byte> content) const {
   ::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), last_in_line);
   auto done = folder_.make_room(static_cast<std::int64_t>(content.size()), path);
   if (done) done = memory::keep_copy(path, key, content, stop_);
-  say(base::log_level::debug, done ? "packed weights are kept in " + path : "packed weights are not kept: " + done.why().text);
+  say(base::log_level::debug,
+      done ? "packed weights are kept in " + path : "packed weights are not kept: " + done.why().text);
 }
 
 void tile_keeper::end() noexcept {

@@ -1,8 +1,8 @@
-// How tiles hold the quantised weight types: one row a type, from which packing, reading back and every product take all
-// that differs between types. Knows no file layout and no instruction set.
+// How tiles hold the quantised weight types: one row a type, from which packing, reading back and every product take
+// all that differs between types. Knows no file layout and no instruction set.
 //
-// A tile is 16 rows, one group of columns after another. A group is 32 columns with their own d, or the 256 columns of a
-// K type or of IQ4_XS:
+// A tile is 16 rows, one group of columns after another. A group is 32 columns with their own d, or the 256 columns of
+// a K type or of IQ4_XS:
 //   d of the 16 rows in f16 (MXFP4: the exponent's byte); then m or dmin in f16 where there is one
 //   and for each block of 32 columns
 //     its weights as unsigned numbers u, low bits and then high bits, in vectors of 64 bytes: byte r*4 + j is of row r
@@ -36,14 +36,14 @@ enum class block_scales : std::uint8_t {
 };
 
 struct tile_layout {
-  std::int32_t low_bits;   ///< 2, 4 or 8
-  std::int32_t high_bits;  ///< 0, 1 or 2: above the low bits
-  std::int32_t offset;     ///< of u
-  std::int32_t largest;    ///< u
+  std::int32_t low_bits;    ///< 2, 4 or 8
+  std::int32_t high_bits;   ///< 0, 1 or 2: above the low bits
+  std::int32_t offset;      ///< of u
+  std::int32_t largest;     ///< u
   std::int32_t blocks = 1;  ///< of 32 columns, that share d
   bool has_min = false;
   block_scales scales = block_scales::none;
-  bool exponent_scale = false;             ///< d is 2^(byte - 128)
+  bool exponent_scale = false;                  ///< d is 2^(byte - 128)
   std::span<const std::uint8_t> codebook = {};  ///< empty, or 16 numbers u for the 4 low bits
 
   /// Parts of a block with a scale each.

@@ -100,7 +100,9 @@ struct vec {
   struct mass_parts {
     __m256i high[2], low[2];
   };
-  static mass_parts no_mass() { return {{_mm256_setzero_si256(), _mm256_setzero_si256()}, {_mm256_setzero_si256(), _mm256_setzero_si256()}}; }
+  static mass_parts no_mass() {
+    return {{_mm256_setzero_si256(), _mm256_setzero_si256()}, {_mm256_setzero_si256(), _mm256_setzero_si256()}};
+  }
   static mass_parts masses_of(f32x16 weights) {
     const f32x16 unit = set(mass_part_unit), scaled = mul(weights, unit);
     const __m256i high[2] = {_mm256_cvttps_epi32(scaled.low), _mm256_cvttps_epi32(scaled.high)};
@@ -116,7 +118,8 @@ struct vec {
   /// Those of the logits that are not below.
   static void add_at_least(mass_parts& to, f32x16 logits, float limit, const mass_parts& masses) {
     const __m256 bound = _mm256_set1_ps(limit);
-    const __m256i kept[2] = {_mm256_castps_si256(_mm256_cmp_ps(logits.low, bound, _CMP_GE_OQ)), _mm256_castps_si256(_mm256_cmp_ps(logits.high, bound, _CMP_GE_OQ))};
+    const __m256i kept[2] = {_mm256_castps_si256(_mm256_cmp_ps(logits.low, bound, _CMP_GE_OQ)),
+                             _mm256_castps_si256(_mm256_cmp_ps(logits.high, bound, _CMP_GE_OQ))};
     for (int i = 0; i < 2; ++i) {
       to.high[i] = _mm256_add_epi32(to.high[i], _mm256_and_si256(kept[i], masses.high[i]));
       to.low[i] = _mm256_add_epi32(to.low[i], _mm256_and_si256(kept[i], masses.low[i]));
@@ -134,7 +137,9 @@ struct vec {
     const int low = _mm256_movemask_ps(_mm256_cmp_ps(x.low, bound, _CMP_GE_OQ));
     return static_cast<std::uint32_t>(low | _mm256_movemask_ps(_mm256_cmp_ps(x.high, bound, _CMP_GE_OQ)) << 8);
   }
-  static std::uint32_t lanes_within(f32x16 x, logit_range range) { return at_least(x, range.low) & ~at_least(x, range.high); }
+  static std::uint32_t lanes_within(f32x16 x, logit_range range) {
+    return at_least(x, range.low) & ~at_least(x, range.high);
+  }
   static constexpr bool stores_all_places = false;
   /// first + lane for each bit, one after another; returns how many.
   static std::int64_t store_places(std::int32_t* to, std::int32_t first, std::uint32_t lanes) {
@@ -158,9 +163,12 @@ struct vec {
   static __m256i load_sixteen_bytes(const std::byte* from) {
     return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
   }
-  static i32x16 load_byte_pairs(const std::byte* from) { return {load_sixteen_bytes(from), load_sixteen_bytes(from + 16)}; }
+  static i32x16 load_byte_pairs(const std::byte* from) {
+    return {load_sixteen_bytes(from), load_sixteen_bytes(from + 16)};
+  }
   static __m256i load_nibble_words(const std::byte* from, int k) {
-    const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(narrow_numbers)));
+    const __m256i table =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(narrow_numbers)));
     const __m256i nibbles = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
     const __m256i numbers = _mm256_shuffle_epi8(table, bits(nibbles, k % 2 * 4, 15));
     return _mm256_srai_epi16(k < 2 ? _mm256_slli_epi16(numbers, 8) : numbers, 8);

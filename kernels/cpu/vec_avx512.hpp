@@ -95,7 +95,8 @@ struct vec {
 #if defined(TROUPE_AMX)
   static constexpr int tokens_at_once = 4;  // more of them are left to the tiles
 #else
-  static constexpr int tokens_at_once = 8;  // six are 12 integer and 12 float sums, 4 weights, 4 to spare; eight spill a few
+  static constexpr int tokens_at_once =
+      8;  // six are 12 integer and 12 float sums, 4 weights, 4 to spare; eight spill a few
 #endif
 
   // 16 floats
@@ -151,7 +152,8 @@ struct vec {
   /// Those of the logits that are not below.
   static void add_at_least(mass_parts& to, f32x16 logits, float limit, mass_parts masses) {
     const auto lanes = static_cast<__mmask16>(at_least(logits, limit));
-    to = {_mm512_mask_add_epi32(to.high, lanes, to.high, masses.high), _mm512_mask_add_epi32(to.low, lanes, to.low, masses.low)};
+    to = {_mm512_mask_add_epi32(to.high, lanes, to.high, masses.high),
+          _mm512_mask_add_epi32(to.low, lanes, to.low, masses.low)};
   }
   static void store(std::uint32_t (&high)[16], std::uint32_t (&low)[16], mass_parts from) {
     _mm512_storeu_si512(high, from.high);
@@ -165,7 +167,8 @@ struct vec {
   }
   /// first + lane for each bit, one after another; returns how many. Writes 16.
   static std::int64_t store_places(std::int32_t* to, std::int32_t first, std::uint32_t lanes) {
-    const __m512i places = _mm512_add_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), set_ints(first));
+    const __m512i places =
+        _mm512_add_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), set_ints(first));
     _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(static_cast<__mmask16>(lanes), places));
     return __builtin_popcount(lanes);
   }
@@ -182,7 +185,8 @@ struct vec {
   }
   static i32x16 load_nibble_pairs(const std::byte* from, int k) {
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(narrow_numbers));
-    const __m512i table = _mm512_broadcast_i64x4(_mm256_cvtepi8_epi16(bytes));  // twice, so that the nibble beside it is no matter
+    const __m512i table =
+        _mm512_broadcast_i64x4(_mm256_cvtepi8_epi16(bytes));  // twice, so that the nibble beside it is no matter
     return _mm512_permutexvar_epi16(shifted(_mm512_loadu_si512(from), 4 * k), table);
   }
   static f32x16 load_int16(const std::int16_t* from) {
@@ -352,7 +356,8 @@ struct vec {
     const __m512 a = load(x);
     const __m512 b = load(x + 16);
     // As integers, magnitudes keep their order, and what is not finite lies above all others.
-    const __m512i magnitudes = _mm512_max_epi32(_mm512_castps_si512(_mm512_abs_ps(a)), _mm512_castps_si512(_mm512_abs_ps(b)));
+    const __m512i magnitudes =
+        _mm512_max_epi32(_mm512_castps_si512(_mm512_abs_ps(a)), _mm512_castps_si512(_mm512_abs_ps(b)));
     const std::int32_t bits = _mm512_reduce_max_epi32(magnitudes);
     const bool finite = bits < 0x7f800000;
     float largest;
@@ -362,7 +367,8 @@ struct vec {
     const __mmask16 kept = finite ? 0xffff : 0;
     const __m512i low = _mm512_cvtps_epi32(_mm512_maskz_mul_ps(kept, a, set(inverse)));
     const __m512i high = _mm512_cvtps_epi32(_mm512_maskz_mul_ps(kept, b, set(inverse)));
-    const __m256i bytes = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm512_cvtepi32_epi8(low)), _mm512_cvtepi32_epi8(high), 1);
+    const __m256i bytes =
+        _mm256_inserti128_si256(_mm256_castsi128_si256(_mm512_cvtepi32_epi8(low)), _mm512_cvtepi32_epi8(high), 1);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(quants), bytes);
     // Sums of eight bytes, each 128 too large.
     const __m256i eights = _mm256_sad_epu8(_mm256_xor_si256(bytes, _mm256_set1_epi8(-128)), _mm256_setzero_si256());

@@ -154,7 +154,9 @@ struct vec {
       lanes |= vaddvq_u32(vandq_u32(vcgeq_f32(x.v[i], vdupq_n_f32(limit)), vld1q_u32(bits))) << (4 * i);
     return lanes;
   }
-  static std::uint32_t lanes_within(f32x16 x, logit_range range) { return at_least(x, range.low) & ~at_least(x, range.high); }
+  static std::uint32_t lanes_within(f32x16 x, logit_range range) {
+    return at_least(x, range.low) & ~at_least(x, range.high);
+  }
   static constexpr bool stores_all_places = false;
   /// first + lane for each bit, one after another; returns how many.
   static std::int64_t store_places(std::int32_t* to, std::int32_t first, std::uint32_t lanes) {
@@ -178,7 +180,9 @@ struct vec {
   }
   /// The same from 16 pairs of bytes; from nibble `k` of 16 pairs of words, each the index of one of narrow_numbers.
   static i32x16 load_byte_pairs(const std::byte* from) {
-    const auto four = [&](int i) { return vreinterpretq_s32_s16(vmovl_s8(vld1_s8(reinterpret_cast<const std::int8_t*>(from) + 8 * i))); };
+    const auto four = [&](int i) {
+      return vreinterpretq_s32_s16(vmovl_s8(vld1_s8(reinterpret_cast<const std::int8_t*>(from) + 8 * i)));
+    };
     return {{four(0), four(1), four(2), four(3)}};
   }
   static int32x4_t load_nibble_words(const std::byte* from, int k) {
@@ -219,8 +223,10 @@ struct vec {
   }
   static f32x16 butterflies(f32x16 x) {
     const f32x16 four = each([&](int i) { return four_butterflies(x.v[i]); });
-    const f32x16 eight = each([&](int i) { return i % 2 == 0 ? vaddq_f32(four.v[i], four.v[i + 1]) : vsubq_f32(four.v[i - 1], four.v[i]); });
-    return each([&](int i) { return i < 2 ? vaddq_f32(eight.v[i], eight.v[i + 2]) : vsubq_f32(eight.v[i - 2], eight.v[i]); });
+    const f32x16 eight = each(
+        [&](int i) { return i % 2 == 0 ? vaddq_f32(four.v[i], four.v[i + 1]) : vsubq_f32(four.v[i - 1], four.v[i]); });
+    return each(
+        [&](int i) { return i < 2 ? vaddq_f32(eight.v[i], eight.v[i + 2]) : vsubq_f32(eight.v[i - 2], eight.v[i]); });
   }
   static f32x16 magnitude(f32x16 x) {
     return each([&](int i) { return vabsq_f32(x.v[i]); });
@@ -325,10 +331,13 @@ struct vec {
   static row_bytes load_bytes(const std::byte* from) { return vld1q_u8(reinterpret_cast<const std::uint8_t*>(from)); }
   /// x >> right (or << -right) & mask, in each byte
   static row_bytes bits(row_bytes x, int right, int mask) {
-    return vandq_u8(vshlq_u8(x, vdupq_n_s8(static_cast<std::int8_t>(-right))), vdupq_n_u8(static_cast<std::uint8_t>(mask)));
+    return vandq_u8(vshlq_u8(x, vdupq_n_s8(static_cast<std::int8_t>(-right))),
+                    vdupq_n_u8(static_cast<std::uint8_t>(mask)));
   }
   /// the same, or'ed to what there is
-  static row_bytes with_bits(row_bytes have, row_bytes x, int right, int mask) { return vorrq_u8(have, bits(x, right, mask)); }
+  static row_bytes with_bits(row_bytes have, row_bytes x, int right, int mask) {
+    return vorrq_u8(have, bits(x, right, mask));
+  }
   static row_bytes look_up(const std::uint8_t* table, row_bytes at) { return vqtbl1q_u8(vld1q_u8(table), at); }
   /// first * sums[0] + second * sums[1]
   static row_ints weighted_sum(const std::int16_t (&sums)[2], int first, int second) {
@@ -372,8 +381,8 @@ struct vec {
   }
 #else
   static constexpr bool has_token_pairs = false;
-  // The dot product is of signed bytes: where u may reach 128, it takes u - 128 for u; the offset is gone, and with it the
-  // start value.
+  // The dot product is of signed bytes: where u may reach 128, it takes u - 128 for u; the offset is gone, and with it
+  // the start value.
   static constexpr bool signed_above_63 = true;
   template <int Largest, int Steps>
   static void add_products(row_sums& to, row_bytes u, row_bytes q, int) {

@@ -1,8 +1,8 @@
 // Attention over paged KV in terms of `vec`: scores, their softmax, and the mix of V. Part of vector_kernels.hpp.
 //
-// A row of scores becomes weights in place: weight = 2^(score - largest) * scale of V. Where V is integers they are too,
-// scaled so that the largest fills 16 bits and their sum keeps the dot product with V in 32. What a vector gets depends on its own scores
-// alone; the vectors beside it in a tile only share the loads.
+// A row of scores becomes weights in place: weight = 2^(score - largest) * scale of V. Where V is integers they are
+// too, scaled so that the largest fills 16 bits and their sum keeps the dot product with V in 32. What a vector gets
+// depends on its own scores alone; the vectors beside it in a tile only share the loads.
 #pragma once
 
 #include "kernels/cpu/attention_kernels.hpp"

@@ -1,8 +1,8 @@
 // How attention reads K and V of each type, in terms of `vec`: cells (kv_unit.hpp) become operands of a dot product.
 // Part of vector_kernels.hpp.
 //
-// A page's `loads` steps of a dot product lie in one load of `bytes`; a step is `numbers` of them, of 16 tokens (K) or 16
-// dimensions (V). What they are multiplied with, queries and weights, is held as `number`s.
+// A page's `loads` steps of a dot product lie in one load of `bytes`; a step is `numbers` of them, of 16 tokens (K) or
+// 16 dimensions (V). What they are multiplied with, queries and weights, is held as `number`s.
 #pragma once
 
 #include "kernels/cpu/attention_kernels.hpp"
@@ -60,7 +60,9 @@ template <>
 struct page<kv_type::f16> : float_page {
   static constexpr int loads = 1;
   static constexpr std::int64_t bytes = 32;
-  static operand load(const std::byte* from, int) { return vec::load_f16(reinterpret_cast<const std::uint16_t*>(from)); }
+  static operand load(const std::byte* from, int) {
+    return vec::load_f16(reinterpret_cast<const std::uint16_t*>(from));
+  }
 };
 template <>
 struct page<kv_type::bf16> : float_page {

@@ -1,4 +1,5 @@
-// Products with quantised and float weights in terms of `vec`. Part of vector_kernels.hpp, which says what `vec` provides.
+// Products with quantised and float weights in terms of `vec`. Part of vector_kernels.hpp, which says what `vec`
+// provides.
 #pragma once
 
 #include "kernels/cpu/kernel_set.hpp"

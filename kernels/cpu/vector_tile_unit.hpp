@@ -1,5 +1,6 @@
-// Products on a unit that multiplies tiles of numbers (AMX), in terms of `vec`, part of vector_kernels.hpp; empty of code
-// where vec has no tiles. Quantised sums are whole numbers within a block, and joined as everywhere: the same bits.
+// Products on a unit that multiplies tiles of numbers (AMX), in terms of `vec`, part of vector_kernels.hpp; empty of
+// code where vec has no tiles. Quantised sums are whole numbers within a block, and joined as everywhere: the same
+// bits.
 #pragma once
 
 #include "kernels/cpu/vector_float_products.hpp"

@@ -1,5 +1,5 @@
-// What a product takes out of a tile of quantised weights, by its layout: the weights, their scales, what sums begin with.
-// In terms of `vec`, part of vector_kernels.hpp.
+// What a product takes out of a tile of quantised weights, by its layout: the weights, their scales, what sums begin
+// with. In terms of `vec`, part of vector_kernels.hpp.
 #pragma once
 
 #include "kernels/cpu/kernel_set.hpp"

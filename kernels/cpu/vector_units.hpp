@@ -1,5 +1,5 @@
-// Units of a tile, where their sums begin and end, and what to prefetch: shared by all products. In terms of `vec`, part
-// of vector_kernels.hpp.
+// Units of a tile, where their sums begin and end, and what to prefetch: shared by all products. In terms of `vec`,
+// part of vector_kernels.hpp.
 #pragma once
 
 #include "kernels/cpu/kernel_set.hpp"

@@ -70,11 +70,7 @@ struct timed_costs {
 class meter {
 public:
   meter(thread_team& team, dtype type, std::span<const isa> usable, const std::byte* tiles)
-      : type_(type),
-        unmeasured_(usable.back()),
-        tiles_(tiles),
-        ways_(usable.back()),
-        weights_(team, true, 0, {}),
+      : type_(type), unmeasured_(usable.back()), tiles_(tiles), ways_(usable.back()), weights_(team, true, 0, {}),
         runner_(kernels_for(usable.back()), ways_, team, weights_) {
     for (std::size_t i = 0; i < x_.size(); ++i) x_[i] = static_cast<float>(i % 13) - 6.0f;
   }

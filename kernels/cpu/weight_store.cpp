@@ -14,8 +14,8 @@ namespace {
 
 using memory::dtype;
 
-constexpr std::int64_t staged_bytes = 256 << 10;   // of the file at a time: with its tiles they stay in a core's L2
-constexpr std::int64_t spare_bytes = 64 << 20;     // beside the weights, for all that is small
+constexpr std::int64_t staged_bytes = 256 << 10;  // of the file at a time: with its tiles they stay in a core's L2
+constexpr std::int64_t spare_bytes = 64 << 20;    // beside the weights, for all that is small
 
 std::int64_t staged_tiles(const tensor_view& part) noexcept {
   return std::max<std::int64_t>(1, staged_bytes / (tile_rows * part.stride_bytes));
@@ -39,8 +39,10 @@ result<std::unique_ptr<cpu_matrix>> lay_out(std::span<const tensor_view> parts, 
       return error{errc::invalid_argument, "stacked parts must be non-empty and of equal width", {}};
     if (part.type == dtype::i32) return error{errc::unsupported, "integer tensors are no weights", {}};
     if (part.cols % memory::info(part.type).block != 0)
-      return error{errc::unsupported, "rows of " + std::to_string(part.cols) + " are not whole blocks of " +
-                                          std::string(memory::info(part.type).name), {}};
+      return error{errc::unsupported,
+                   "rows of " + std::to_string(part.cols) + " are not whole blocks of " +
+                       std::string(memory::info(part.type).name),
+                   {}};
     w->parts.push_back({part, file, nullptr, w->rows, w->tiles});
     w->rows += part.rows;
     w->tiles += tiles_of(part.rows);
@@ -49,9 +51,8 @@ result<std::unique_ptr<cpu_matrix>> lay_out(std::span<const tensor_view> parts, 
     w->any_bf16 = w->any_bf16 || part.type == dtype::bf16;
     w->any_float = w->any_float || part.type == dtype::f16 || part.type == dtype::f32;
   }
-  w->alike = parts.size() > 1 && std::all_of(parts.begin(), parts.end(), [&](const tensor_view& part) {
-    return part.rows == parts.front().rows;
-  });
+  w->alike = parts.size() > 1 && std::all_of(parts.begin(), parts.end(),
+                                             [&](const tensor_view& part) { return part.rows == parts.front().rows; });
   return w;
 }
 
@@ -167,8 +168,8 @@ struct weight_store::piece {
   std::size_t matrix;
 };
 
-/// Each thread first the tiles that it will multiply with, so that it is the first to touch their pages; then what others
-/// have not begun: a thread that has lost its core keeps nobody waiting.
+/// Each thread first the tiles that it will multiply with, so that it is the first to touch their pages; then what
+/// others have not begun: a thread that has lost its core keeps nobody waiting.
 result<void> weight_store::fill_all(std::span<cpu_matrix* const> matrices, std::size_t& which) {
   std::vector<piece> pieces;
   std::vector<std::size_t> first_of{0};  // pieces of each thread's
@@ -195,7 +196,8 @@ result<void> weight_store::fill_all(std::span<cpu_matrix* const> matrices, std::
       const bool read = fill_tiles(*part, first, last, out, thread, finite);
       if (!read) lost_ = true;
       if (read && finite) return;
-      for (std::size_t was = culprit; m < was && !culprit.compare_exchange_weak(was, m);) {}
+      for (std::size_t was = culprit; m < was && !culprit.compare_exchange_weak(was, m);) {
+      }
     };
     const auto own = static_cast<std::size_t>(thread);
     for (std::size_t i = first_of[own]; i < first_of[own + 1]; ++i) fill_piece(i);

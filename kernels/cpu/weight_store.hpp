@@ -15,8 +15,8 @@
 #include "kernels/cpu/packed_tiles.hpp"
 #include "kernels/cpu/thread_team.hpp"
 #include "kernels/cpu/tile_keeper.hpp"
-#include "memory/copy_folder.hpp"
 #include "memory/buffer.hpp"
+#include "memory/copy_folder.hpp"
 #include "memory/mapped_file.hpp"
 
 namespace troupe::kernels {
@@ -32,8 +32,8 @@ inline tile_range tiles_within(const packed_part& part, share of_stack) noexcept
   return {std::clamp<std::int64_t>(of_stack.first - part.first_tile, 0, tiles),
           std::clamp<std::int64_t>(of_stack.last - part.first_tile, 0, tiles)};
 }
-/// Parts of one height (gate and up) are cut alike: a thread then finds in its own cache what the next op joins of them.
-/// Others are cut as one stack, which is fairer where a part is low.
+/// Parts of one height (gate and up) are cut alike: a thread then finds in its own cache what the next op joins of
+/// them. Others are cut as one stack, which is fairer where a part is low.
 inline tile_range tiles_of_thread(const thread_team& team, const cpu_matrix& w, const packed_part& part, int thread,
                                   int threads) noexcept {
   if (!w.alike) return tiles_within(part, team.share_of(w.tiles, thread, threads));
@@ -52,8 +52,8 @@ public:
   weight_store(thread_team& team, bool repack, std::int64_t memory_bytes, memory::copy_folder copies)
       : team_(team), repack_(repack), memory_bytes_(memory_bytes), kept_(std::move(copies)) {}
 
-  /// As lane::expect_weights. Maps the copy on disk if there is one. Where repacked weights would not fit, says so in the
-  /// log and goes on without.
+  /// As lane::expect_weights. Maps the copy on disk if there is one. Where repacked weights would not fit, says so in
+  /// the log and goes on without.
   result<void> expect(const memory::mapped_file* file, std::int64_t bytes);
   /// As lane::pack: at once from memory, from a file only when finish() is called.
   result<matrix> pack(std::span<const tensor_view> parts);
@@ -86,8 +86,8 @@ private:
   const memory::mapped_file* file_ = nullptr;
   std::shared_ptr<memory::buffer> slab_;  ///< what packed matrices are cut from; each of them holds it too
   std::int64_t slab_used_ = 0;
-  bool keepable_ = false;               ///< all that was packed lies in the slab, and a copy is wanted
-  std::vector<cpu_matrix*> pending_;    ///< of a file, laid out, not filled; their owners hold them until finish()
+  bool keepable_ = false;             ///< all that was packed lies in the slab, and a copy is wanted
+  std::vector<cpu_matrix*> pending_;  ///< of a file, laid out, not filled; their owners hold them until finish()
   tile_keeper kept_;
   std::shared_ptr<const memory::kept_copy> mapped_;  ///< that the matrices of the last load lie in
   memory::buffer staging_;  ///< a region for each thread, in which rows of a file wait to be packed

@@ -1,7 +1,7 @@
 // Decode attention: a block of four warps walks its share of the step's tiles of 16 tokens; each warp streams its own
-// through shared memory, ahead of the arithmetic and across the borders of sequences. K . Q^T and V^T . P on the tensor cores
-// with the query heads of a group as the 8 columns. What several blocks divide is merged, in the order of its tokens, by the
-// one that finishes last. Knows the arena's layout; no model.
+// through shared memory, ahead of the arithmetic and across the borders of sequences. K . Q^T and V^T . P on the tensor
+// cores with the query heads of a group as the 8 columns. What several blocks divide is merged, in the order of its
+// tokens, by the one that finishes last. Knows the arena's layout; no model.
 #include <cooperative_groups.h>
 
 #include "kernels/cuda/attention_shared.hpp"
@@ -14,11 +14,13 @@ namespace {
 namespace cg = cooperative_groups;
 using namespace decode;
 
-/// Shared: the first tokens of some sequences are attend_shared's; its results are there once the predecessor has ended.
+/// Shared: the first tokens of some sequences are attend_shared's; its results are there once the predecessor has
+/// ended.
 template <int D, kv_format F, bool Shared>
 class decode_block {
 public:
-  __device__ decode_block(const step_tables& tables, const attention_call& call, const head_groups& heads, const workspace_view& space, decode_room<D, F>& room)
+  __device__ decode_block(const step_tables& tables, const attention_call& call, const head_groups& heads,
+                          const workspace_view& space, decode_room<D, F>& room)
       : tables_(tables), call_(call), heads_(heads), space_(space), room_(room) {}
 
   __device__ void run() {
@@ -26,7 +28,8 @@ public:
     if (!fused) wait_for_predecessor();
     work_walk work(call_.plan.decode, heads_.all);
     tile_stream<D, F> tiles(tables_, call_, heads_, room_, work);
-    if (work.ended() && blockIdx.x > 0) return;  // makes room for the successor; one block must wait, for those behind it
+    if (work.ended() && blockIdx.x > 0)
+      return;  // makes room for the successor; one block must wait, for those behind it
     if (fused) wait_for_predecessor();
     if (work.ended()) return;
     row_loader<D, F> rows(call_, room_);
@@ -53,7 +56,8 @@ public:
         __syncthreads();  // the sums have been read, the records are written
       }
       if (!whole) {
-        const int first = from_first ? static_cast<int>(blockIdx.x) : work.head_first(), blocks = from_first ? work.tail_blocks() : work.head_blocks();
+        const int first = from_first ? static_cast<int>(blockIdx.x) : work.head_first(),
+                  blocks = from_first ? work.tail_blocks() : work.head_blocks();
         if (last_of(first, blocks)) merge(work.sequence, heads, first, blocks);
       }
       work = next;
@@ -61,7 +65,9 @@ public:
   }
 
 private:
-  __device__ float* record_of(int block, bool of_tail) const { return space_.records + (2 * block + of_tail) * record_floats(D); }
+  __device__ float* record_of(int block, bool of_tail) const {
+    return space_.records + (2 * block + of_tail) * record_floats(D);
+  }
 
   /// Four heads, summed over the warps: to `record`, or where there is none to the output.
   __device__ void finish(const decode_sequence& of, const item_heads& heads, int first, float* record) {
@@ -76,7 +82,8 @@ private:
   __device__ void store(merged& all, const decode_sequence& of, const item_heads& heads, int head, int dim) {
     if constexpr (Shared)
       add_records<D>(all, of.shared, dim, [&](int i) {
-        return space_.shared + (std::int64_t{of.shared_slot + i} * heads_.all + heads.group) * record_floats(D) + head * (D + 4);
+        return space_.shared + (std::int64_t{of.shared_slot + i} * heads_.all + heads.group) * record_floats(D) +
+               head * (D + 4);
       });
     all.store(call_.out + (std::int64_t{of.row} * call_.heads + heads.first + head) * D + dim);
   }
@@ -109,13 +116,15 @@ private:
 };
 
 template <int D, kv_format F, bool Shared>
-__global__ void __launch_bounds__(threads, 2) decode_rows(step_tables tables, attention_call call, head_groups heads, workspace_view space) {
+__global__ void __launch_bounds__(threads, 2)
+    decode_rows(step_tables tables, attention_call call, head_groups heads, workspace_view space) {
   extern __shared__ __align__(128) std::byte shared[];
   let_successor_start();
   decode_block<D, F, Shared>(tables, call, heads, space, *reinterpret_cast<decode_room<D, F>*>(shared)).run();
 }
 
-// --- few short sequences: a cluster does one sequence and group, and merges its blocks' parts through its shared memory --
+// --- few short sequences: a cluster does one sequence and group, and merges its blocks' parts through its shared
+// memory --
 
 constexpr int cluster_tokens = 2048;
 
@@ -126,7 +135,8 @@ struct cluster_room {
 };
 
 template <int D, kv_format F>
-__global__ void TROUPE_CLUSTER(decode_cluster_blocks) __launch_bounds__(threads, 1) decode_in_clusters(step_tables tables, attention_call call, head_groups heads) {
+__global__ void TROUPE_CLUSTER(decode_cluster_blocks) __launch_bounds__(threads, 1)
+    decode_in_clusters(step_tables tables, attention_call call, head_groups heads) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) std::byte shared[];
   auto& mine = *reinterpret_cast<cluster_room<D, F>*>(shared);
@@ -134,12 +144,14 @@ __global__ void TROUPE_CLUSTER(decode_cluster_blocks) __launch_bounds__(threads,
   let_successor_start();
   if (!call.rope.angles) wait_for_predecessor();
   const auto cluster = cg::this_cluster();
-  if (static_cast<int>(blockIdx.x) / decode_cluster_blocks >= call.plan.counts[0] * heads.all) return wait_for_predecessor();
+  if (static_cast<int>(blockIdx.x) / decode_cluster_blocks >= call.plan.counts[0] * heads.all)
+    return wait_for_predecessor();
   const work_walk work(call.plan.decode, heads.all);
   const item_heads of(work.group(), heads);
   tile_stream<D, F> tiles(tables, call, heads, room, work);
   if (work.ended())  // says nothing
-    for (int i = threadIdx.x; i < columns * (D + 4); i += threads) mine.record[i / (D + 4)][i % (D + 4)] = i % (D + 4) == D ? minus_infinity : 0;
+    for (int i = threadIdx.x; i < columns * (D + 4); i += threads)
+      mine.record[i / (D + 4)][i % (D + 4)] = i % (D + 4) == D ? minus_infinity : 0;
   wait_for_predecessor();
   if (!work.ended()) {
     row_loader<D, F> rows(call, room);
@@ -152,7 +164,8 @@ __global__ void TROUPE_CLUSTER(decode_cluster_blocks) __launch_bounds__(threads,
     for (int first = 0; first < of.own; first += quad) {
       write_room(room, state, first);
       __syncthreads();
-      const int head = first + static_cast<int>(threadIdx.x) / (D / 4), dim = static_cast<int>(threadIdx.x) % (D / 4) * 4;
+      const int head = first + static_cast<int>(threadIdx.x) / (D / 4),
+                dim = static_cast<int>(threadIdx.x) % (D / 4) * 4;
       if (head < min(of.own, first + quad)) {
         const merged here = merge_warps<D>(room, head, dim);
         *reinterpret_cast<float4*>(&mine.record[head][dim]) = here.out;
@@ -164,7 +177,8 @@ __global__ void TROUPE_CLUSTER(decode_cluster_blocks) __launch_bounds__(threads,
   cluster.sync();
   const int share = of.own * (D / 4) / decode_cluster_blocks;
   if (static_cast<int>(threadIdx.x) < share) {
-    const int i = static_cast<int>(cluster.block_rank()) * share + static_cast<int>(threadIdx.x), head = i / (D / 4), dim = i % (D / 4) * 4;
+    const int i = static_cast<int>(cluster.block_rank()) * share + static_cast<int>(threadIdx.x), head = i / (D / 4),
+              dim = i % (D / 4) * 4;
     float2 states[decode_cluster_blocks];
     float4 parts[decode_cluster_blocks];
 #pragma unroll
@@ -182,19 +196,23 @@ __global__ void TROUPE_CLUSTER(decode_cluster_blocks) __launch_bounds__(threads,
 }
 
 bool in_clusters(const step_tables& tables, const head_groups& heads) {
-  return tables.longest <= cluster_tokens && tables.sequences * heads.all * decode_cluster_blocks <= decode_blocks(tables.processors) && device_has_clusters();
+  return tables.longest <= cluster_tokens &&
+         tables.sequences * heads.all * decode_cluster_blocks <= decode_blocks(tables.processors) &&
+         device_has_clusters();
 }
 
 /// All kernels of a step share one division of the memory: a multiprocessor that must divide it anew first runs dry.
 void prepare(const void* kernel, std::size_t bytes) {
   static_cast<void>(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
-  static_cast<void>(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
+  static_cast<void>(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
 }
 
 template <int D, kv_format F, bool Shared>
 void launch_rows(const attention_call& call, const head_groups& heads, const workspace_view& space, cudaStream_t on) {
   prepare(reinterpret_cast<const void*>(decode_rows<D, F, Shared>), sizeof(decode_room<D, F>));
-  launch(decode_rows<D, F, Shared>, dim3(static_cast<unsigned>(decode_blocks(call.tables->processors))), dim3(threads), sizeof(decode_room<D, F>), on, *call.tables, call, heads, space);
+  launch(decode_rows<D, F, Shared>, dim3(static_cast<unsigned>(decode_blocks(call.tables->processors))), dim3(threads),
+         sizeof(decode_room<D, F>), on, *call.tables, call, heads, space);
 }
 
 template <int D, kv_format F>
@@ -207,7 +225,8 @@ void launch_decode(const attention_call& call, const head_groups& heads, const w
   if (in_clusters(*call.tables, heads)) {
     const int pairs = call.tables->sequences * heads.all;
     prepare(reinterpret_cast<const void*>(decode_in_clusters<D, F>), sizeof(cluster_room<D, F>));
-    return launch(decode_in_clusters<D, F>, dim3(static_cast<unsigned>(pairs * decode_cluster_blocks)), dim3(threads), sizeof(cluster_room<D, F>), on, *call.tables, call, heads);
+    return launch(decode_in_clusters<D, F>, dim3(static_cast<unsigned>(pairs * decode_cluster_blocks)), dim3(threads),
+                  sizeof(cluster_room<D, F>), on, *call.tables, call, heads);
   }
   launch_rows<D, F, false>(call, heads, space, on);
 }
@@ -221,10 +240,13 @@ void launch_heads(const attention_call& call, const head_groups& heads, const wo
 }  // namespace
 
 std::int64_t decode_workspace_bytes(std::int64_t shared_results, std::int32_t heads, const kv_layout& kv) {
-  return arrival_bytes + (2 * most_decode_blocks + shared_results * groups_of(heads, kv).all) * record_floats(kv.head_dim) * 4;
+  return arrival_bytes +
+         (2 * most_decode_blocks + shared_results * groups_of(heads, kv).all) * record_floats(kv.head_dim) * 4;
 }
 
-bool decodes_in_clusters(const step_tables& tables, std::int32_t heads, const kv_layout& kv) { return in_clusters(tables, groups_of(heads, kv)); }
+bool decodes_in_clusters(const step_tables& tables, std::int32_t heads, const kv_layout& kv) {
+  return in_clusters(tables, groups_of(heads, kv));
+}
 
 void attend_decode(const attention_call& call, cudaStream_t on) {
   const head_groups heads = groups_of(call.heads, call.kv);

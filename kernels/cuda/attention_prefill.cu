@@ -22,7 +22,8 @@ struct prefill_room {
 
 /// Tokens from 64 * tile on; those from `length` on become zeros.
 template <int D>
-__device__ void fetch_tile(std::byte (&to)[2][tile_keys * D * 2], const attention_call& call, const int* table, int kv_head, int tile, int length) {
+__device__ void fetch_tile(std::byte (&to)[2][tile_keys * D * 2], const attention_call& call, const int* table,
+                           int kv_head, int tile, int length) {
   constexpr int chunks = block_tokens * D / 8;  // of a block's K
   for (int i = threadIdx.x; i < tile_keys / block_tokens * chunks; i += threads) {
     const int block = i / chunks, at = i % chunks * 16;
@@ -48,7 +49,9 @@ struct row_state {
     for (int s = 0; s < D / 16; ++s)
       for (int i = 0; i < 4; ++i) {
         const int row = lane / 4 + i % 2 * 8;
-        q[s][i] = row < count ? *reinterpret_cast<const std::uint32_t*>(rows + std::int64_t{row} * stride + s * 16 + i / 2 * 8 + lane % 4 * 2) : 0;
+        q[s][i] = row < count ? *reinterpret_cast<const std::uint32_t*>(rows + std::int64_t{row} * stride + s * 16 +
+                                                                        i / 2 * 8 + lane % 4 * 2)
+                              : 0;
       }
   }
 
@@ -62,7 +65,8 @@ struct row_state {
 #pragma unroll
       for (int block = 0; block < tile_keys / block_tokens; ++block) {
         std::uint32_t b[4];
-        load_matrices(b, keys + block * block_tokens * D * 2 + kv_layout::chunk_offset((lane & 7) + (lane & 16) / 2, 2 * s + ((lane >> 3) & 1)));
+        load_matrices(b, keys + block * block_tokens * D * 2 +
+                             kv_layout::chunk_offset((lane & 7) + (lane & 16) / 2, 2 * s + ((lane >> 3) & 1)));
         multiply_add(score[2 * block], q[s], b[0], b[1]);
         multiply_add(score[2 * block + 1], q[s], b[2], b[3]);
       }
@@ -85,12 +89,15 @@ struct row_state {
     }
 #pragma unroll
     for (int block = 0; block < tile_keys / block_tokens; ++block) {
-      const std::uint32_t p[4] = {pack_bf16(score[2 * block][0], score[2 * block][1]), pack_bf16(score[2 * block][2], score[2 * block][3]),
-                                  pack_bf16(score[2 * block + 1][0], score[2 * block + 1][1]), pack_bf16(score[2 * block + 1][2], score[2 * block + 1][3])};
+      const std::uint32_t p[4] = {pack_bf16(score[2 * block][0], score[2 * block][1]),
+                                  pack_bf16(score[2 * block][2], score[2 * block][3]),
+                                  pack_bf16(score[2 * block + 1][0], score[2 * block + 1][1]),
+                                  pack_bf16(score[2 * block + 1][2], score[2 * block + 1][3])};
 #pragma unroll
       for (int c = 0; c < D / 16; ++c) {
         std::uint32_t b[4];
-        load_matrices_transposed(b, values + block * block_tokens * D * 2 + kv_layout::chunk_offset(lane & 15, 2 * c + (lane >> 4)));
+        load_matrices_transposed(
+            b, values + block * block_tokens * D * 2 + kv_layout::chunk_offset(lane & 15, 2 * c + (lane >> 4)));
         multiply_add(out[2 * c], p, b[0], b[1]);
         multiply_add(out[2 * c + 1], p, b[2], b[3]);
       }
@@ -106,7 +113,8 @@ struct row_state {
       if (row >= count) continue;
       const float all = 1.0f / sum[r];
       for (int c = 0; c < D / 8; ++c)
-        *reinterpret_cast<std::uint32_t*>(rows + std::int64_t{row} * stride + c * 8 + lane % 4 * 2) = pack_bf16(out[c][2 * r] * all, out[c][2 * r + 1] * all);
+        *reinterpret_cast<std::uint32_t*>(rows + std::int64_t{row} * stride + c * 8 + lane % 4 * 2) =
+            pack_bf16(out[c][2 * r] * all, out[c][2 * r + 1] * all);
     }
   }
 
@@ -144,7 +152,8 @@ __global__ void __launch_bounds__(threads, 1) prefill_rows(step_tables tables, a
     copies_commit();
     copies_wait<1>();
     __syncthreads();
-    if (count > 0 && t * tile_keys <= tile.past + first + 15) state.add(room.tiles[t % stages], t, tile.past + first, call.scale * 1.44269504f);
+    if (count > 0 && t * tile_keys <= tile.past + first + 15)
+      state.add(room.tiles[t % stages], t, tile.past + first, call.scale * 1.44269504f);
     __syncthreads();
   }
   if (count > 0) state.store(call.out + (row * call.heads + head) * D, call.heads * D, count);
@@ -153,8 +162,10 @@ __global__ void __launch_bounds__(threads, 1) prefill_rows(step_tables tables, a
 template <int D>
 void launch_prefill(const attention_call& call, cudaStream_t on) {
   const auto tiles = static_cast<unsigned>(most_tiles(call.tables->sequences, call.tables->rows, tile_rows));
-  static_cast<void>(cudaFuncSetAttribute(prefill_rows<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(prefill_room<D>)));
-  launch(prefill_rows<D>, dim3(static_cast<unsigned>(call.heads), tiles), dim3(threads), sizeof(prefill_room<D>), on, *call.tables, call);
+  static_cast<void>(
+      cudaFuncSetAttribute(prefill_rows<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(prefill_room<D>)));
+  launch(prefill_rows<D>, dim3(static_cast<unsigned>(call.heads), tiles), dim3(threads), sizeof(prefill_room<D>), on,
+         *call.tables, call);
 }
 
 }  // namespace

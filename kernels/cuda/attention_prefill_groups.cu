@@ -1,7 +1,7 @@
-// Prefill attention on Hopper: a producer warp copies key tiles of 128 tokens as they lie in the arena; two warpgroups of 64
-// query rows multiply by wgmma, the next tile's scores beside the softmax of this one (Shah et al., "FlashAttention-3",
-// 2024), tile by tile from position 0. Few tiles over many keys are split, and their parts merged by a kernel of its own.
-// Knows the arena's layout; no model.
+// Prefill attention on Hopper: a producer warp copies key tiles of 128 tokens as they lie in the arena; two warpgroups
+// of 64 query rows multiply by wgmma, the next tile's scores beside the softmax of this one (Shah et al.,
+// "FlashAttention-3", 2024), tile by tile from position 0. Few tiles over many keys are split, and their parts merged
+// by a kernel of its own. Knows the arena's layout; no model.
 #include <algorithm>
 
 #include "kernels/cuda/attention_prefill.hpp"
@@ -37,11 +37,14 @@ struct prefill_work {
   float* partial;                           // null: the whole
 };
 
-/// The works of this block, those with the most keys first, back and forth over the blocks so that all get as much. The one
-/// behind the next is asked for early.
+/// The works of this block, those with the most keys first, back and forth over the blocks so that all get as much. The
+/// one behind the next is asked for early.
 class work_list {
 public:
-  __device__ work_list(const attention_call& call, int splits) : call_(call), splits_(splits), works_(call.plan.counts[1] * call.heads * splits) { ask(); }
+  __device__ work_list(const attention_call& call, int splits)
+      : call_(call), splits_(splits), works_(call.plan.counts[1] * call.heads * splits) {
+    ask();
+  }
   __device__ bool next(prefill_work& work) {
     if (index_ >= works_) return false;
     work.tile = ahead_;
@@ -52,7 +55,9 @@ public:
     const int all = (work.length + tile_keys - 1) / tile_keys;
     work.begin = all * split / splits_;
     work.tiles = all * (split + 1) / splits_;
-    work.partial = splits_ == 1 ? nullptr : reinterpret_cast<float*>(call_.split_workspace) + index_ * split_floats(call_.kv.head_dim);
+    work.partial = splits_ == 1
+                       ? nullptr
+                       : reinterpret_cast<float*>(call_.split_workspace) + index_ * split_floats(call_.kv.head_dim);
     ask();
     return true;
   }
@@ -121,8 +126,10 @@ __device__ void produce(group_room<D>& room, const step_tables& tables, const at
 template <int D>
 class query_group {
 public:
-  __device__ query_group(group_room<D>& room, const step_tables& tables, const attention_call& call, int splits, int group)
-      : room_(room), tables_(tables), call_(call), splits_(splits), group_(group), lane_(threadIdx.x & 31), warp_((threadIdx.x >> 5) & 3), scale_(call.scale * 1.44269504f) {}
+  __device__ query_group(group_room<D>& room, const step_tables& tables, const attention_call& call, int splits,
+                         int group)
+      : room_(room), tables_(tables), call_(call), splits_(splits), group_(group), lane_(threadIdx.x & 31),
+        warp_((threadIdx.x >> 5) & 3), scale_(call.scale * 1.44269504f) {}
 
   __device__ void run() {
     work_list works(call_, splits_);
@@ -168,7 +175,9 @@ public:
 
 private:
   __device__ std::byte* panels() const { return room_.q[group_]; }
-  __device__ static int chunk_at(int row, int chunk) { return chunk / 8 * (group_rows * 128) + row * 128 + ((chunk % 8 ^ row % 8) << 4); }
+  __device__ static int chunk_at(int row, int chunk) {
+    return chunk / 8 * (group_rows * 128) + row * 128 + ((chunk % 8 ^ row % 8) << 4);
+  }
   __device__ void synchronise() const { asm volatile("bar.sync %0, 128;" ::"r"(1 + group_) : "memory"); }
 
   /// The groups issue their products in turn, so that one's fill the tensor cores while the other does its softmax.
@@ -220,11 +229,15 @@ private:
   /// The rows' queries to registers, while there is other work; store_queries takes them to shared memory.
   __device__ void ask_queries(const prefill_work& work) {
     const int width = (call_.heads + 2 * call_.kv.kv_heads) * D, rows = work.tile.rows - group_ * group_rows;
-    const bf16* from = call_.qkv + (tables_.first_row[work.tile.sequence] + work.tile.first + std::int64_t{group_} * group_rows) * width + work.head * D;
+    const bf16* from =
+        call_.qkv +
+        (tables_.first_row[work.tile.sequence] + work.tile.first + std::int64_t{group_} * group_rows) * width +
+        work.head * D;
 #pragma unroll
     for (int i = 0; i < queries_a_thread; ++i) {
       const int at = static_cast<int>(threadIdx.x & 127) + i * 128, row = at / (D / 8);
-      queries_[i] = row < rows ? *reinterpret_cast<const uint4*>(from + std::int64_t{row} * width + at % (D / 8) * 8) : uint4{};
+      queries_[i] =
+          row < rows ? *reinterpret_cast<const uint4*>(from + std::int64_t{row} * width + at % (D / 8) * 8) : uint4{};
     }
   }
   __device__ void store_queries() {
@@ -245,7 +258,8 @@ private:
     group_fence();
 #pragma unroll
     for (int s = 0; s < D / 16; ++s)
-      group_multiply<tile_keys>(score_, operand(q + s / 4 * (group_rows * 128) + s % 4 * 32), operand(k + s / 4 * panel_bytes + s % 4 * 32), s > 0);
+      group_multiply<tile_keys>(score_, operand(q + s / 4 * (group_rows * 128) + s % 4 * 32),
+                                operand(k + s / 4 * panel_bytes + s % 4 * 32), s > 0);
   }
   __device__ void add_values(unsigned t) {
     barrier_wait(&room_.v_here[t % stages], t / stages & 1);
@@ -299,11 +313,14 @@ private:
       sum_[r] += __shfl_xor_sync(~0u, sum_[r], 1);
       sum_[r] += __shfl_xor_sync(~0u, sum_[r], 2);
       const int row = group_ * group_rows + warp_ * 16 + lane_ / 4 + r * 8;
-      if (lane_ % 4 == 0) *reinterpret_cast<float2*>(to + groups * group_rows * D + 2 * row) = any ? float2{maximum_[r], sum_[r]} : float2{-INFINITY, 0.0f};
+      if (lane_ % 4 == 0)
+        *reinterpret_cast<float2*>(to + groups * group_rows * D + 2 * row) =
+            any ? float2{maximum_[r], sum_[r]} : float2{-INFINITY, 0.0f};
       if (!any) continue;
 #pragma unroll
       for (int c = 0; c < D / 8; ++c)
-        *reinterpret_cast<float2*>(to + row * D + c * 8 + lane_ % 4 * 2) = {out_[4 * c + 2 * r], out_[4 * c + 2 * r + 1]};
+        *reinterpret_cast<float2*>(to + row * D + c * 8 + lane_ % 4 * 2) = {out_[4 * c + 2 * r],
+                                                                            out_[4 * c + 2 * r + 1]};
     }
   }
 
@@ -316,12 +333,15 @@ private:
       const int row = warp_ * 16 + lane_ / 4 + r * 8;
 #pragma unroll
       for (int c = 0; c < D / 8; ++c)
-        *reinterpret_cast<std::uint32_t*>(panels() + chunk_at(row, c) + lane_ % 4 * 4) = pack_bf16(out_[4 * c + 2 * r] * all, out_[4 * c + 2 * r + 1] * all);
+        *reinterpret_cast<std::uint32_t*>(panels() + chunk_at(row, c) + lane_ % 4 * 4) =
+            pack_bf16(out_[4 * c + 2 * r] * all, out_[4 * c + 2 * r + 1] * all);
     }
     __syncwarp();
     for (int i = lane_; i < 16 * (D / 8); i += 32) {
       const int row = warp_ * 16 + i / (D / 8), chunk = i % (D / 8);
-      if (row < count) *reinterpret_cast<uint4*>(rows + std::int64_t{row} * stride + chunk * 8) = *reinterpret_cast<const uint4*>(panels() + chunk_at(row, chunk));
+      if (row < count)
+        *reinterpret_cast<uint4*>(rows + std::int64_t{row} * stride + chunk * 8) =
+            *reinterpret_cast<const uint4*>(panels() + chunk_at(row, chunk));
     }
   }
 
@@ -366,8 +386,10 @@ __global__ void __launch_bounds__(256) merge_splits(step_tables tables, attentio
     sum += weight * about.y;
     for (int i = 0; i < D / 32; ++i) out[i] += weight * part[row * D + lane * (D / 32) + i];
   }
-  bf16* to = call.out + ((tables.first_row[tile.sequence] + tile.first + row) * std::int64_t{call.heads} + head) * D + lane * (D / 32);
-  for (int i = 0; i < D / 32; i += 2) *reinterpret_cast<std::uint32_t*>(to + i) = pack_bf16(out[i] / sum, out[i + 1] / sum);
+  bf16* to = call.out + ((tables.first_row[tile.sequence] + tile.first + row) * std::int64_t{call.heads} + head) * D +
+             lane * (D / 32);
+  for (int i = 0; i < D / 32; i += 2)
+    *reinterpret_cast<std::uint32_t*>(to + i) = pack_bf16(out[i] / sum, out[i + 1] / sum);
 }
 
 template <int D>
@@ -409,7 +431,8 @@ int processors_here() {
 /// As many parts of each tile's keys as fill the device once.
 int splits_of(const attention_call& call, int processors) {
   if (call.tiles < 1 || !call.split_workspace) return 1;
-  return std::clamp(std::min(processors / (call.tiles * call.heads), call.longest / (tile_keys * least_split_tiles)), 1, most_splits_a_tile);
+  return std::clamp(std::min(processors / (call.tiles * call.heads), call.longest / (tile_keys * least_split_tiles)), 1,
+                    most_splits_a_tile);
 }
 
 template <int D>
@@ -417,9 +440,12 @@ void launch_groups(const attention_call& call, cudaStream_t on) {
   constexpr std::size_t bytes = sizeof(group_room<D>) + 1024;
   const int processors = processors_here(), splits = splits_of(call, processors);
   static_cast<void>(cudaFuncSetAttribute(prefill_groups<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-  static_cast<void>(cudaFuncSetAttribute(prefill_groups<D>, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
-  const std::int64_t most = most_tiles(call.tables->sequences, call.tables->rows, groups * group_rows) * call.heads * splits;
-  launch(prefill_groups<D>, dim3(static_cast<unsigned>(std::min<std::int64_t>(processors, most))), dim3(threads), bytes, on, *call.tables, call, splits);
+  static_cast<void>(cudaFuncSetAttribute(prefill_groups<D>, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                         cudaSharedmemCarveoutMaxShared));
+  const std::int64_t most =
+      most_tiles(call.tables->sequences, call.tables->rows, groups * group_rows) * call.heads * splits;
+  launch(prefill_groups<D>, dim3(static_cast<unsigned>(std::min<std::int64_t>(processors, most))), dim3(threads), bytes,
+         on, *call.tables, call, splits);
   if (splits == 1) return;
   const dim3 grid(static_cast<unsigned>(call.tiles), static_cast<unsigned>(call.heads), prefill_rows_a_tile / 8);
   launch(merge_splits<D>, grid, dim3(256), 0, on, *call.tables, call, splits);

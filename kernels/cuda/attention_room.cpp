@@ -40,20 +40,28 @@ result<attention_room> attention_room::create(room_shape shape, cudaStream_t on)
                  take(room.workspace_, workspace), take(room.splits_, prefill_workspace_bytes(shape.head_dim))})
     if (!r) return r.why();
   const auto bytes = frequencies.size() * 8;
-  if (auto r = check(cudaMemcpyAsync(room.frequencies_.data(), frequencies.data(), bytes, cudaMemcpyHostToDevice, on), "copying frequencies"); !r)
+  if (auto r = check(cudaMemcpyAsync(room.frequencies_.data(), frequencies.data(), bytes, cudaMemcpyHostToDevice, on),
+                     "copying frequencies");
+      !r)
     return r.why();
-  if (auto r = check(cudaMemsetAsync(room.workspace_.data(), 0, static_cast<std::size_t>(workspace), on), "clearing a workspace"); !r)
+  if (auto r = check(cudaMemsetAsync(room.workspace_.data(), 0, static_cast<std::size_t>(workspace), on),
+                     "clearing a workspace");
+      !r)
     return r.why();
   if (auto r = check(cudaStreamSynchronize(on), "copying frequencies"); !r) return r.why();
-  room.plan_ = {room.angles_.as<float2>(), room.decode_.as<decode_plan>(), room.tiles_.as<prefill_tile>(), room.counts_.as<std::int32_t>()};
+  room.plan_ = {room.angles_.as<float2>(), room.decode_.as<decode_plan>(), room.tiles_.as<prefill_tile>(),
+                room.counts_.as<std::int32_t>()};
   room.shape_ = std::move(shape);
   return result<attention_room>(std::move(room));
 }
 
-void attention_room::plan_on(const step_tables& tables, const shared_tables& shared, std::int32_t least_prefilled, cudaStream_t on) const {
+void attention_room::plan_on(const step_tables& tables, const shared_tables& shared, std::int32_t least_prefilled,
+                             cudaStream_t on) const {
   const kv_layout kv{nullptr, 1, shape_.kv_heads, shape_.head_dim, shape_.format};
-  make_step_plan({&tables, frequencies_.as<const double>(), shape_.dims / 2, prefill_tile_rows(), decode_groups(shape_.heads, shape_.kv_heads), least_prefilled,
-                  !shared && decodes_in_clusters(tables, shape_.heads, kv), shared, plan_}, on);
+  make_step_plan({&tables, frequencies_.as<const double>(), shape_.dims / 2, prefill_tile_rows(),
+                  decode_groups(shape_.heads, shape_.kv_heads), least_prefilled,
+                  !shared && decodes_in_clusters(tables, shape_.heads, kv), shared, plan_},
+                 on);
 }
 
 }  // namespace troupe::kernels::cuda

@@ -22,9 +22,9 @@ struct room_shape {
   std::int32_t kv_heads = 0;
   std::int32_t head_dim = 0;
   kv_format format = kv_format::bf16;
-  std::int32_t rows = 0;       ///< of the largest step
+  std::int32_t rows = 0;  ///< of the largest step
   std::int32_t sequences = 0;
-  std::int64_t results = 0;    ///< of what sequences share, all of a step together
+  std::int64_t results = 0;  ///< of what sequences share, all of a step together
   bool operator==(const room_shape&) const = default;
 };
 
@@ -36,7 +36,8 @@ public:
   bool serves(const room_shape& wanted) const { return shape_ == wanted; }
   const room_shape& shape() const noexcept { return shape_; }
   /// Queues the kernel that plans the step.
-  void plan_on(const step_tables& tables, const shared_tables& shared, std::int32_t least_prefilled, cudaStream_t on) const;
+  void plan_on(const step_tables& tables, const shared_tables& shared, std::int32_t least_prefilled,
+               cudaStream_t on) const;
   const step_plan& plan() const noexcept { return plan_; }
   rotation turn() const noexcept { return {plan_.angles, shape_.dims, shape_.interleaved}; }
   std::byte* workspace() const noexcept { return workspace_.as<std::byte>(); }

@@ -1,7 +1,7 @@
-// Decode attention over K and V that several sequences have in common (Juravsky et al., "Hydragen", 2024; Ye et al., "Cascade
-// Inference", 2024): the queries of up to 64 rows, sequences times heads of a KV head, meet tiles of 64 tokens by wgmma,
-// brought by a producer warp; two blocks a multiprocessor, one's softmax beside the other's products. Each row's result goes
-// to its sequence's place in the decode workspace. Knows the arena's layout; no model.
+// Decode attention over K and V that several sequences have in common (Juravsky et al., "Hydragen", 2024; Ye et al.,
+// "Cascade Inference", 2024): the queries of up to 64 rows, sequences times heads of a KV head, meet tiles of 64 tokens
+// by wgmma, brought by a producer warp; two blocks a multiprocessor, one's softmax beside the other's products. Each
+// row's result goes to its sequence's place in the decode workspace. Knows the arena's layout; no model.
 #include "kernels/cuda/attention_shared.hpp"
 #include "kernels/cuda/decode_workspace.hpp"
 #include "kernels/cuda/group_tiles.hpp"
@@ -25,8 +25,8 @@ static_assert(shared_piece % tile_keys == 0);
 
 template <int D>
 struct shared_room {
-  std::byte q[tile_rows * D * 2];           // panels of 64 dims
-  std::byte k[stages][tile_keys * D * 2];   // panels of 64 dims
+  std::byte q[tile_rows * D * 2];          // panels of 64 dims
+  std::byte k[stages][tile_keys * D * 2];  // panels of 64 dims
   std::byte v[stages][tile_keys * D * 2];
   std::uint64_t k_here[stages], k_free[stages], v_here[stages], v_free[stages];
 };
@@ -59,7 +59,8 @@ __device__ void produce(shared_room<D>& room, const step_tables& tables, const a
   int kv_head = 0;
   unsigned copied = 0;
   while (works.next(item, kv_head)) {
-    const int* table = tables.block_tables + std::int64_t{item.sequence} * tables.table_stride + item.first / block_tokens;
+    const int* table =
+        tables.block_tables + std::int64_t{item.sequence} * tables.table_stride + item.first / block_tokens;
     const int all = item.tokens / tile_keys;
     int block = copies ? table[block_of] : 0;
     for (int t = 0; t < all; ++t, ++copied) {
@@ -82,8 +83,10 @@ __device__ void produce(shared_room<D>& room, const step_tables& tables, const a
 template <int D>
 class query_rows {
 public:
-  __device__ query_rows(shared_room<D>& room, const step_tables& tables, const attention_call& call, const head_groups& heads, const workspace_view& space)
-      : room_(room), tables_(tables), call_(call), heads_(heads), space_(space), lane_(threadIdx.x & 31), warp_(threadIdx.x >> 5), scale_(call.scale * 1.44269504f) {}
+  __device__ query_rows(shared_room<D>& room, const step_tables& tables, const attention_call& call,
+                        const head_groups& heads, const workspace_view& space)
+      : room_(room), tables_(tables), call_(call), heads_(heads), space_(space), lane_(threadIdx.x & 31),
+        warp_(threadIdx.x >> 5), scale_(call.scale * 1.44269504f) {}
 
   __device__ void run() {
     work_list works{call_};
@@ -106,7 +109,9 @@ private:
   static constexpr int units = D / 16;  // of a row: 16 numbers each
   static constexpr int units_a_thread = tile_rows * units / consumers;
 
-  __device__ static int chunk_at(int row, int chunk) { return chunk / 8 * (tile_rows * 128) + row * 128 + ((chunk % 8 ^ row % 8) << 4); }
+  __device__ static int chunk_at(int row, int chunk) {
+    return chunk / 8 * (tile_rows * 128) + row * 128 + ((chunk % 8 ^ row % 8) << 4);
+  }
   __device__ static void synchronise() { asm volatile("bar.sync 1, 128;" ::: "memory"); }
   __device__ int row_of_unit(int i) const { return (static_cast<int>(threadIdx.x) + i * consumers) / units; }
   __device__ shared_seat seat_of(int row) const { return call_.shared.seats[item_.first_seat + row / heads_.heads]; }
@@ -136,7 +141,8 @@ private:
       chunk low{}, high{};
       if (rows_[i] >= 0) {
         const int head = kv_head_ * heads_.heads + row % heads_.heads;
-        const auto* from = reinterpret_cast<const chunk*>(call_.qkv + (std::int64_t{rows_[i]} * (call_.heads + 2 * call_.kv.kv_heads) + head) * D);
+        const auto* from = reinterpret_cast<const chunk*>(
+            call_.qkv + (std::int64_t{rows_[i]} * (call_.heads + 2 * call_.kv.kv_heads) + head) * D);
         low = from[at.x];
         high = from[at.y];
         row_angles(call_.rope, rows_[i], unit).rotate(low, high);
@@ -154,12 +160,14 @@ private:
 
   __device__ void add_tile() {
     const unsigned stage = used_ % stages, parity = used_ / stages & 1;
-    const std::uint32_t q = shared_address(room_.q), k = shared_address(room_.k[stage]), v = shared_address(room_.v[stage]);
+    const std::uint32_t q = shared_address(room_.q), k = shared_address(room_.k[stage]),
+                        v = shared_address(room_.v[stage]);
     barrier_wait(&room_.k_here[stage], parity);
     group_fence();
 #pragma unroll
     for (int s = 0; s < D / 16; ++s)
-      group_multiply<tile_keys>(score_, operand(q + s / 4 * (tile_rows * 128) + s % 4 * 32), operand(k + s / 4 * panel_bytes + s % 4 * 32), s > 0);
+      group_multiply<tile_keys>(score_, operand(q + s / 4 * (tile_rows * 128) + s % 4 * 32),
+                                operand(k + s / 4 * panel_bytes + s % 4 * 32), s > 0);
     group_commit();
     group_wait<0>();
     hold(score_);
@@ -212,7 +220,8 @@ private:
       const int row = warp_ * 16 + lane_ / 4 + r * 8;
       if (!there(row)) continue;
       const int head = row % heads_.heads, group = kv_head_ * heads_.groups + head / decode::columns;
-      float* record = space_.shared + (std::int64_t{slots_[r]} * heads_.all + group) * decode::record_floats(D) + head % decode::columns * (D + 4);
+      float* record = space_.shared + (std::int64_t{slots_[r]} * heads_.all + group) * decode::record_floats(D) +
+                      head % decode::columns * (D + 4);
       if (lane_ % 4 == 0) *reinterpret_cast<float2*>(record + D) = {maximum_[r] * scale_, sum_[r]};
 #pragma unroll
       for (int c = 0; c < D / 8; ++c)
@@ -240,7 +249,8 @@ private:
 #endif
 
 template <int D>
-__global__ void __launch_bounds__(threads, blocks_together) shared_rows(step_tables tables, attention_call call, head_groups heads, workspace_view space) {
+__global__ void __launch_bounds__(threads, blocks_together)
+    shared_rows(step_tables tables, attention_call call, head_groups heads, workspace_view space) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ std::byte shared[];
   auto& room = *reinterpret_cast<shared_room<D>*>(shared + (-shared_address(shared) & 1023));
@@ -268,9 +278,10 @@ template <int D>
 void launch_shared(const attention_call& call, cudaStream_t on) {
   constexpr std::size_t bytes = sizeof(shared_room<D>) + 1024;
   static_cast<void>(cudaFuncSetAttribute(shared_rows<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-  static_cast<void>(cudaFuncSetAttribute(shared_rows<D>, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
-  launch(shared_rows<D>, dim3(static_cast<unsigned>(decode_blocks())), dim3(threads), bytes, on, *call.tables, call, decode::groups_of(call.heads, call.kv),
-         decode::workspace_of(call));
+  static_cast<void>(cudaFuncSetAttribute(shared_rows<D>, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                         cudaSharedmemCarveoutMaxShared));
+  launch(shared_rows<D>, dim3(static_cast<unsigned>(decode_blocks())), dim3(threads), bytes, on, *call.tables, call,
+         decode::groups_of(call.heads, call.kv), decode::workspace_of(call));
 }
 
 }  // namespace

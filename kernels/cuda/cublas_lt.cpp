@@ -12,8 +12,8 @@
 namespace troupe::kernels::cuda {
 namespace {
 
-// fp8: the unit keeps about 14 bits of a sum. So few columns may stay in it, which costs 0.002 of a product's norm where
-// rounding to e4m3 costs 0.037; of more, short sums join in f32.
+// fp8: the unit keeps about 14 bits of a sum. So few columns may stay in it, which costs 0.002 of a product's norm
+// where rounding to e4m3 costs 0.037; of more, short sums join in f32.
 constexpr std::int32_t most_fast_columns = 8192;
 
 constexpr std::int64_t workspace_bytes = 32 << 20;  // what NVIDIA advises for Hopper
@@ -65,8 +65,8 @@ public:
       f_.desc_set(use.op, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &p.x_scale, sizeof p.x_scale);
     }
     const float alpha = 1.0f, beta = p.add ? 1.0f : 0.0f;
-    const auto status = f_.matmul(handle_, use.op, &alpha, p.w, use.w, p.x, use.x, &beta, p.out, use.out, p.out, use.out,
-                                  &use.algorithm, workspace_.data(), workspace_bytes, on);
+    const auto status = f_.matmul(handle_, use.op, &alpha, p.w, use.w, p.x, use.x, &beta, p.out, use.out, p.out,
+                                  use.out, &use.algorithm, workspace_.data(), workspace_bytes, on);
     if (status != CUBLAS_STATUS_SUCCESS) return failed("multiplying", status);
     return {};
   }
@@ -88,7 +88,8 @@ private:
 
   result<plan*> plan_for(const dense_product& p) {
     const std::int32_t range = library_range(p.rows);
-    const auto shape = std::make_tuple(static_cast<int>(p.inputs), p.n, p.k, range, p.f32_out, p.way, p.w_stride, p.x_stride, p.out_stride);
+    const auto shape = std::make_tuple(static_cast<int>(p.inputs), p.n, p.k, range, p.f32_out, p.way, p.w_stride,
+                                       p.x_stride, p.out_stride);
     auto found = plans_.find(shape);
     if (found == plans_.end()) {
       plan made;
@@ -133,7 +134,8 @@ private:
       f_.desc_set(made.op, CUBLASLT_MATMUL_DESC_FAST_ACCUM, &fast, sizeof fast);
     }
     cublasLtMatmulPreference_t preference = nullptr;
-    if (status = f_.preference_create(&preference); status != CUBLAS_STATUS_SUCCESS) return failed("a preference", status);
+    if (status = f_.preference_create(&preference); status != CUBLAS_STATUS_SUCCESS)
+      return failed("a preference", status);
     const std::uint64_t bytes = workspace_bytes;
     f_.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes);
     std::array<cublasLtMatmulHeuristicResult_t, most_library_ways> best{};
@@ -166,18 +168,18 @@ result<std::unique_ptr<cublas_lt>> load_cublas_lt() {
     if ((library = dlopen(name, RTLD_NOW | RTLD_LOCAL))) break;
   if (!library) return error{errc::unsupported, "cuBLASLt is not on this machine", {}};
   functions f{};
-  const bool complete = find(library, "cublasLtCreate", f.create) && find(library, "cublasLtDestroy", f.destroy) &&
-                        find(library, "cublasLtMatmul", f.matmul) && find(library, "cublasLtMatmulDescCreate", f.desc_create) &&
-                        find(library, "cublasLtMatmulDescDestroy", f.desc_destroy) &&
-                        find(library, "cublasLtMatmulDescSetAttribute", f.desc_set) &&
-                        find(library, "cublasLtMatrixLayoutCreate", f.layout_create) &&
-                        find(library, "cublasLtMatrixLayoutDestroy", f.layout_destroy) &&
-                        find(library, "cublasLtMatrixLayoutSetAttribute", f.layout_set) &&
-                        find(library, "cublasLtMatmulPreferenceCreate", f.preference_create) &&
-                        find(library, "cublasLtMatmulPreferenceDestroy", f.preference_destroy) &&
-                        find(library, "cublasLtMatmulPreferenceSetAttribute", f.preference_set) &&
-                        find(library, "cublasLtMatmulAlgoGetHeuristic", f.heuristic) &&
-                        find(library, "cublasLtGetVersion", f.version);
+  const bool complete =
+      find(library, "cublasLtCreate", f.create) && find(library, "cublasLtDestroy", f.destroy) &&
+      find(library, "cublasLtMatmul", f.matmul) && find(library, "cublasLtMatmulDescCreate", f.desc_create) &&
+      find(library, "cublasLtMatmulDescDestroy", f.desc_destroy) &&
+      find(library, "cublasLtMatmulDescSetAttribute", f.desc_set) &&
+      find(library, "cublasLtMatrixLayoutCreate", f.layout_create) &&
+      find(library, "cublasLtMatrixLayoutDestroy", f.layout_destroy) &&
+      find(library, "cublasLtMatrixLayoutSetAttribute", f.layout_set) &&
+      find(library, "cublasLtMatmulPreferenceCreate", f.preference_create) &&
+      find(library, "cublasLtMatmulPreferenceDestroy", f.preference_destroy) &&
+      find(library, "cublasLtMatmulPreferenceSetAttribute", f.preference_set) &&
+      find(library, "cublasLtMatmulAlgoGetHeuristic", f.heuristic) && find(library, "cublasLtGetVersion", f.version);
   if (!complete) return error{errc::unsupported, "cuBLASLt lacks a function that Troupe needs", {}};
   auto workspace = allocate_device(workspace_bytes);
   if (!workspace) return workspace.why();

@@ -29,9 +29,9 @@ struct dense_product {
 class cublas_lt {
 public:
   virtual ~cublas_lt() = default;
-  /// Not thread-safe. The first call of a shape, and of a range of rows, asks the library's heuristics and may load a kernel
-  /// (up to 25 ms on the host); nothing is allocated on the device and nothing synchronises, so it may be captured. The
-  /// order of a sum depends on the range that `rows` is in.
+  /// Not thread-safe. The first call of a shape, and of a range of rows, asks the library's heuristics and may load a
+  /// kernel (up to 25 ms on the host); nothing is allocated on the device and nothing synchronises, so it may be
+  /// captured. The order of a sum depends on the range that `rows` is in.
   virtual result<void> multiply(const dense_product& p, cudaStream_t on) = 0;
   /// How many ways it has for this product, up to most_library_ways.
   virtual result<std::int32_t> ways(const dense_product& p) = 0;

@@ -26,7 +26,9 @@ result<std::vector<piece_plan>> plan_pieces(std::span<const tensor_view> parts, 
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const weight_type type = wanted.value_or(natural_type(parts[i].type));
     if (!packs_as(parts[i].type, type))
-      return error{errc::unsupported, "the GPU has no kernels for " + std::string(memory::info(parts[i].type).name) + " weights", {}};
+      return error{errc::unsupported,
+                   "the GPU has no kernels for " + std::string(memory::info(parts[i].type).name) + " weights",
+                   {}};
     if (!plan.empty() && plan.back().type == type) ++plan.back().count;
     else plan.push_back({type, i, 1});
   }
@@ -40,7 +42,9 @@ result<memory::buffer> stream_lane::allocate(std::int64_t bytes) {
   auto made = allocate_device(bytes);
   if (!made) return made.why();
   auto held = std::make_shared<device_buffer>(*std::move(made));
-  if (auto r = check(cudaMemsetAsync(held->data(), 0, static_cast<std::size_t>(bytes), stream_.get()), "clearing memory"); !r)
+  if (auto r =
+          check(cudaMemsetAsync(held->data(), 0, static_cast<std::size_t>(bytes), stream_.get()), "clearing memory");
+      !r)
     return r.why();
   void* const data = held->data();
   return memory::buffer(data, bytes, [held = std::move(held)](void*) mutable { held.reset(); });
@@ -48,7 +52,9 @@ result<memory::buffer> stream_lane::allocate(std::int64_t bytes) {
 
 result<void> stream_lane::write(const memory::buffer& to, std::int64_t offset, std::span<const std::byte> from) {
   auto* at = static_cast<std::byte*>(to.data()) + offset;
-  if (auto r = check(cudaMemcpyAsync(at, from.data(), from.size(), cudaMemcpyHostToDevice, stream_.get()), "writing to the device"); !r)
+  if (auto r = check(cudaMemcpyAsync(at, from.data(), from.size(), cudaMemcpyHostToDevice, stream_.get()),
+                     "writing to the device");
+      !r)
     return r;
   return check(cudaStreamSynchronize(stream_.get()), "writing to the device");
 }
@@ -61,7 +67,9 @@ result<tensor_view> stream_lane::host_view(tensor_view of) {
     staging_ = *std::move(made);
   }
   const auto bytes = static_cast<std::size_t>(of.bytes());
-  if (auto r = check(cudaMemcpyAsync(staging_.data(), of.data, bytes, cudaMemcpyDeviceToHost, stream_.get()), "reading from the device"); !r)
+  if (auto r = check(cudaMemcpyAsync(staging_.data(), of.data, bytes, cudaMemcpyDeviceToHost, stream_.get()),
+                     "reading from the device");
+      !r)
     return r.why();
   if (auto r = check(cudaStreamSynchronize(stream_.get()), "reading from the device"); !r) return r.why();
   of.data = staging_.data();
@@ -98,8 +106,10 @@ result<void> stream_lane::finish_weights(std::size_t&) {
 }
 
 /// On its way when this returns, if the file that is expected holds it.
-result<std::shared_ptr<device_matrix>> stream_lane::pack_piece(std::span<const tensor_view> parts, weight_type type, const std::shared_ptr<device_buffer>& also) {
-  if (!upload_ || !std::all_of(parts.begin(), parts.end(), [&](const tensor_view& part) { return upload_->serves(part); })) {
+result<std::shared_ptr<device_matrix>> stream_lane::pack_piece(std::span<const tensor_view> parts, weight_type type,
+                                                               const std::shared_ptr<device_buffer>& also) {
+  if (!upload_ ||
+      !std::all_of(parts.begin(), parts.end(), [&](const tensor_view& part) { return upload_->serves(part); })) {
     auto made = pack_matrix(parts, type, stream_.get());
     if (!made) return made.why();
     return std::shared_ptr<device_matrix>(*std::move(made));
@@ -136,7 +146,8 @@ result<matrix> stream_lane::pack(std::span<const tensor_view> parts) {
 }
 
 /// `also`: for the bytes of the one part, which the file that is expected holds.
-result<matrix> stream_lane::pack_as(std::span<const tensor_view> parts, std::optional<weight_type> wanted, const std::shared_ptr<device_buffer>& also) {
+result<matrix> stream_lane::pack_as(std::span<const tensor_view> parts, std::optional<weight_type> wanted,
+                                    const std::shared_ptr<device_buffer>& also) {
   if (parts.empty()) return error{errc::invalid_argument, "a matrix needs at least one part", {}};
   const auto plan = plan_pieces(parts, wanted);
   if (!plan) return plan.why();
@@ -155,7 +166,8 @@ result<matrix> stream_lane::pack_table(const tensor_view& table, bool tied) {
   w->rows = table.rows;
   w->cols = table.cols;
   const bool once = tied && upload_ && upload_->serves(table);
-  if (!tied || (table.type != dtype::bf16 && table.type != dtype::f16)) {  // else its rows lie in the matrix as they are
+  if (!tied ||
+      (table.type != dtype::bf16 && table.type != dtype::f16)) {  // else its rows lie in the matrix as they are
     auto rows = once ? make_rows(table) : store_table(table);
     if (!rows) return rows.why();
     w->table = *std::move(rows);
@@ -168,18 +180,22 @@ result<matrix> stream_lane::pack_table(const tensor_view& table, bool tied) {
   return made;
 }
 
-result<matrix> stream_lane::random_matrix(const std::string& type, std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
-  static constexpr std::pair<const char*, weight_type> known[] = {{"bf16", weight_type::bf16}, {"f16", weight_type::f16},
-                                                                  {"fp8", weight_type::fp8},   {"q8_0", weight_type::q8_0},
-                                                                  {"q4_0", weight_type::q4_0}, {"q4_1", weight_type::q4_1},
-                                                                  {"q6_k", weight_type::q8_16}, {"q5_k", weight_type::q8_1}};
+result<matrix> stream_lane::random_matrix(const std::string& type, std::int64_t rows, std::int64_t cols,
+                                          std::uint64_t seed) {
+  static constexpr std::pair<const char*, weight_type> known[] = {
+      {"bf16", weight_type::bf16},  {"f16", weight_type::f16},   {"fp8", weight_type::fp8},
+      {"q8_0", weight_type::q8_0},  {"q4_0", weight_type::q4_0}, {"q4_1", weight_type::q4_1},
+      {"q6_k", weight_type::q8_16}, {"q5_k", weight_type::q8_1}};
   for (const auto& [name, kept] : known) {
     if (type != name) continue;
     auto made = cuda::random_matrix(kept, rows, cols, seed, stream_.get());
     if (!made) return made.why();
     return keep({std::shared_ptr<device_matrix>(*std::move(made))});
   }
-  return error{errc::invalid_argument, "There are no weights of type '" + type + "'; bf16, f16, fp8, q8_0, q4_0, q4_1, q5_k and q6_k are known.", "type"};
+  return error{
+      errc::invalid_argument,
+      "There are no weights of type '" + type + "'; bf16, f16, fp8, q8_0, q4_0, q4_1, q5_k and q6_k are known.",
+      "type"};
 }
 
 std::int64_t stream_lane::kv_bytes_read(const kv_shape& shape) const {
@@ -187,13 +203,16 @@ std::int64_t stream_lane::kv_bytes_read(const kv_shape& shape) const {
 }
 
 std::int64_t stream_lane::kv_block_bytes(const kv_shape& shape) const {
-  const std::int64_t wide = kv_format_ == kv_format::bf16 ? 0 : kv_layout{nullptr, 1, shape.kv_heads, shape.head_dim}.block_bytes();
+  const std::int64_t wide =
+      kv_format_ == kv_format::bf16 ? 0 : kv_layout{nullptr, 1, shape.kv_heads, shape.head_dim}.block_bytes();
   return kv_bytes_read(shape) + wide;
 }
 
 result<std::unique_ptr<kv_arena>> stream_lane::make_kv(const kv_shape& shape, std::int32_t blocks) {
   if (shape.head_dim != 64 && shape.head_dim != 128)
-    return error{errc::unsupported, "the GPU attends to heads of 64 or 128, and this model's have " + std::to_string(shape.head_dim), {}};
+    return error{errc::unsupported,
+                 "the GPU attends to heads of 64 or 128, and this model's have " + std::to_string(shape.head_dim),
+                 {}};
   auto arena = std::make_unique<cuda_kv>();
   arena->shape = shape;
   arena->blocks = blocks;
@@ -204,12 +223,16 @@ result<std::unique_ptr<kv_arena>> stream_lane::make_kv(const kv_shape& shape, st
   return std::unique_ptr<kv_arena>{std::move(arena)};
 }
 
-result<std::unique_ptr<stream_lane>> stream_lane::create(stream on, std::optional<weight_type> weights, kv_format kv, bool deterministic) {
+result<std::unique_ptr<stream_lane>> stream_lane::create(stream on, std::optional<weight_type> weights, kv_format kv,
+                                                         bool deterministic) {
   std::array<event, most_in_flight> done;
   for (event& one : done) {
     // Who waits for a step sleeps: a thread that spins in the driver takes a core, and slows the one that launches.
     cudaEvent_t made{};
-    if (auto r = check(cudaEventCreateWithFlags(&made, cudaEventDisableTiming | cudaEventBlockingSync), "making an event"); !r) return r.why();
+    if (auto r =
+            check(cudaEventCreateWithFlags(&made, cudaEventDisableTiming | cudaEventBlockingSync), "making an event");
+        !r)
+      return r.why();
     one = event(made);
   }
   auto multiplier = products::make(deterministic);
@@ -224,7 +247,8 @@ result<std::unique_ptr<stream_lane>> stream_lane::create(stream on, std::optiona
 /// A part's streams go before the part itself.
 result<void> stream_lane::divide(std::int32_t multiprocessors) {
   if (auto r = check(cudaDeviceSynchronize(), "waiting for the device"); !r) return r;
-  if (pair_ && pair_.use_count() > 1) return error{errc::invalid_argument, "the second queue must go before its device is divided anew", {}};
+  if (pair_ && pair_.use_count() > 1)
+    return error{errc::invalid_argument, "the second queue must go before its device is divided anew", {}};
   if (narrow_) std::swap(stream_, unused_);
   narrow_ = false;
   unused_ = stream();
@@ -248,7 +272,8 @@ result<void> stream_lane::take_part() {
 }
 
 result<std::unique_ptr<lane>> stream_lane::make_second_queue() {
-  if (kv_format_ != kv_format::bf16) return error{errc::unsupported, "K and V of a byte a number are read by one queue only", "kv_type"};
+  if (kv_format_ != kv_format::bf16)
+    return error{errc::unsupported, "K and V of a byte a number are read by one queue only", "kv_type"};
   auto on = make_stream(stream_priority::low);
   if (!on) return on.why();
   auto made = create(*std::move(on), {}, kv_format_, deterministic_);
@@ -272,12 +297,15 @@ result<std::unique_ptr<cuda_lane>> make_cuda_lane(const cuda_wish& wish) {
   else if (weights == "f16") wanted = weight_type::f16;
   else if (weights == "fp8") wanted = weight_type::fp8;
   else if (!weights.empty())
-    return error{errc::invalid_argument, "Weights cannot become '" + weights + "'; bf16, f16 and fp8 are known.", "weight_type"};
+    return error{errc::invalid_argument, "Weights cannot become '" + weights + "'; bf16, f16 and fp8 are known.",
+                 "weight_type"};
   kv_format format = kv_format::bf16;
   if (kv == "fp8") format = kv_format::fp8;
   else if (kv == "q8_0") format = kv_format::q8_0;
   else if (!kv.empty() && kv != "bf16")
-    return error{errc::invalid_argument, "The GPU keeps K and V as bf16, fp8 or q8_0, not as '" + kv + "'; the CPU has other types.", "kv_type"};
+    return error{errc::invalid_argument,
+                 "The GPU keeps K and V as bf16, fp8 or q8_0, not as '" + kv + "'; the CPU has other types.",
+                 "kv_type"};
   const auto found = find_device();
   if (!found) return found.why();
   auto on = make_stream(stream_priority::high);

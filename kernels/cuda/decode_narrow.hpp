@@ -1,5 +1,5 @@
-// What decode attention does otherwise where K and V are a byte a number: a tile's products, the newest token, what lies
-// behind it. Device code only; knows no split.
+// What decode attention does otherwise where K and V are a byte a number: a tile's products, the newest token, what
+// lies behind it. Device code only; knows no split.
 #pragma once
 
 #include "kernels/cuda/decode_workspace.hpp"
@@ -9,7 +9,8 @@ namespace troupe::kernels::cuda::decode {
 
 /// One tile: the first `valid` of its tokens count. q: as query_columns holds them.
 template <int D, kv_format F, class State>
-__device__ void add_narrow(State& state, const std::byte* tile, const std::uint32_t (&q)[D / 8], int valid, float scale) {
+__device__ void add_narrow(State& state, const std::byte* tile, const std::uint32_t (&q)[D / 8], int valid,
+                           float scale) {
   constexpr int tile_bytes = kv_layout::tile_bytes_of(D, F);
   const int lane = threadIdx.x & 31, token = lane / 4;
   const auto* keys = reinterpret_cast<const uint4*>(tile) + lane;
@@ -42,7 +43,8 @@ __device__ void add_narrow(State& state, const std::byte* tile, const std::uint3
     state.inverse_unit = 1.0f / most;
   }
   state.shrink_out(shrink);
-  const float first = __uint_as_float(weight[0]) * state.inverse_unit, second = __uint_as_float(weight[1]) * state.inverse_unit;
+  const float first = __uint_as_float(weight[0]) * state.inverse_unit,
+              second = __uint_as_float(weight[1]) * state.inverse_unit;
   const std::uint32_t low = transpose_matrix(pack_f16(score[0] * first, score[1] * first));
   const std::uint32_t high = transpose_matrix(pack_f16(score[2] * second, score[3] * second));
 #pragma unroll
@@ -55,7 +57,8 @@ __device__ void add_narrow(State& state, const std::byte* tile, const std::uint3
 
 /// The sequence's newest token: all lanes look for its largest number, those beyond the head's for one found already.
 template <int D, kv_format F>
-__device__ void add_newest_narrow(std::byte* tile, const bf16 (&newest)[2][D], const kv_layout& kv, std::byte* arena, int token) {
+__device__ void add_newest_narrow(std::byte* tile, const bf16 (&newest)[2][D], const kv_layout& kv, std::byte* arena,
+                                  int token) {
   const int lane = threadIdx.x & 31;
   const int value = lane / (D / 8) % 2, at = lane % (D / 8);
   const chunk c = reinterpret_cast<const chunk*>(newest[value])[at];

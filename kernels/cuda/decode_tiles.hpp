@@ -11,7 +11,7 @@ namespace troupe::kernels::cuda::decode {
 
 constexpr int warps = 4;
 constexpr int threads = warps * 32;
-constexpr int quad = 4;     ///< heads that are summed over the warps at a time: two blocks must fit a multiprocessor
+constexpr int quad = 4;  ///< heads that are summed over the warps at a time: two blocks must fit a multiprocessor
 template <kv_format F>
 constexpr int stages_of = F == kv_format::bf16 ? 3 : 6;  ///< tiles that a warp has asked for
 
@@ -28,8 +28,8 @@ struct decode_room {
   bool last;
 };
 
-/// A block's stretch of the step's tiles, pair after pair of a sequence and a group of query heads: `left` tiles from `tile`
-/// of this pair on. The next pair's sequence is asked for when a pair begins. All lanes of a warp together.
+/// A block's stretch of the step's tiles, pair after pair of a sequence and a group of query heads: `left` tiles from
+/// `tile` of this pair on. The next pair's sequence is asked for when a pair begins. All lanes of a warp together.
 struct work_walk {
   const decode_plan* plan;
   int groups;
@@ -39,7 +39,8 @@ struct work_walk {
   __device__ work_walk(const decode_plan* plan, int groups) : plan(plan), groups(groups) {
     word_ = reinterpret_cast<const int*>(&plan->stretches[blockIdx.x])[threadIdx.x & 31];
     const auto word = [&](int i) { return __shfl_sync(~0u, word_, i); };
-    at = sequence_of(word(0)), turn = group_of(word(0)), tile = word(1), left = word(2), step = word(3), other_step = word(4);
+    at = sequence_of(word(0)), turn = group_of(word(0)), tile = word(1), left = word(2), step = word(3),
+    other_step = word(4);
     sequence = {word(8), word(9), word(10), word(11), word(12), {}};
     if (left > 0) look_ahead();
   }
@@ -48,10 +49,12 @@ struct work_walk {
   /// How many of the next `tiles` are.
   __device__ int share(int tiles, int warp) const { return (tiles - first_of(warp) + warps - 1) / warps; }
   /// Of the stretch's first tiles that are the warp's, the block of this lane's.
-  __device__ int first_block() const { return __shfl_sync(~0u, word_, 16 + (first_of(threadIdx.x >> 5) + (threadIdx.x & 31) * warps) % 16); }
+  __device__ int first_block() const {
+    return __shfl_sync(~0u, word_, 16 + (first_of(threadIdx.x >> 5) + (threadIdx.x & 31) * warps) % 16);
+  }
   __device__ bool ended() const { return left <= 0; }
-  /// Each sequence begins with another: blocks that go through sequences group by group would else all be at the same heads at
-  /// a time, whose tiles lie in few of the memory's channels.
+  /// Each sequence begins with another: blocks that go through sequences group by group would else all be at the same
+  /// heads at a time, whose tiles lie in few of the memory's channels.
   __device__ int group() const { return (groups & (groups - 1)) == 0 ? (at + turn) & (groups - 1) : turn; }
   __device__ int head_first() const { return __shfl_sync(~0u, word_, 5); }
   __device__ int head_blocks() const { return __shfl_sync(~0u, word_, 6); }
@@ -87,17 +90,19 @@ private:
   int word_;
 };
 
-/// The tiles of one warp, in the order of its block's, up to `stages` ahead of their use. The numbers of their blocks are
-/// taken from the table for a run of tiles at once, while the run before is on its way.
+/// The tiles of one warp, in the order of its block's, up to `stages` ahead of their use. The numbers of their blocks
+/// are taken from the table for a run of tiles at once, while the run before is on its way.
 template <int D, kv_format F>
 class tile_stream {
 public:
   static constexpr int stages = stages_of<F>;
   static constexpr int tile_bytes = kv_layout::tile_bytes_of(D, F);
 
-  __device__ tile_stream(const step_tables& tables, const attention_call& call, const head_groups& heads, decode_room<D, F>& room, const work_walk& work)
-      : tables_(tables), heads_(heads), room_(room), layer_(call.kv.tile(0, call.layer, 0)), block_bytes_(call.kv.block_bytes()), value_offset_(call.kv.value_offset()),
-        lane_(threadIdx.x & 31), warp_(threadIdx.x >> 5), ahead_(work) {
+  __device__ tile_stream(const step_tables& tables, const attention_call& call, const head_groups& heads,
+                         decode_room<D, F>& room, const work_walk& work)
+      : tables_(tables), heads_(heads), room_(room), layer_(call.kv.tile(0, call.layer, 0)),
+        block_bytes_(call.kv.block_bytes()), value_offset_(call.kv.value_offset()), lane_(threadIdx.x & 31),
+        warp_(threadIdx.x >> 5), ahead_(work) {
 #if __CUDA_ARCH__ >= 900
     if (lane_ < stages) barrier_init(&room_.arrived[warp_][lane_], 1);
     barrier_init_fence();
@@ -187,7 +192,8 @@ struct item_heads {
   int group, kv_head, first, own;
 
   __device__ item_heads(int group, const head_groups& heads)
-      : group(group), kv_head(heads.kv_head(group)), first(kv_head * heads.heads + (group - kv_head * heads.groups) * columns),
+      : group(group), kv_head(heads.kv_head(group)),
+        first(kv_head * heads.heads + (group - kv_head * heads.groups) * columns),
         own(min(columns, (kv_head + 1) * heads.heads - first)) {}
 };
 
@@ -204,8 +210,10 @@ public:
     kind_ = head < heads.own ? query : head >= columns && head < columns + 2 && call_.rope.angles ? newest : nothing;
     at_ = chunks_of(unit, call_.rope);
     if (kind_ == nothing) return;
-    const int of_row = kind_ == query ? heads.first + head : call_.heads + (head - columns) * call_.kv.kv_heads + heads.kv_head;
-    const auto* from = reinterpret_cast<const chunk*>(call_.qkv + (std::int64_t{row} * (call_.heads + 2 * call_.kv.kv_heads) + of_row) * D);
+    const int of_row =
+        kind_ == query ? heads.first + head : call_.heads + (head - columns) * call_.kv.kv_heads + heads.kv_head;
+    const auto* from = reinterpret_cast<const chunk*>(
+        call_.qkv + (std::int64_t{row} * (call_.heads + 2 * call_.kv.kv_heads) + of_row) * D);
     low_ = from[at_.x];
     high_ = from[at_.y];
     angles_ = head == columns + 1 ? row_angles() : row_angles(call_.rope, row, unit);  // V does not turn
@@ -332,7 +340,8 @@ private:
 
 /// The sequence's newest token, from shared memory to its place in the tile and in the arena.
 template <int D, kv_format F = kv_format::bf16>
-__device__ void add_newest(std::byte* tile, const bf16 (&newest)[2][D], const kv_layout& kv, std::byte* arena, int token) {
+__device__ void add_newest(std::byte* tile, const bf16 (&newest)[2][D], const kv_layout& kv, std::byte* arena,
+                           int token) {
   if constexpr (F != kv_format::bf16) {
     add_newest_narrow<D, F>(tile, newest, kv, arena, token);
   } else {
@@ -353,7 +362,8 @@ __device__ void clear_values(std::byte* tile, int valid) {
     clear_narrow<D, F>(tile, valid);
   } else {
     for (int at = valid * (D / 8) + (threadIdx.x & 31); at < block_tokens * (D / 8); at += 32)
-      *reinterpret_cast<uint4*>(tile + block_tokens * D * 2 + kv_layout::chunk_offset(at / (D / 8), at % (D / 8))) = uint4{};
+      *reinterpret_cast<uint4*>(tile + block_tokens * D * 2 + kv_layout::chunk_offset(at / (D / 8), at % (D / 8))) =
+          uint4{};
   }
 }
 
@@ -376,7 +386,9 @@ __device__ void write_room(decode_room<D, F>& room, const column_state<D, F>& st
 
 /// This warp's tiles of a pair; the newest token is added where it is among them.
 template <int D, kv_format F>
-__device__ column_state<D, F> attend(decode_room<D, F>& room, const step_tables& tables, const attention_call& call, tile_stream<D, F>& tiles, const work_walk& work, const item_heads& heads, const query_columns<D, F>& q, int turn) {
+__device__ column_state<D, F> attend(decode_room<D, F>& room, const step_tables& tables, const attention_call& call,
+                                     tile_stream<D, F>& tiles, const work_walk& work, const item_heads& heads,
+                                     const query_columns<D, F>& q, int turn) {
   const int warp = threadIdx.x >> 5;
   column_state<D, F> state;
   const int share = work.share(work.tiles(), warp), first = work.tile + work.first_of(warp);
@@ -386,7 +398,8 @@ __device__ column_state<D, F> attend(decode_room<D, F>& room, const step_tables&
     std::byte* tile = tiles.front();
     if (valid <= block_tokens) {
       const int block = tables.block_tables[work.sequence.table + at];
-      if (call.rope.angles) add_newest<D, F>(tile, room.newest[turn], call.kv, call.kv.tile(block, call.layer, heads.kv_head), valid - 1);
+      if (call.rope.angles)
+        add_newest<D, F>(tile, room.newest[turn], call.kv, call.kv.tile(block, call.layer, heads.kv_head), valid - 1);
       clear_values<D, F>(tile, valid);
 #if __CUDA_ARCH__ >= 900
       fence_async_proxy();

@@ -33,11 +33,14 @@ struct workspace_view {
 };
 
 constexpr std::int64_t arrival_bytes = most_decode_blocks * 4;
-TROUPE_HOST_DEVICE constexpr std::int64_t record_floats(std::int32_t head_dim) { return std::int64_t{columns} * (head_dim + 4); }
+TROUPE_HOST_DEVICE constexpr std::int64_t record_floats(std::int32_t head_dim) {
+  return std::int64_t{columns} * (head_dim + 4);
+}
 
 inline workspace_view workspace_of(const attention_call& call) {
   auto* const records = reinterpret_cast<float*>(call.workspace + arrival_bytes);
-  return {reinterpret_cast<int*>(call.workspace), records, records + 2 * most_decode_blocks * record_floats(call.kv.head_dim)};
+  return {reinterpret_cast<int*>(call.workspace), records,
+          records + 2 * most_decode_blocks * record_floats(call.kv.head_dim)};
 }
 
 }  // namespace troupe::kernels::cuda::decode

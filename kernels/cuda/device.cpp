@@ -8,16 +8,20 @@ namespace troupe::kernels::cuda {
 result<void> check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return {};
   const auto code = status == cudaErrorMemoryAllocation ? errc::out_of_memory : errc::internal;
-  return error{code, std::string("CUDA: ") + what + ": " + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")", {}};
+  return error{code,
+               std::string("CUDA: ") + what + ": " + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")",
+               {}};
 }
 
 result<stream> make_stream(stream_priority priority) {
   int lowest = 0;
   int highest = 0;
-  if (auto r = check(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "reading stream priorities"); !r) return r.why();
+  if (auto r = check(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "reading stream priorities"); !r)
+    return r.why();
   cudaStream_t made{};
   const int wanted = priority == stream_priority::high ? highest : lowest;
-  if (auto r = check(cudaStreamCreateWithPriority(&made, cudaStreamNonBlocking, wanted), "making a stream"); !r) return r.why();
+  if (auto r = check(cudaStreamCreateWithPriority(&made, cudaStreamNonBlocking, wanted), "making a stream"); !r)
+    return r.why();
   return stream{made};
 }
 

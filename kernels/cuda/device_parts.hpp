@@ -12,8 +12,8 @@ namespace troupe::kernels::cuda {
 /// The contexts live as long as this; its streams are to be given back before it.
 class device_parts {
 public:
-  /// `second` multiprocessors, rounded as the device wants it, for the second stream; all others for the first, which has
-  /// the higher priority. unsupported: this driver or device divides nothing.
+  /// `second` multiprocessors, rounded as the device wants it, for the second stream; all others for the first, which
+  /// has the higher priority. unsupported: this driver or device divides nothing.
   static result<std::unique_ptr<device_parts>> divide(std::int32_t second);
   ~device_parts();
   device_parts(const device_parts&) = delete;

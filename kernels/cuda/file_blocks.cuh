@@ -1,6 +1,6 @@
 // Blocks of weights as a GGUF file has them, read on the device: of 32 elements the integers, their scales and their
-// offset, and single elements. Plain, byte by byte: for loading and for embeddings. Knows no layout of the device's own.
-// Source: ggml's block layouts, as the GGUF specification names them; MXFP4: OCP Microscaling Formats v1.0.
+// offset, and single elements. Plain, byte by byte: for loading and for embeddings. Knows no layout of the device's
+// own. Source: ggml's block layouts, as the GGUF specification names them; MXFP4: OCP Microscaling Formats v1.0.
 #pragma once
 
 #include <cstdint>
@@ -50,7 +50,8 @@ struct file_block {
     if constexpr (Type == dtype::q2_k) return pair(16, e);
     if constexpr (Type == dtype::q3_k) return pair(32, e) + bit(e, part) * 4 - 4;
     if constexpr (Type == dtype::q4_k) return at[16 + part / 2 * 32 + e] >> part % 2 * 4 & 15;
-    if constexpr (Type == dtype::q5_k) return (at[48 + part / 2 * 32 + e] >> part % 2 * 4 & 15) + bit(16 + e, part) * 16;
+    if constexpr (Type == dtype::q5_k)
+      return (at[48 + part / 2 * 32 + e] >> part % 2 * 4 & 15) + bit(16 + e, part) * 16;
     if constexpr (Type == dtype::q6_k)
       return (at[part / 4 * 64 + part % 2 * 32 + e] >> part % 4 / 2 * 4 & 15) + pair(128, e) * 16 - 32;
     return 0;
@@ -60,9 +61,11 @@ struct file_block {
   __device__ int small_scale(int half) const {
     const int p = part * 2 + half;
     if constexpr (Type == dtype::q2_k) return at[p] & 15;
-    if constexpr (Type == dtype::q3_k) return (at[96 + p % 8] >> p / 8 * 4 & 15) + (at[104 + p % 4] >> p / 4 * 2 & 3) * 16 - 32;
+    if constexpr (Type == dtype::q3_k)
+      return (at[96 + p % 8] >> p / 8 * 4 & 15) + (at[104 + p % 4] >> p / 4 * 2 & 3) * 16 - 32;
     if constexpr (Type == dtype::q6_k) return static_cast<signed char>(at[192 + p]);
-    if constexpr (Type == dtype::iq4_xs) return (at[4 + part / 2] >> part % 2 * 4 & 15) + (at[2 + part / 4] >> part % 4 * 2 & 3) * 16 - 32;
+    if constexpr (Type == dtype::iq4_xs)
+      return (at[4 + part / 2] >> part % 2 * 4 & 15) + (at[2 + part / 4] >> part % 4 * 2 & 3) * 16 - 32;
     if constexpr (six_bit_scales) return part < 4 ? at[4 + part] & 63 : (at[8 + part] & 15) | at[part] >> 6 << 4;
     return 1;
   }

@@ -7,7 +7,9 @@
 namespace troupe::kernels::cuda {
 namespace {
 
-std::string version_text(int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); }
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
 
 __global__ void probe() {}
 
@@ -21,8 +23,10 @@ result<device_facts> find_device() {
   if (status == cudaErrorNoDevice || status == cudaErrorInsufficientDriver || (status == cudaSuccess && count == 0)) {
     static_cast<void>(cudaGetLastError());
     const bool old = status == cudaErrorInsufficientDriver;
-    return error{errc::not_found, old ? "No NVIDIA driver answers, or it is older than this build of CUDA."
-                                      : "No NVIDIA device answers.", "device"};
+    return error{
+        errc::not_found,
+        old ? "No NVIDIA driver answers, or it is older than this build of CUDA." : "No NVIDIA device answers.",
+        "device"};
   }
   if (auto r = check(status, "looking for devices"); !r) return r.why();
   cudaDeviceProp about{};
@@ -40,8 +44,10 @@ result<device_facts> find_device() {
   cudaFuncAttributes code{};
   if (cudaFuncGetAttributes(&code, probe) != cudaSuccess) {
     static_cast<void>(cudaGetLastError());
-    return error{errc::unsupported, "This build has no kernels for " + facts.name + " (sm_" + std::to_string(facts.architecture) +
-                 "); configure with -DTROUPE_CUDA_ARCHITECTURES=" + std::to_string(facts.architecture) + ".", "device"};
+    return error{errc::unsupported,
+                 "This build has no kernels for " + facts.name + " (sm_" + std::to_string(facts.architecture) +
+                     "); configure with -DTROUPE_CUDA_ARCHITECTURES=" + std::to_string(facts.architecture) + ".",
+                 "device"};
   }
   std::size_t free = 0;
   std::size_t total = 0;

@@ -9,7 +9,8 @@ namespace troupe::kernels::cuda {
 __device__ inline unsigned fp8_pair(unsigned two) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 890
   const unsigned apart = __byte_perm(two, 0, 0x1404), raised = (apart & 0x80008000u) | (apart & 0x7f007f00u) >> 1;
-  const __half2 out = __hmul2(*reinterpret_cast<const __half2*>(&raised), __half2half2(__ushort_as_half(0x5c00)));  // 2^8: the biases' difference
+  const __half2 out = __hmul2(*reinterpret_cast<const __half2*>(&raised),
+                              __half2half2(__ushort_as_half(0x5c00)));  // 2^8: the biases' difference
   return *reinterpret_cast<const unsigned*>(&out);
 #else
   unsigned out;

@@ -11,12 +11,15 @@
 namespace troupe::kernels::cuda {
 
 __device__ inline void copy_16_async(void* to, const void* from) {
-  asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16;" ::"r"(
-                   static_cast<unsigned>(__cvta_generic_to_shared(to))), "l"(from) : "memory");
+  asm volatile(
+      "cp.async.cg.shared.global.L2::256B [%0], [%1], 16;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(to))),
+      "l"(from)
+      : "memory");
 }
 __device__ inline void copy_8_async(void* to, const void* from) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(
-                   static_cast<unsigned>(__cvta_generic_to_shared(to))), "l"(from) : "memory");
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(to))),
+               "l"(from)
+               : "memory");
 }
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int Newest>
@@ -26,13 +29,18 @@ __device__ inline void wait_copies() {
 
 // d[16x8] += a[16x16] . b[16x8]; lane 4g+t has d rows g and g+8, columns 2t and 2t+1.
 template <bool Half>
-__device__ inline void mma(float (&d)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
+__device__ inline void mma(float (&d)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
+                           unsigned b1) {
   if constexpr (Half) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
   } else {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
   }
 }
 
@@ -49,8 +57,8 @@ __device__ inline long unit_at(const weight_source& w, int r8, int group) {
   return (static_cast<long>(r8 >> 3) * w.groups + group) * 8 + (r8 & 7);
 }
 
-/// One group: `columns` columns of 16 weight rows. A lane loads `quads` times 16 bytes of row g and of row g + 8, `quad_step`
-/// apart; the next group's lie group_step on. x: of four blocks of 32 columns what the lane multiplies.
+/// One group: `columns` columns of 16 weight rows. A lane loads `quads` times 16 bytes of row g and of row g + 8,
+/// `quad_step` apart; the next group's lie group_step on. x: of four blocks of 32 columns what the lane multiplies.
 struct bf16_format {
   static constexpr bool half_x = false, byte_x = false, row_scale = false, fragment_order = false;
   static constexpr int columns = 64, quads = 2, scale_bytes = 0, sums = 0;
@@ -133,14 +141,15 @@ struct bytes_format : block_format {
 
 struct q8_0_format : bytes_format {
   static constexpr float offset = 1152.0f, upper_offset = offset;  // u = value + 128
-  static __device__ void block(float (&acc)[4], uint2 lo, uint2 hi, float d_lo, float d_hi, const unsigned* x, float2 start) {
+  static __device__ void block(float (&acc)[4], uint2 lo, uint2 hi, float d_lo, float d_hi, const unsigned* x,
+                               float2 start) {
     float part[4] = {start.x, start.y, start.x, start.y};
     half_block(part, lo.x, hi.x, x);
     half_block(part, lo.y, hi.y, x + 2);
     add_scaled(acc, part, d_lo, d_hi);
   }
-  static __device__ void multiply(float (&acc)[4], const uint4 (&lo)[quads], const uint4 (&hi)[quads], uint4 d_lo, uint4 d_hi,
-                                  const unsigned* x, const float* sums, int lane) {
+  static __device__ void multiply(float (&acc)[4], const uint4 (&lo)[quads], const uint4 (&hi)[quads], uint4 d_lo,
+                                  uint4 d_hi, const unsigned* x, const float* sums, int lane) {
     const float2* start = reinterpret_cast<const float2*>(sums) + (lane & 3);
     const float2 l[2] = {halves(d_lo.x), halves(d_lo.y)}, h[2] = {halves(d_hi.x), halves(d_hi.y)};
 #pragma unroll
@@ -156,8 +165,8 @@ struct q8_16_format : bytes_format {
   static constexpr bool sums_by_half = true;
   static constexpr int scale_bytes = 16, sums = 2;
   static constexpr float offset = 1152.0f, upper_offset = offset;
-  static __device__ void multiply(float (&acc)[4], const uint4 (&lo)[quads], const uint4 (&hi)[quads], uint4 d_lo, uint4 d_hi,
-                                  const unsigned* x, const float* sums, int lane) {
+  static __device__ void multiply(float (&acc)[4], const uint4 (&lo)[quads], const uint4 (&hi)[quads], uint4 d_lo,
+                                  uint4 d_hi, const unsigned* x, const float* sums, int lane) {
     const float2* start = reinterpret_cast<const float2*>(sums) + (lane & 3);
     const unsigned l[8] = {lo[0].x, lo[0].y, lo[0].z, lo[0].w, lo[1].x, lo[1].y, lo[1].z, lo[1].w};
     const unsigned h[8] = {hi[0].x, hi[0].y, hi[0].z, hi[0].w, hi[1].x, hi[1].y, hi[1].z, hi[1].w};
@@ -183,8 +192,8 @@ __device__ inline void add_offsets(float (&acc)[4], float lo, float hi, float2 p
 struct q8_1_format : bytes_format {
   static constexpr int scale_bytes = 16, sums = 2;
   static constexpr float offset = 1024.0f, upper_offset = offset;
-  static __device__ void multiply(float (&acc)[4], const uint4 (&lo)[quads], const uint4 (&hi)[quads], uint4 d_lo, uint4 d_hi,
-                                  const unsigned* x, const float* sums, int lane) {
+  static __device__ void multiply(float (&acc)[4], const uint4 (&lo)[quads], const uint4 (&hi)[quads], uint4 d_lo,
+                                  uint4 d_hi, const unsigned* x, const float* sums, int lane) {
     const float2* start = reinterpret_cast<const float2*>(sums) + (lane & 3);  // then the plain sums, 8 floats on
     const unsigned l[8] = {lo[0].x, lo[0].y, lo[0].z, lo[0].w, lo[1].x, lo[1].y, lo[1].z, lo[1].w};
     const unsigned h[8] = {hi[0].x, hi[0].y, hi[0].z, hi[0].w, hi[1].x, hi[1].y, hi[1].z, hi[1].w};
@@ -218,27 +227,30 @@ struct nibbles_format : block_format {
   }
 };
 
-// Four-bit integers meet x in bytes, with a scale a token and block of 32 (`sums`): exact integer sums, then two scales.
+// Four-bit integers meet x in bytes, with a scale a token and block of 32 (`sums`): exact integer sums, then two
+// scales.
 struct q4_0_format : nibbles_format {
   static constexpr bool half_x = false, byte_x = true;
   static constexpr float offset = 0.0f, upper_offset = 0.0f;
   /// x: of each block two words
-  static __device__ void multiply(float (&acc)[4], const uint4 (&lo)[quads], const uint4 (&hi)[quads], uint4 d_lo, uint4 d_hi,
-                                  const unsigned* x, const float* scales, int lane) {
+  static __device__ void multiply(float (&acc)[4], const uint4 (&lo)[quads], const uint4 (&hi)[quads], uint4 d_lo,
+                                  uint4 d_hi, const unsigned* x, const float* scales, int lane) {
     const float2* of_x = reinterpret_cast<const float2*>(scales) + (lane & 3);
     const unsigned l[4] = {lo[0].x, lo[0].y, lo[0].z, lo[0].w}, h[4] = {hi[0].x, hi[0].y, hi[0].z, hi[0].w};
     const float2 sl[2] = {halves(d_lo.x), halves(d_lo.y)}, sh[2] = {halves(d_hi.x), halves(d_hi.y)};
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      // A signed nibble in the upper half of a byte is 16 times its value; x's scale takes that back. The sums start at the
-      // bits of 1.5 * 2^23, where a float's step is 1: so they are floats without a conversion, which has a quarter of the rate.
+      // A signed nibble in the upper half of a byte is 16 times its value; x's scale takes that back. The sums start at
+      // the bits of 1.5 * 2^23, where a float's step is 1: so they are floats without a conversion, which has a quarter
+      // of the rate.
       constexpr unsigned upper = 0xf0f0f0f0u;
       constexpr float origin = 12582912.0f;
       static_assert(32 * 127 * 128 < 1 << 22);
       int c[4];
       asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%10,%10,%10};"
           : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
-          : "r"(l[j] << 4 & upper), "r"(h[j] << 4 & upper), "r"(l[j] & upper), "r"(h[j] & upper), "r"(x[2 * j]), "r"(x[2 * j + 1]), "r"(__float_as_int(origin)));
+          : "r"(l[j] << 4 & upper), "r"(h[j] << 4 & upper), "r"(l[j] & upper), "r"(h[j] & upper), "r"(x[2 * j]),
+            "r"(x[2 * j + 1]), "r"(__float_as_int(origin)));
       const float2 s = of_x[4 * j];
       const float a = j & 1 ? sl[j / 2].y : sl[j / 2].x, b = j & 1 ? sh[j / 2].y : sh[j / 2].x;
       acc[0] += a * s.x * (__int_as_float(c[0]) - origin);
@@ -252,8 +264,8 @@ struct q4_0_format : nibbles_format {
 struct q4_1_format : nibbles_format {
   static constexpr int scale_bytes = 16, sums = 2;
   static constexpr float offset = 1024.0f, upper_offset = 1024.0f;
-  static __device__ void multiply(float (&acc)[4], const uint4 (&lo)[quads], const uint4 (&hi)[quads], uint4 d_lo, uint4 d_hi,
-                                  const unsigned* x, const float* sums, int lane) {
+  static __device__ void multiply(float (&acc)[4], const uint4 (&lo)[quads], const uint4 (&hi)[quads], uint4 d_lo,
+                                  uint4 d_hi, const unsigned* x, const float* sums, int lane) {
     const float2* start = reinterpret_cast<const float2*>(sums) + (lane & 3);  // then the plain sums, 8 floats on
     const unsigned l[4] = {lo[0].x, lo[0].y, lo[0].z, lo[0].w}, h[4] = {hi[0].x, hi[0].y, hi[0].z, hi[0].w};
     const unsigned sl[4] = {d_lo.x, d_lo.y, d_lo.z, d_lo.w}, sh[4] = {d_hi.x, d_hi.y, d_hi.z, d_hi.w};

@@ -1,5 +1,5 @@
-// wgmma as attention needs it (sm_90a): both operands in shared memory, or A in registers and B with its rows along N. Thin
-// wrappers; what they mean is in the PTX ISA, section wgmma. Device code only; knows no op.
+// wgmma as attention needs it (sm_90a): both operands in shared memory, or A in registers and B with its rows along N.
+// Thin wrappers; what they mean is in the PTX ISA, section wgmma. Device code only; knows no op.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,20 @@ namespace troupe::kernels::cuda {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 template <int Count>
-__device__ inline void raise_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Count)); }
+__device__ inline void raise_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Count));
+}
 template <int Count>
-__device__ inline void lower_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Count)); }
+__device__ inline void lower_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Count));
+}
 
 __device__ inline void group_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void group_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int Pending>
-__device__ inline void group_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory"); }
+__device__ inline void group_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory");
+}
 /// Keeps the compiler from moving uses of an accumulator across this point.
 template <int N>
 __device__ inline void hold(float (&d)[N]) {
@@ -26,10 +32,11 @@ __device__ inline void hold(float (&d)[N]) {
   for (int i = 0; i < N; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
-/// Operand of rows of 128 bytes in the 128-byte swizzle, eight rows every 1,024 bytes. `stride` is the distance of the next
-/// 64 columns where they are the operand's N, else without meaning.
+/// Operand of rows of 128 bytes in the 128-byte swizzle, eight rows every 1,024 bytes. `stride` is the distance of the
+/// next 64 columns where they are the operand's N, else without meaning.
 __device__ inline std::uint64_t operand(std::uint32_t address, std::uint32_t stride = 16) {
-  return static_cast<std::uint64_t>((address & 0x3ffff) >> 4) | static_cast<std::uint64_t>(stride >> 4) << 16 | 64ull << 32 | 1ull << 62;
+  return static_cast<std::uint64_t>((address & 0x3ffff) >> 4) | static_cast<std::uint64_t>(stride >> 4) << 16 |
+         64ull << 32 | 1ull << 62;
 }
 
 #define TROUPE_D4(d, i) "+f"((d)[i]), "+f"((d)[(i) + 1]), "+f"((d)[(i) + 2]), "+f"((d)[(i) + 3])

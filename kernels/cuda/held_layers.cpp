@@ -31,10 +31,12 @@ bool held_layers::make_call() {
   layers_.clear();
   const product& first = ops_[0].multiplied;
   for (std::size_t at = 0; at < ops_.size(); at += ops_a_layer) {
-    const product &qkv = ops_[at].multiplied, &out = ops_[at + 2].multiplied, &gate = ops_[at + 3].multiplied, &down = ops_[at + 4].multiplied;
+    const product &qkv = ops_[at].multiplied, &out = ops_[at + 2].multiplied, &gate = ops_[at + 3].multiplied,
+                  &down = ops_[at + 4].multiplied;
     const auto layer = static_cast<std::int32_t>(at / ops_a_layer);
-    if (qkv.hidden != first.hidden || gate.hidden != first.hidden || out.out != first.hidden || down.out != first.hidden || qkv.eps != first.eps ||
-        gate.eps != first.eps || ops_[at + 1].attended.layer != ops_[1].attended.layer + layer)
+    if (qkv.hidden != first.hidden || gate.hidden != first.hidden || out.out != first.hidden ||
+        down.out != first.hidden || qkv.eps != first.eps || gate.eps != first.eps ||
+        ops_[at + 1].attended.layer != ops_[1].attended.layer + layer)
       return false;
     layers_.push_back({qkv.w, out.w, gate.w, down.w, qkv.gain, gate.gain});
   }

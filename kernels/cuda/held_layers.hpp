@@ -1,5 +1,5 @@
-// The ops of a decode step's layers, held back as they are called until it shows whether the resident kernel can do them
-// all; else they are launched one by one, as they came. Knows the order of a layer's ops; no weights, no sequence.
+// The ops of a decode step's layers, held back as they are called until it shows whether the resident kernel can do
+// them all; else they are launched one by one, as they came. Knows the order of a layer's ops; no weights, no sequence.
 #pragma once
 
 #include <optional>

@@ -14,7 +14,8 @@ __device__ inline void barrier_init(std::uint64_t* b, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(b)), "r"(arrivals) : "memory");
 }
 __device__ inline void barrier_expect(std::uint64_t* b, int bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(b)), "r"(bytes) : "memory");
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(b)), "r"(bytes)
+               : "memory");
 }
 __device__ inline void barrier_arrive(std::uint64_t* b) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(b)) : "memory");
@@ -23,27 +24,39 @@ __device__ inline void barrier_wait(std::uint64_t* b, unsigned parity) {
   asm volatile(
       "{\n.reg .pred done;\nagain:\n"
       "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra out;\nbra again;\nout:\n}" ::"r"(shared_address(b)), "r"(parity) : "memory");
+      "@done bra out;\nbra again;\nout:\n}" ::"r"(shared_address(b)),
+      "r"(parity)
+      : "memory");
 }
 __device__ inline void barriers_ready() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 
 __device__ inline void copy_bulk(void* to, const void* from, int bytes, std::uint64_t* done) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                   shared_address(to)), "l"(from), "r"(bytes), "r"(shared_address(done)) : "memory");
+                   shared_address(to)),
+               "l"(from), "r"(bytes), "r"(shared_address(done))
+               : "memory");
 }
 __device__ inline void copy_tile(void* to, const CUtensorMap* map, int inner, int outer, std::uint64_t* done) {
   asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(
-          shared_address(to)), "l"(map), "r"(inner), "r"(outer), "r"(shared_address(done)) : "memory");
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::
+          "r"(shared_address(to)),
+      "l"(map), "r"(inner), "r"(outer), "r"(shared_address(done))
+      : "memory");
 }
 
 /// A map whose first copy comes later.
-__device__ inline void prefetch_map(const CUtensorMap* map) { asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"); }
+__device__ inline void prefetch_map(const CUtensorMap* map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
 
 template <int Count>
-__device__ inline void more_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Count)); }
+__device__ inline void more_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Count));
+}
 template <int Count>
-__device__ inline void fewer_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Count)); }
+__device__ inline void fewer_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Count));
+}
 
 __device__ inline unsigned cluster_rank() {
   unsigned rank;
@@ -62,7 +75,9 @@ __device__ inline unsigned in_block(unsigned address, unsigned rank) {
 }
 /// To another block's shared memory, at an address as in_block gives it.
 __device__ inline void store_cluster(unsigned address, float4 v) {
-  asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w) : "memory");
+  asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(v.x), "f"(v.y), "f"(v.z),
+               "f"(v.w)
+               : "memory");
 }
 
 /// One warp has written something that the 128 threads of the first group read: barrier 2.
@@ -79,7 +94,9 @@ __device__ inline std::uint64_t operand_at(unsigned address) {
 __device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int Newest>
-__device__ inline void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Newest) : "memory"); }
+__device__ inline void wgmma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Newest) : "memory");
+}
 
 #define TROUPE_D4(i) "+f"(d[i]), "+f"(d[(i) + 1]), "+f"(d[(i) + 2]), "+f"(d[(i) + 3])
 #define TROUPE_D8(i) TROUPE_D4(i), TROUPE_D4((i) + 4)
@@ -89,11 +106,13 @@ __device__ inline void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligne
 #define TROUPE_R8 "%0,%1,%2,%3,%4,%5,%6,%7"
 #define TROUPE_R16 TROUPE_R8 ",%8,%9,%10,%11,%12,%13,%14,%15"
 #define TROUPE_R32 TROUPE_R16 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
-#define TROUPE_R64 \
-  TROUPE_R32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47," \
+#define TROUPE_R64                                                    \
+  TROUPE_R32                                                          \
+  ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47," \
   "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-#define TROUPE_WGMMA(shape, regs, a, b, add, rest) \
-  "{.reg .pred add; setp.ne.b32 add, " add ", 0; wgmma.mma_async.sync.aligned." shape " {" regs "}, " a ", " b ", add, " rest ";}"
+#define TROUPE_WGMMA(shape, regs, a, b, add, rest)                                                             \
+  "{.reg .pred add; setp.ne.b32 add, " add ", 0; wgmma.mma_async.sync.aligned." shape " {" regs "}, " a ", " b \
+  ", add, " rest ";}"
 
 /// d[64 x N] += a[64 x 16] . b[N x 16]^T, bf16. d[4j ...]: tokens 8j + 2t, +1 of row g, then of row g + 8, of each
 /// warp's 16 rows. a: four registers a lane, as of mma.m16n8k16.
@@ -102,16 +121,20 @@ __device__ inline void wgmma(float (&d)[N / 2], const unsigned (&a)[4], std::uin
   static_assert(N == 16 || N == 32 || N == 64 || N == 128);
   if constexpr (N == 16) {
     asm volatile(TROUPE_WGMMA("m64n16k16.f32.bf16.bf16", TROUPE_R8, "{%8,%9,%10,%11}", "%12", "1", "1, 1, 0")
-                 : TROUPE_D8(0) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+                 : TROUPE_D8(0)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
   } else if constexpr (N == 32) {
     asm volatile(TROUPE_WGMMA("m64n32k16.f32.bf16.bf16", TROUPE_R16, "{%16,%17,%18,%19}", "%20", "1", "1, 1, 0")
-                 : TROUPE_D16(0) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+                 : TROUPE_D16(0)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
   } else if constexpr (N == 64) {
     asm volatile(TROUPE_WGMMA("m64n64k16.f32.bf16.bf16", TROUPE_R32, "{%32,%33,%34,%35}", "%36", "1", "1, 1, 0")
-                 : TROUPE_D32(0) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+                 : TROUPE_D32(0)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
   } else {
     asm volatile(TROUPE_WGMMA("m64n128k16.f32.bf16.bf16", TROUPE_R64, "{%64,%65,%66,%67}", "%68", "1", "1, 1, 0")
-                 : TROUPE_D32(0), TROUPE_D32(32) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+                 : TROUPE_D32(0), TROUPE_D32(32)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
   }
 }
 
@@ -121,13 +144,16 @@ __device__ inline void wgmma_bf16(float (&d)[N / 2], std::uint64_t a, std::uint6
   static_assert(N == 16 || N == 32 || N == 64);
   if constexpr (N == 16) {
     asm volatile(TROUPE_WGMMA("m64n16k16.f32.bf16.bf16", TROUPE_R8, "%8", "%9", "%10", "1, 1, 0, 0")
-                 : TROUPE_D8(0) : "l"(a), "l"(b), "r"(add));
+                 : TROUPE_D8(0)
+                 : "l"(a), "l"(b), "r"(add));
   } else if constexpr (N == 32) {
     asm volatile(TROUPE_WGMMA("m64n32k16.f32.bf16.bf16", TROUPE_R16, "%16", "%17", "%18", "1, 1, 0, 0")
-                 : TROUPE_D16(0) : "l"(a), "l"(b), "r"(add));
+                 : TROUPE_D16(0)
+                 : "l"(a), "l"(b), "r"(add));
   } else {
     asm volatile(TROUPE_WGMMA("m64n64k16.f32.bf16.bf16", TROUPE_R32, "%32", "%33", "%34", "1, 1, 0, 0")
-                 : TROUPE_D32(0) : "l"(a), "l"(b), "r"(add));
+                 : TROUPE_D32(0)
+                 : "l"(a), "l"(b), "r"(add));
   }
 }
 
@@ -137,13 +163,16 @@ __device__ inline void wgmma_fp8(float (&d)[N / 2], std::uint64_t a, std::uint64
   static_assert(N == 16 || N == 32 || N == 64);
   if constexpr (N == 16) {
     asm volatile(TROUPE_WGMMA("m64n16k32.f32.e4m3.e4m3", TROUPE_R8, "%8", "%9", "%10", "1, 1")
-                 : TROUPE_D8(0) : "l"(a), "l"(b), "r"(add));
+                 : TROUPE_D8(0)
+                 : "l"(a), "l"(b), "r"(add));
   } else if constexpr (N == 32) {
     asm volatile(TROUPE_WGMMA("m64n32k32.f32.e4m3.e4m3", TROUPE_R16, "%16", "%17", "%18", "1, 1")
-                 : TROUPE_D16(0) : "l"(a), "l"(b), "r"(add));
+                 : TROUPE_D16(0)
+                 : "l"(a), "l"(b), "r"(add));
   } else {
     asm volatile(TROUPE_WGMMA("m64n64k32.f32.e4m3.e4m3", TROUPE_R32, "%32", "%33", "%34", "1, 1")
-                 : TROUPE_D32(0) : "l"(a), "l"(b), "r"(add));
+                 : TROUPE_D32(0)
+                 : "l"(a), "l"(b), "r"(add));
   }
 }
 #undef TROUPE_WGMMA

@@ -17,8 +17,8 @@ namespace {
 /// Commands queued at once. A queue that is full makes its next command wait, and with it whoever wants the driver.
 constexpr std::size_t most_queued = 128;
 
-/// Between looks at whether copies have ended. To wait for an interrupt takes 0.4 ms longer than they do (one H200), and to
-/// spin takes a core.
+/// Between looks at whether copies have ended. To wait for an interrupt takes 0.4 ms longer than they do (one H200),
+/// and to spin takes a core.
 constexpr std::chrono::microseconds between_looks{20};
 
 class pinned_copies final : public kv_copies {
@@ -51,7 +51,10 @@ private:
       std::byte* device = device_ + block * block_bytes;
       std::byte* host = host_.as<std::byte>() + place * block_bytes;
       const auto kind = out ? cudaMemcpyDeviceToHost : cudaMemcpyHostToDevice;
-      if (auto r = check(cudaMemcpyAsync(out ? host : device, out ? device : host, static_cast<std::size_t>(block_bytes), kind, by.on.get()), "copying KV blocks"); !r)
+      if (auto r = check(cudaMemcpyAsync(out ? host : device, out ? device : host,
+                                         static_cast<std::size_t>(block_bytes), kind, by.on.get()),
+                         "copying KV blocks");
+          !r)
         return r;
     }
     if (auto r = check(cudaEventRecord(by.done.get(), by.on.get()), "copying KV blocks"); !r) return r;
@@ -79,8 +82,10 @@ result<std::unique_ptr<kv_copies>> make_kv_copies(kv_arena& kv, std::int64_t byt
   const kv_layout layout = static_cast<const cuda_kv&>(kv).layout();
   const std::int64_t places = std::min<std::int64_t>(bytes / layout.block_bytes(), std::int64_t{1} << 30);
   if (places < 1)
-    return error{errc::out_of_memory, "The " + std::to_string(bytes) + " bytes of host memory for KV are less than one block (" +
-                 std::to_string(layout.block_bytes()) + " bytes).", "host_kv_bytes"};
+    return error{errc::out_of_memory,
+                 "The " + std::to_string(bytes) + " bytes of host memory for KV are less than one block (" +
+                     std::to_string(layout.block_bytes()) + " bytes).",
+                 "host_kv_bytes"};
   auto host = allocate_pinned(places * layout.block_bytes());
   if (!host) return host.why();
   auto out = make_way();

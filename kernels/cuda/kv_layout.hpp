@@ -3,13 +3,13 @@
 // The arena is an array of blocks of 16 tokens; a block holds a tile for every [layer][K, V][kv_head], so that moving a
 // block is one copy, and a tile reaches shared memory by one plain bulk copy.
 //
-// bf16: a tile is [head_dim / 64][16 tokens][64 dims], and the eight 16-byte chunks of a token's 128 bytes are permuted:
-// chunk c lies at c ^ (token % 8). That is the 128-byte swizzle which ldmatrix reads without bank conflicts and wgmma
-// reads directly.
+// bf16: a tile is [head_dim / 64][16 tokens][64 dims], and the eight 16-byte chunks of a token's 128 bytes are
+// permuted: chunk c lies at c ^ (token % 8). That is the 128-byte swizzle which ldmatrix reads without bank conflicts
+// and wgmma reads directly.
 //
-// fp8, q8_0: a tile is [head_dim / 16] squares of 16 x 16 bytes, K's [token][dim], V's [dim][token], in the order in which
-// the lanes of a warp hold the left operand of mma m16n8k16: lane l reads 16 bytes, two squares, and widens them. Behind
-// them a bf16 scale for each token. K is turned by a Hadamard matrix (narrow_kv.cuh), V is not.
+// fp8, q8_0: a tile is [head_dim / 16] squares of 16 x 16 bytes, K's [token][dim], V's [dim][token], in the order in
+// which the lanes of a warp hold the left operand of mma m16n8k16: lane l reads 16 bytes, two squares, and widens them.
+// Behind them a bf16 scale for each token. K is turned by a Hadamard matrix (narrow_kv.cuh), V is not.
 #pragma once
 
 #include <cstddef>
@@ -52,14 +52,17 @@ struct kv_layout {
     return (chunk >> 3) * (block_tokens * 128) + token * 128 + (((chunk & 7) ^ (token & 7)) << 4);
   }
   /// Bytes: from a tile's start to row and column of a square.
-  TROUPE_HOST_DEVICE static constexpr std::int32_t square_offset(std::int32_t square, std::int32_t row, std::int32_t column) {
+  TROUPE_HOST_DEVICE static constexpr std::int32_t square_offset(std::int32_t square, std::int32_t row,
+                                                                 std::int32_t column) {
     const std::int32_t lane = row % 8 * 4 + column % 8 / 2;
     return square / 2 * 512 + lane * 16 + square % 2 * 8 + row / 8 * 4 + column / 8 * 2 + column % 2;
   }
   TROUPE_HOST_DEVICE static constexpr std::int32_t byte_offset(bool value, std::int32_t token, std::int32_t dim) {
     return value ? square_offset(dim / 16, dim % 16, token) : square_offset(dim / 16, token, dim % 16);
   }
-  TROUPE_HOST_DEVICE static constexpr std::int32_t scale_offset(std::int32_t head_dim, std::int32_t token) { return block_tokens * head_dim + token * 2; }
+  TROUPE_HOST_DEVICE static constexpr std::int32_t scale_offset(std::int32_t head_dim, std::int32_t token) {
+    return block_tokens * head_dim + token * 2;
+  }
 };
 
 }  // namespace troupe::kernels::cuda

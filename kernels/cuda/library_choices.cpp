@@ -32,9 +32,11 @@ library_choices library_choices::of(std::string_view text, std::string_view fing
     std::string inputs, out, rest;
     library_shape shape;
     choice chosen{};
-    words >> inputs >> out >> shape.n >> shape.k >> shape.rows >> chosen.way >> chosen.nanoseconds >> chosen.usual_nanoseconds;
+    words >> inputs >> out >> shape.n >> shape.k >> shape.rows >> chosen.way >> chosen.nanoseconds >>
+        chosen.usual_nanoseconds;
     const auto element = element_named(inputs);
-    const bool sound = words && !(words >> rest) && element && (out == "f32" || out == "bf16") && chosen.way >= own_way && chosen.way < most_library_ways;
+    const bool sound = words && !(words >> rest) && element && (out == "f32" || out == "bf16") &&
+                       chosen.way >= own_way && chosen.way < most_library_ways;
     if (!sound) return {};
     shape.inputs = *element;
     shape.f32_out = out == "f32";
@@ -46,8 +48,9 @@ library_choices library_choices::of(std::string_view text, std::string_view fing
 std::string library_choices::text(std::string_view fingerprint) const {
   std::ostringstream out;
   for (const auto& [shape, chosen] : chosen_)
-    out << elements[static_cast<std::size_t>(shape.inputs)] << (shape.f32_out ? " f32 " : " bf16 ") << shape.n << ' ' << shape.k << ' ' << shape.rows << ' '
-        << chosen.way << ' ' << chosen.nanoseconds << ' ' << chosen.usual_nanoseconds << '\n';
+    out << elements[static_cast<std::size_t>(shape.inputs)] << (shape.f32_out ? " f32 " : " bf16 ") << shape.n << ' '
+        << shape.k << ' ' << shape.rows << ' ' << chosen.way << ' ' << chosen.nanoseconds << ' '
+        << chosen.usual_nanoseconds << '\n';
   return memory::kept_text(heading, fingerprint, out.str());
 }
 
@@ -62,14 +65,19 @@ void library_choices::add(const library_choices& newer) {
 }
 
 void library_choices::choose(const library_shape& shape, timed_way usual, timed_way best) {
-  const bool better = best.nanoseconds > 0 && static_cast<double>(best.nanoseconds) < clearly * static_cast<double>(usual.nanoseconds);
+  const bool better =
+      best.nanoseconds > 0 && static_cast<double>(best.nanoseconds) < clearly * static_cast<double>(usual.nanoseconds);
   chosen_[shape] = {better ? best.way : usual.way, better ? best.nanoseconds : usual.nanoseconds, usual.nanoseconds};
 }
 
 std::size_t library_choices::unusual() const noexcept {
-  return static_cast<std::size_t>(std::count_if(chosen_.begin(), chosen_.end(), [](const auto& one) { return one.second.nanoseconds != one.second.usual_nanoseconds; }));
+  return static_cast<std::size_t>(std::count_if(chosen_.begin(), chosen_.end(), [](const auto& one) {
+    return one.second.nanoseconds != one.second.usual_nanoseconds;
+  }));
 }
 
-std::string library_choices_path(const memory::copy_folder& folder, const std::string& device) { return folder.path_of(device, "library"); }
+std::string library_choices_path(const memory::copy_folder& folder, const std::string& device) {
+  return folder.path_of(device, "library");
+}
 
 }  // namespace troupe::kernels::cuda

@@ -1,7 +1,9 @@
 // Which of several ways a dense product of a shape goes on a device, as it was measured there, kept for the next start.
-// Knows no CUDA and no product. Where nothing was measured, or nothing clearly faster found, the answer is the usual way.
+// Knows no CUDA and no product. Where nothing was measured, or nothing clearly faster found, the answer is the usual
+// way.
 //
-//   fp8 f32 4096 14336 2048 3 170200 177400     inputs, out, weight rows, columns, rows up to, way, nanoseconds, of the usual way
+//   fp8 f32 4096 14336 2048 3 170200 177400     inputs, out, weight rows, columns, rows up to, way, nanoseconds, of the
+//   usual way
 #pragma once
 
 #include <compare>

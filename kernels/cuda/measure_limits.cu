@@ -1,4 +1,5 @@
-// What the device can do at most: a kernel that only reads, and a large product; and what only measurements need. Knows no model.
+// What the device can do at most: a kernel that only reads, and a large product; and what only measurements need. Knows
+// no model.
 #include <algorithm>
 #include <vector>
 
@@ -88,7 +89,8 @@ result<device_limits> stream_lane::measure_limits() {
     auto about = find_device();
     if (!about) return about.why();
     const auto seconds = fastest(8, stream_.get(), [&] {
-      read_all<<<about->multiprocessors * 4, 512, 0, stream_.get()>>>(memory->as<const uint4>(), bytes / 16, memory->as<unsigned>());
+      read_all<<<about->multiprocessors * 4, 512, 0, stream_.get()>>>(memory->as<const uint4>(), bytes / 16,
+                                                                      memory->as<unsigned>());
       return check(cudaGetLastError(), "measuring");
     });
     if (!seconds) return seconds.why();

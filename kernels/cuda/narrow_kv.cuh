@@ -1,4 +1,5 @@
-// K and V of a byte a number: from rows to bytes and back to operands of a product. Device code only; knows no attention.
+// K and V of a byte a number: from rows to bytes and back to operands of a product. Device code only; knows no
+// attention.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -19,7 +20,8 @@ __device__ inline void widen(std::uint32_t bytes, std::uint32_t& low, std::uint3
   } else {
     const __half2 offset = __half2half2(__ushort_as_half(0x6480));  // 1,024 + 128
     const std::uint32_t a = __byte_perm(bytes, 0x64646464, 0x4140), b = __byte_perm(bytes, 0x64646464, 0x4342);
-    const __half2 c = __hsub2(reinterpret_cast<const __half2&>(a), offset), d = __hsub2(reinterpret_cast<const __half2&>(b), offset);
+    const __half2 c = __hsub2(reinterpret_cast<const __half2&>(a), offset),
+                  d = __hsub2(reinterpret_cast<const __half2&>(b), offset);
     low = reinterpret_cast<const std::uint32_t&>(c);
     high = reinterpret_cast<const std::uint32_t&>(d);
   }
@@ -27,11 +29,13 @@ __device__ inline void widen(std::uint32_t bytes, std::uint32_t& low, std::uint3
 
 /// c[16 x 8] += a[16 x 16] . b[16 x 8] of f16; a is a square
 template <kv_format F>
-__device__ inline void multiply_add_narrow(float (&c)[4], std::uint32_t upper, std::uint32_t lower, std::uint32_t b0, std::uint32_t b1) {
+__device__ inline void multiply_add_narrow(float (&c)[4], std::uint32_t upper, std::uint32_t lower, std::uint32_t b0,
+                                           std::uint32_t b1) {
   std::uint32_t a[4];
   widen<F>(upper, a[0], a[2]);
   widen<F>(lower, a[1], a[3]);
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
@@ -71,7 +75,8 @@ __device__ inline std::uint32_t narrow(float2 v) {
 
 /// The 8 dims of chunk `at` of a token's head, to its places in one tile or two alike.
 template <kv_format F>
-__device__ inline void store_narrow(const chunk& c, bf16 scale, bool value, int token, int at, std::byte* tile, std::byte* another = nullptr) {
+__device__ inline void store_narrow(const chunk& c, bf16 scale, bool value, int token, int at, std::byte* tile,
+                                    std::byte* another = nullptr) {
   const float one = __bfloat162float(scale), inverse = one > 0 ? 1.0f / one : one;  // 0 and NaN stay
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
@@ -86,7 +91,8 @@ __device__ inline void store_narrow(const chunk& c, bf16 scale, bool value, int 
         to[kv_layout::byte_offset(true, token, dim)] = static_cast<std::byte>(pair);
         to[kv_layout::byte_offset(true, token, dim + 1)] = static_cast<std::byte>(pair >> 8);
       } else {
-        *reinterpret_cast<std::uint16_t*>(to + kv_layout::byte_offset(false, token, dim)) = static_cast<std::uint16_t>(pair);
+        *reinterpret_cast<std::uint16_t*>(to + kv_layout::byte_offset(false, token, dim)) =
+            static_cast<std::uint16_t>(pair);
       }
     }
   }
@@ -105,8 +111,8 @@ __device__ inline void mix(float (&x)[16]) {
       }
 }
 
-/// Turns a head whose numbers lie in `units` neighbouring lanes, all of which call this: Q . K stays, and what sticks out of
-/// one dim is spread over all. Q and K must be held alike.
+/// Turns a head whose numbers lie in `units` neighbouring lanes, all of which call this: Q . K stays, and what sticks
+/// out of one dim is spread over all. Q and K must be held alike.
 __device__ inline void turn_head(chunk& low, chunk& high, int units) {
   const int lane = threadIdx.x & 31;
   const unsigned mask = (units == 8 ? 0xffu : 0xfu) << (lane & ~(units - 1));

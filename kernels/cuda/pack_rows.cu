@@ -90,7 +90,8 @@ __global__ void pack_blocks(file_rows f, std::uint8_t* out, __half* scales, int 
       std::uint32_t word = 0;
 #pragma unroll
       for (int at = 0; at < 8; ++at)  // nibble 4i + 2j + h
-        word |= static_cast<std::uint32_t>(from.quant(16 * (at & 1) + 8 * (at >> 1 & 1) + 2 * t + (at >> 2)) & 15) << at * 4;
+        word |= static_cast<std::uint32_t>(from.quant(16 * (at & 1) + 8 * (at >> 1 & 1) + 2 * t + (at >> 2)) & 15)
+                << at * 4;
       reinterpret_cast<std::uint32_t*>(out)[unit * 128 + (g * 4 + t) * 4 + block % 4] = word;
     } else {
       std::uint32_t words[2] = {};
@@ -101,7 +102,8 @@ __global__ void pack_blocks(file_rows f, std::uint8_t* out, __half* scales, int 
           const int q = from.quant(16 * h + 8 * (at & 1) + 2 * t + (at >> 1)) + (To == weight_type::q8_1 ? 0 : 128);
           words[h] |= static_cast<std::uint32_t>(q & 255) << at * 8;
         }
-      *reinterpret_cast<uint2*>(out + unit * 1024 + block % 4 / 2 * 512 + (g * 4 + t) * 16 + block % 2 * 8) = {words[0], words[1]};
+      *reinterpret_cast<uint2*>(out + unit * 1024 + block % 4 / 2 * 512 + (g * 4 + t) * 16 + block % 2 * 8) = {
+          words[0], words[1]};
     }
   }
 }
@@ -119,18 +121,26 @@ weight_type natural_type(dtype file) {
   switch (file) {
     case dtype::f16: return weight_type::f16;
     case dtype::q4_0: return weight_type::q4_0;
-    case dtype::q4_1: case dtype::q4_k: return weight_type::q4_1;
-    case dtype::q5_1: case dtype::q5_k: return weight_type::q8_1;
+    case dtype::q4_1:
+    case dtype::q4_k: return weight_type::q4_1;
+    case dtype::q5_1:
+    case dtype::q5_k: return weight_type::q8_1;
     case dtype::q6_k: return weight_type::q8_16;
-    case dtype::q8_0: case dtype::q5_0: case dtype::q2_k: case dtype::q3_k: case dtype::iq4_nl: case dtype::iq4_xs: case dtype::mxfp4:
-      return weight_type::q8_0;
+    case dtype::q8_0:
+    case dtype::q5_0:
+    case dtype::q2_k:
+    case dtype::q3_k:
+    case dtype::iq4_nl:
+    case dtype::iq4_xs:
+    case dtype::mxfp4: return weight_type::q8_0;
     default: return weight_type::bf16;
   }
 }
 
 bool packs_as(dtype file, weight_type type) {
   if (file == dtype::i32) return false;
-  return type == weight_type::bf16 || type == weight_type::f16 || type == weight_type::fp8 || type == natural_type(file);
+  return type == weight_type::bf16 || type == weight_type::f16 || type == weight_type::fp8 ||
+         type == natural_type(file);
 }
 
 result<void> pack_rows(const file_rows& f, device_matrix& m, cudaStream_t on) {

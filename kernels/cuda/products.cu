@@ -81,7 +81,8 @@ __global__ void __launch_bounds__(1024) prepare_x(product p, int k, int k_out, v
   if (into != form::bf16) {  // f16: a power of two, so that nothing overflows and nothing rounds
     float scale = 1.0f;
     if (into == form::fp8 && largest > 0.0f) scale = 448.0f / largest;
-    if (into == form::f16 && largest > 16384.0f && largest < 3e38f) scale = exp2f(-floorf(log2f(largest / 16384.0f)) - 1.0f);
+    if (into == form::f16 && largest > 16384.0f && largest < 3e38f)
+      scale = exp2f(-floorf(log2f(largest / 16384.0f)) - 1.0f);
     if (threadIdx.x == 0) scales[row] = 1.0f / scale;
     factor *= scale;
   }
@@ -105,7 +106,8 @@ __global__ void __launch_bounds__(1024) prepare_x(product p, int k, int k_out, v
             __nv_cvt_float2_to_fp8x2({a, b}, __NV_SATFINITE, __NV_E4M3);
       }
     }
-    if (into != form::fp8) *reinterpret_cast<uint4*>(static_cast<std::uint16_t*>(out) + at + c) = {words[0], words[1], words[2], words[3]};
+    if (into != form::fp8)
+      *reinterpret_cast<uint4*>(static_cast<std::uint16_t*>(out) + at + c) = {words[0], words[1], words[2], words[3]};
   }
 }
 
@@ -114,7 +116,8 @@ __device__ inline unsigned word_of(__nv_bfloat162 v) { return *reinterpret_cast<
 /// silu(gate) * up of a row in fp8 with one scale, 256 threads a row. While the row's largest is looked for it waits in
 /// bf16: so few registers let four rows share a multiprocessor, one reading while others compute and write.
 template <int Each>
-__global__ void __launch_bounds__(256, Each > 8 ? 1 : 4) prepare_gated(product p, int k, int k_out, std::uint8_t* out, float* scales) {
+__global__ void __launch_bounds__(256, Each > 8 ? 1 : 4)
+    prepare_gated(product p, int k, int k_out, std::uint8_t* out, float* scales) {
   __shared__ float2 scratch[8];
   let_successor_start();
   wait_for_predecessor();
@@ -147,14 +150,16 @@ __global__ void __launch_bounds__(256, Each > 8 ? 1 : 4) prepare_gated(product p
 #pragma unroll
     for (int i = 0; i < 4; ++i)
       *reinterpret_cast<std::uint16_t*>(out + row * k_out + fp8_place(c + 2 * i)) = __nv_cvt_float2_to_fp8x2(
-          {__uint_as_float(kept[e][i] << 16) * scale, __uint_as_float(kept[e][i] & 0xffff0000u) * scale}, __NV_SATFINITE, __NV_E4M3);
+          {__uint_as_float(kept[e][i] << 16) * scale, __uint_as_float(kept[e][i] & 0xffff0000u) * scale},
+          __NV_SATFINITE, __NV_E4M3);
   }
 }
 
 constexpr int most_gated = 32 * 2048;  // columns that prepare_gated takes
 
 void launch_gated(const product& p, int k, int k_out, void* out, float* scales, cudaStream_t on) {
-  launch(k_out <= 8 * 2048 ? prepare_gated<8> : prepare_gated<32>, dim3(p.rows), dim3(256), 0, on, p, k, k_out, static_cast<std::uint8_t*>(out), scales);
+  launch(k_out <= 8 * 2048 ? prepare_gated<8> : prepare_gated<32>, dim3(p.rows), dim3(256), 0, on, p, k, k_out,
+         static_cast<std::uint8_t*>(out), scales);
 }
 
 void launch_prepare(const product& p, int k, int k_out, void* out, float* scales, form into, cudaStream_t on) {
@@ -182,7 +187,8 @@ __global__ void finish_f16(const float* sums, const float* scales, product p, in
     case product_output::f32: static_cast<float*>(p.out)[at] = v; break;
     case product_output::add_f32: static_cast<float*>(p.out)[at] += v; break;
     case product_output::silu_bf16:
-      static_cast<bf16*>(p.out)[at] = __float2bfloat16(v / (1.0f + __expf(-v)) * (sums[row * n + n_out + c] * scales[row]));
+      static_cast<bf16*>(p.out)[at] =
+          __float2bfloat16(v / (1.0f + __expf(-v)) * (sums[row * n + n_out + c] * scales[row]));
       break;
   }
 }
@@ -198,7 +204,8 @@ __global__ void silu_halves(const bf16* gate_up, bf16* out, int n, long out_stri
   const auto two = [](unsigned a, unsigned b) {
     const float2 gate = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&a));
     const float2 up = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&b));
-    const __nv_bfloat162 r = __floats2bfloat162_rn(gate.x / (1.0f + __expf(-gate.x)) * up.x, gate.y / (1.0f + __expf(-gate.y)) * up.y);
+    const __nv_bfloat162 r =
+        __floats2bfloat162_rn(gate.x / (1.0f + __expf(-gate.x)) * up.x, gate.y / (1.0f + __expf(-gate.y)) * up.y);
     return *reinterpret_cast<const unsigned*>(&r);
   };
   *reinterpret_cast<uint4*>(out + row * out_stride + c) = {two(g.x, u.x), two(g.y, u.y), two(g.z, u.z), two(g.w, u.w)};
@@ -270,8 +277,8 @@ bool products::takes_wide(const product& p) const {
   return p.rows <= wide_rows || !library_ || !dense_type(p.w->type);
 }
 
-/// More rows than a few, of types that the library multiplies, and not where a chain has no kernel between two products:
-/// one measured alone would leave it.
+/// More rows than a few, of types that the library multiplies, and not where a chain has no kernel between two
+/// products: one measured alone would leave it.
 bool products::may_choose(const product& p) const {
   if (!library_ || one_order_ || p.rows <= narrow_rows || !dense_type(p.w->type)) return false;
   return p.w->type != weight_type::bf16 || !outruns_library(p);
@@ -418,7 +425,8 @@ result<void> products::run(const held& one, const wide_next& next, cudaStream_t 
     run_wide(one, next, on);
     return {};
   }
-  if (!one_order_ && p.rows > most && library_ && dense_type(p.w->type)) return dense(p, chosen(p).value_or(usual_way), on);
+  if (!one_order_ && p.rows > most && library_ && dense_type(p.w->type))
+    return dense(p, chosen(p).value_or(usual_way), on);
   product some = p;
   const std::int64_t out_bytes = p.output == product_output::f32 || p.output == product_output::add_f32 ? 4 : 2;
   for (std::int32_t first = 0; first < p.rows; first += most) {
@@ -472,7 +480,8 @@ result<void> products::dense(const product& p, library_way way, cudaStream_t on)
   if (auto done = library_->multiply(d, on); !done) return done;
   if (finish) {
     const int n_out = silu ? d.n / 2 : d.n;
-    launch(finish_f16, dim3((n_out + 255) / 256, p.rows), dim3(256), 0, on, wide_.as<const float>(), scales_.as<const float>(), p, d.n, n_out);
+    launch(finish_f16, dim3((n_out + 255) / 256, p.rows), dim3(256), 0, on, wide_.as<const float>(),
+           scales_.as<const float>(), p, d.n, n_out);
     return {};
   }
   if (silu) {

@@ -7,15 +7,17 @@
 namespace troupe::kernels::cuda {
 namespace {
 
-using encode_tiled = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
-                                  const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
-                                  CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+using encode_tiled = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*,
+                                  const cuuint64_t*, const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave,
+                                  CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
 
 encode_tiled find_encode_tiled() {
   void* found = nullptr;
   cudaDriverEntryPointQueryResult status{};
-  const auto asked = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &status);
-  return asked == cudaSuccess && status == cudaDriverEntryPointSuccess ? reinterpret_cast<encode_tiled>(found) : nullptr;
+  const auto asked =
+      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &status);
+  return asked == cudaSuccess && status == cudaDriverEntryPointSuccess ? reinterpret_cast<encode_tiled>(found)
+                                                                       : nullptr;
 }
 
 struct hopper_device {
@@ -41,9 +43,9 @@ CUtensorMap map_of(encode_tiled encode, const void* data, bool bytes, std::int64
   const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(cols), static_cast<cuuint64_t>(rows)};
   const cuuint64_t strides[1] = {static_cast<cuuint64_t>(stride) * (bytes ? 1 : 2)};
   const cuuint32_t box[2] = {bytes ? 128u : 64u, static_cast<cuuint32_t>(box_rows)}, steps[2] = {1, 1};
-  encode(&map, bytes ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void*>(data), sizes,
-         strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-         CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  encode(&map, bytes ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void*>(data),
+         sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+         CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return map;
 }
 
@@ -67,12 +69,13 @@ void launch_clusters(Kernel kernel, int cluster, int blocks, int threads, int sh
   static_cast<void>(cudaLaunchKernelEx(&config, kernel, a, x_map, w_map));
 }
 
-/// Blocks that share a tile's columns; from the matrix alone. Few: as many as leave no block for a second turn. Else enough to
-/// keep most of the processors reading, and two an SM where columns are many; not two for fp8: clusters of 8 are a little more
-/// than fit at once, and 64 rows take 29.8 us for 25.7.
+/// Blocks that share a tile's columns; from the matrix alone. Few: as many as leave no block for a second turn. Else
+/// enough to keep most of the processors reading, and two an SM where columns are many; not two for fp8: clusters of 8
+/// are a little more than fit at once, and 64 rows take 29.8 us for 25.7.
 int split_of(const product& p, int columns, int processors) {
   const device_matrix& w = *p.w;
-  const std::int64_t groups = w.k_padded / columns, rows = p.output == product_output::silu_bf16 || !is_small(w) ? 128 : 64;
+  const std::int64_t groups = w.k_padded / columns,
+                     rows = p.output == product_output::silu_bf16 || !is_small(w) ? 128 : 64;
   const std::int64_t tiles = (w.n_padded + rows - 1) / rows;
   int split = 1;
   const auto may_double = [&] { return split < 8 && groups >= 4 * split; };
@@ -81,17 +84,22 @@ int split_of(const product& p, int columns, int processors) {
     return split;
   }
   while (may_double() && tiles * split < processors * 3 / 4) split *= 2;
-  if (w.type != weight_type::fp8 && may_double() && tiles * split <= processors && w.k_padded >= 3072 * split) split *= 2;
+  if (w.type != weight_type::fp8 && may_double() && tiles * split <= processors && w.k_padded >= 3072 * split)
+    split *= 2;
   return split;
 }
 
-int columns_of(weight_type type) { return type == weight_type::bf16 ? wide::bf16_rows::columns : wide::fp8_rows::columns; }
+int columns_of(weight_type type) {
+  return type == weight_type::bf16 ? wide::bf16_rows::columns : wide::fp8_rows::columns;
+}
 
 template <class F, int N, int Groups, int Each = 2>
-void launch_wide(const product& p, const wide_input& x, const hopper_device& device, const wide_next& next, int split, cudaStream_t on) {
+void launch_wide(const product& p, const wide_input& x, const hopper_device& device, const wide_next& next, int split,
+                 cudaStream_t on) {
   using shape = wide_shape<F, N, Groups, Each>;
   const device_matrix& w = *p.w;
-  const CUtensorMap x_map = map_of(device.encode, x.data, F::bytes, p.rows, F::bytes ? w.k_padded : w.cols, x.stride, N);
+  const CUtensorMap x_map =
+      map_of(device.encode, x.data, F::bytes, p.rows, F::bytes ? w.k_padded : w.cols, x.stride, N);
   CUtensorMap w_map{};
   if (F::in_place) w_map = map_of(device.encode, w.data.data(), F::bytes, w.n_padded, w.k_padded, w.k_padded, 64);
   const bool silu = p.output == product_output::silu_bf16;
@@ -125,22 +133,26 @@ void launch_wide(const product& p, const wide_input& x, const hopper_device& dev
   static const cudaError_t raised = [] {
     cudaFuncSetAttribute(wide_product_kernel<F, N, Groups, Each>, cudaFuncAttributePreferredSharedMemoryCarveout,
                          cudaSharedmemCarveoutMaxShared);
-    return cudaFuncSetAttribute(wide_product_kernel<F, N, Groups, Each>, cudaFuncAttributeMaxDynamicSharedMemorySize, shape::bytes);
+    return cudaFuncSetAttribute(wide_product_kernel<F, N, Groups, Each>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                shape::bytes);
   }();
   static_cast<void>(raised);  // a failure shows at the launch
-  launch_clusters(wide_product_kernel<F, N, Groups, Each>, a.split, blocks, shape::threads, shape::bytes, on, a, x_map, w_map);
+  launch_clusters(wide_product_kernel<F, N, Groups, Each>, a.split, blocks, shape::threads, shape::bytes, on, a, x_map,
+                  w_map);
 }
 
-/// More than 64 rows: tiles of 128 tokens are the faster ones where there are enough to go round; else those of 64, whose
-/// columns can be shared out. Nanoseconds of either by a model of what was measured (bench/cuda_products.cu).
+/// More than 64 rows: tiles of 128 tokens are the faster ones where there are enough to go round; else those of 64,
+/// whose columns can be shared out. Nanoseconds of either by a model of what was measured (bench/cuda_products.cu).
 bool prefers_narrow(const product& p, const hopper_device& device) {
   const double n = static_cast<double>(p.w->n_padded), k = static_cast<double>(p.w->k_padded);
-  const double wide_tiles = std::ceil(n / 256) * ((p.rows + 127) / 128), narrow_tiles = std::ceil(n / 128) * ((p.rows + 63) / 64);
+  const double wide_tiles = std::ceil(n / 256) * ((p.rows + 127) / 128),
+               narrow_tiles = std::ceil(n / 128) * ((p.rows + 63) / 64);
   return 5000 + narrow_tiles * k * 0.08 < std::ceil(wide_tiles / device.processors) * k * 15;
 }
 
 template <class F>
-void launch_width(const product& p, const wide_input& x, const hopper_device& device, const wide_next& next, int split, bool one_order, cudaStream_t on) {
+void launch_width(const product& p, const wide_input& x, const hopper_device& device, const wide_next& next, int split,
+                  bool one_order, cudaStream_t on) {
   if constexpr (F::in_place && !F::bytes) {
     // Tiles of 64 weight rows, so that a cluster's blocks have less to send each other; the order of sums is the same.
     if (is_small(*p.w) && p.rows <= 64 && p.output != product_output::silu_bf16) {
@@ -149,9 +161,11 @@ void launch_width(const product& p, const wide_input& x, const hopper_device& de
       return launch_wide<F, 64, 1, 1>(p, x, device, next, split, on);
     }
   }
-  if (p.rows <= narrow_rows && !(F::in_place && one_order)) launch_wide<F, narrow_rows, 1>(p, x, device, next, split, on);
+  if (p.rows <= narrow_rows && !(F::in_place && one_order))
+    launch_wide<F, narrow_rows, 1>(p, x, device, next, split, on);
   else if (p.rows <= 32) launch_wide<F, 32, 1>(p, x, device, next, split, on);
-  else if (F::in_place || p.rows <= 64 || one_order || prefers_narrow(p, device)) launch_wide<F, 64, 1>(p, x, device, next, split, on);
+  else if (F::in_place || p.rows <= 64 || one_order || prefers_narrow(p, device))
+    launch_wide<F, 64, 1>(p, x, device, next, split, on);
   else if constexpr (!F::in_place) launch_wide<F, 128, 2>(p, x, device, next, split, on);
 }
 
@@ -170,7 +184,8 @@ __global__ void __launch_bounds__(256) prepare_x_blocks(product p, int k, int k_
   wait_for_predecessor();
   if (c < k && p.x) {
     const uint2 raw = *reinterpret_cast<const uint2*>(p.x + row * p.x_stride + c);
-    v = {__uint_as_float(raw.x << 16), __uint_as_float(raw.x & 0xffff0000u), __uint_as_float(raw.y << 16), __uint_as_float(raw.y & 0xffff0000u)};
+    v = {__uint_as_float(raw.x << 16), __uint_as_float(raw.x & 0xffff0000u), __uint_as_float(raw.y << 16),
+         __uint_as_float(raw.y & 0xffff0000u)};
   } else if (c < k) {
     v = *reinterpret_cast<const float4*>(p.hidden + row * p.x_stride + c);
   }
@@ -188,13 +203,14 @@ void prepare_blocks(const product& p, const wide_next& to, cudaStream_t on) {
 bool wide_serves(const product& p) {
   const device_matrix& w = *p.w;
   const std::int64_t x_stride = w.type == weight_type::fp8 ? w.k_padded : p.x ? p.x_stride : w.cols;
-  return this_device().encode && w.type != weight_type::f16 && w.rows % 4 == 0 && p.out_stride % 4 == 0 && x_stride % 16 == 0 &&
-         (p.output != product_output::silu_bf16 || w.rows % 128 == 0);
+  return this_device().encode && w.type != weight_type::f16 && w.rows % 4 == 0 && p.out_stride % 4 == 0 &&
+         x_stride % 16 == 0 && (p.output != product_output::silu_bf16 || w.rows % 128 == 0);
 }
 
 bool wide_shares_much(const product& p) { return split_of(p, columns_of(p.w->type), this_device().processors) > 4; }
 
-void wide_product(const product& p, const wide_input& x, cudaStream_t on, const wide_next& next, int split, bool one_order) {
+void wide_product(const product& p, const wide_input& x, cudaStream_t on, const wide_next& next, int split,
+                  bool one_order) {
   const hopper_device& device = this_device();
   const device_matrix& w = *p.w;
   switch (w.type) {

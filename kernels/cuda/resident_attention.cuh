@@ -1,5 +1,5 @@
-// Attention within the kernel that keeps all layers of a step resident: splits of 128 tokens, which blocks do them, and how
-// their parts are merged. Knows no weights; Q, K and V come, and what is attended goes, as tagged words.
+// Attention within the kernel that keeps all layers of a step resident: splits of 128 tokens, which blocks do them, and
+// how their parts are merged. Knows no weights; Q, K and V come, and what is attended goes, as tagged words.
 #pragma once
 
 #include "kernels/cuda/resident_stream.cuh"
@@ -54,7 +54,9 @@ public:
       __syncthreads();
     }
     ask_first_item(layer + 1);
-    for (int i = static_cast<int>(gridDim.x) - 1 - static_cast<int>(blockIdx.x); i < rows_ * a_.attention.heads; i += gridDim.x) merge_splits(i / a_.attention.heads, i % a_.attention.heads, tag);
+    for (int i = static_cast<int>(gridDim.x) - 1 - static_cast<int>(blockIdx.x); i < rows_ * a_.attention.heads;
+         i += gridDim.x)
+      merge_splits(i / a_.attention.heads, i % a_.attention.heads, tag);
   }
 
 private:
@@ -76,7 +78,8 @@ private:
     const int first = of.split * 128 + warp_ * 16;
     if (first >= s.length) return;
     const kv_layout& kv = a_.attention.kv;
-    const std::byte* from = kv.tile(a_.tables.block_tables[s.table + first / 16], a_.attention.layer + layer, of.group / a_.heads.groups);
+    const std::byte* from =
+        kv.tile(a_.tables.block_tables[s.table + first / 16], a_.attention.layer + layer, of.group / a_.heads.groups);
     fence_async_proxy();
     barrier_expect(&room_.arrived[warp_], 2 * sizeof(room_.tiles[0][0]));
     copy_bulk(room_.tiles[warp_][0], from, sizeof(room_.tiles[0][0]), &room_.arrived[warp_]);
@@ -100,7 +103,8 @@ private:
     } own = {};
     if (query ? head < heads.own : newest) {
       const row_angles angles = head == decode::columns + 1 ? row_angles() : row_angles(call.rope, of.row, unit);
-      const int of_row = query ? heads.first + head : call.heads + (head - decode::columns) * call.kv.kv_heads + heads.kv_head;
+      const int of_row =
+          query ? heads.first + head : call.heads + (head - decode::columns) * call.kv.kv_heads + heads.kv_head;
       const tagged_word* from = a_.qkv + (static_cast<long>(of.row) * a_.ops[qkv_op].n + of_row * D) / 2;
       tagged_word low[4], high[4];
       await_words(low, from + at.x * 4, tag);
@@ -119,7 +123,8 @@ private:
     const attention_call& call = a_.attention;
     load_heads(of, heads, tag);
     __syncthreads();
-    float* const sums = reinterpret_cast<float*>(room_.tiles[warp_ & (attention_warps - 1)][0]);  // [columns][D + 4], where the tile was
+    float* const sums = reinterpret_cast<float*>(
+        room_.tiles[warp_ & (attention_warps - 1)][0]);  // [columns][D + 4], where the tile was
     if (warp_ < attention_warps) {
       const decode_sequence& s = room_.sequences[of.row];
       const int first = of.split * 128 + warp_ * 16, valid = s.length - first;
@@ -131,7 +136,8 @@ private:
         std::byte* const tile = room_.tiles[warp_][0];
         if (valid <= 16) {
           const int block = a_.tables.block_tables[s.table + first / 16];
-          decode::add_newest<D>(tile, room_.newest, call.kv, call.kv.tile(block, call.layer + layer, heads.kv_head), valid - 1);
+          decode::add_newest<D>(tile, room_.newest, call.kv, call.kv.tile(block, call.layer + layer, heads.kv_head),
+                                valid - 1);
           decode::clear_values<D>(tile, valid);
           __syncwarp();
         }
@@ -160,7 +166,8 @@ private:
 #pragma unroll
     for (int w = 0; w < attention_warps; ++w) {
       states[w] = room_.states[w][head];
-      parts[w] = *reinterpret_cast<const float4*>(reinterpret_cast<const float*>(room_.tiles[w][0]) + head * (D + 4) + dim);
+      parts[w] =
+          *reinterpret_cast<const float4*>(reinterpret_cast<const float*>(room_.tiles[w][0]) + head * (D + 4) + dim);
       all.maximum = fmaxf(all.maximum, states[w].x);
     }
 #pragma unroll
@@ -213,7 +220,8 @@ private:
     if (tid_ < D / 4) {
       decode::merged all;
       for (int s = 0; s < splits; ++s)
-        all.add({*reinterpret_cast<const float2*>(partial_ + s * (D + 4) + D)}, {*reinterpret_cast<const float4*>(partial_ + s * (D + 4) + dim)});
+        all.add({*reinterpret_cast<const float2*>(partial_ + s * (D + 4) + D)},
+                {*reinterpret_cast<const float4*>(partial_ + s * (D + 4) + dim)});
       hand_on(all, row, head, dim, tag);
     }
     __syncthreads();

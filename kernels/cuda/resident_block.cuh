@@ -1,10 +1,10 @@
-// One block of the kernel that keeps all layers of a step resident: its share of the products, and how it hands results to
-// the other blocks. Its weights come by resident_stream.cuh, attention is resident_attention.cuh. Knows no launch.
+// One block of the kernel that keeps all layers of a step resident: its share of the products, and how it hands results
+// to the other blocks. Its weights come by resident_stream.cuh, attention is resident_attention.cuh. Knows no launch.
 //
-// Every op's tiles of 16 weight rows are dealt to the blocks in turn, from op to op and layer to layer. The warps of a block
-// split the columns; each lane copies exactly what it will multiply, in the order of the ops, as far ahead as its ring
-// reaches. Results travel as tagged words, a tag a layer: when a word is overwritten a layer later, whoever needed it has
-// read it, since the writer's own input came by way of all its readers.
+// Every op's tiles of 16 weight rows are dealt to the blocks in turn, from op to op and layer to layer. The warps of a
+// block split the columns; each lane copies exactly what it will multiply, in the order of the ops, as far ahead as its
+// ring reaches. Results travel as tagged words, a tag a layer: when a word is overwritten a layer later, whoever needed
+// it has read it, since the writer's own input came by way of all its readers.
 #pragma once
 
 #include "kernels/cuda/resident_attention.cuh"
@@ -17,7 +17,8 @@ template <class F, int Depth, int D>
 constexpr int shared_bytes(int rows, int columns, int layers) {
   using shape = room_shape<F, Depth>;
   return static_cast<int>(sizeof(attention_room_shared<D>)) + shape::ring_bytes + shape::partial_floats(rows) * 4 +
-         warps * (rows * shape::x_stride(columns) + shape::sums_floats(columns) * 4) + layers * static_cast<int>(sizeof(layer_pointers));
+         warps * (rows * shape::x_stride(columns) + shape::sums_floats(columns) * 4) +
+         layers * static_cast<int>(sizeof(layer_pointers));
 }
 
 template <class F, int Depth, int D>
@@ -26,8 +27,8 @@ public:
   using shape = room_shape<F, Depth>;
 
   __device__ block(const arguments& a, int columns, std::byte* shared)
-      : a_(a), room_(*reinterpret_cast<attention_room_shared<D>*>(shared)), tid_(threadIdx.x), lane_(threadIdx.x & 31), warp_(threadIdx.x >> 5),
-        log_together_(log2_together(a.tables.rows)),
+      : a_(a), room_(*reinterpret_cast<attention_room_shared<D>*>(shared)), tid_(threadIdx.x), lane_(threadIdx.x & 31),
+        warp_(threadIdx.x >> 5), log_together_(log2_together(a.tables.rows)),
         ring_(reinterpret_cast<char*>(shared) + sizeof(attention_room_shared<D>)),
         partial_(reinterpret_cast<float*>(ring_ + shape::ring_bytes)), x_stride_(shape::x_stride(columns)) {
     auto* const x = reinterpret_cast<std::uint8_t*>(partial_ + shape::partial_floats(a.tables.rows));
@@ -39,7 +40,8 @@ public:
 
   __device__ void run() {
     const auto* from = reinterpret_cast<const unsigned long long*>(a_.pointers);
-    for (int i = tid_; i < a_.layers * static_cast<int>(sizeof(layer_pointers) / 8); i += threads) reinterpret_cast<unsigned long long*>(pointers_)[i] = from[i];
+    for (int i = tid_; i < a_.layers * static_cast<int>(sizeof(layer_pointers) / 8); i += threads)
+      reinterpret_cast<unsigned long long*>(pointers_)[i] = from[i];
     __syncthreads();
     weight_stream<F, Depth> weights(a_, pointers_, ring_);
     if (tid_ < attention_warps) barrier_init(&room_.arrived[tid_], 1);
@@ -62,8 +64,8 @@ public:
   }
 
 private:
-  /// The last block to end counts the step. Where the tags begin anew, a word that lay untouched since must not pass for
-  /// one of theirs: that step leaves zeros, which no tag is.
+  /// The last block to end counts the step. Where the tags begin anew, a word that lay untouched since must not pass
+  /// for one of theirs: that step leaves zeros, which no tag is.
   __device__ void end_turn() {
     const bool last_turn = first_tag_ / most_resident_layers + 1 == resident_turns;
     if (last_turn) __threadfence();  // no word of this step comes after the zeros
@@ -79,14 +81,17 @@ private:
 
   // --- products -----------------------------------------------------------------------------------------------------
 
-  static __device__ float2 floats_of(std::uint32_t two_bf16) { return {__uint_as_float(two_bf16 << 16), __uint_as_float(two_bf16 & 0xffff0000u)}; }
+  static __device__ float2 floats_of(std::uint32_t two_bf16) {
+    return {__uint_as_float(two_bf16 << 16), __uint_as_float(two_bf16 & 0xffff0000u)};
+  }
   static constexpr int abreast = F::columns / 64;  ///< pairs of a lane that are there together
 
   /// A warp brings its columns of one row to its own shared memory, scaled by a power of two into f16's range where the
-  /// format wants f16; returns what takes the scale back. A lane has two neighbouring columns of every 64. The code is kept
-  /// small: it runs once an op, and instructions that are far come late.
+  /// format wants f16; returns what takes the scale back. A lane has two neighbouring columns of every 64. The code is
+  /// kept small: it runs once an op, and instructions that are far come late.
   template <op_index Op>
-  __device__ float stage(weight_stream<F, Depth>& weights, int row, int layer, std::uint32_t tag, const warp_run& run, float& squares) {
+  __device__ float stage(weight_stream<F, Depth>& weights, int row, int layer, std::uint32_t tag, const warp_run& run,
+                         float& squares) {
     constexpr bool normed = Op == qkv_op || Op == gate_op;
     __syncwarp();
     if constexpr (normed) return stage_normed<Op>(weights, row, layer, tag, run, squares);
@@ -101,12 +106,14 @@ private:
   }
 
   template <op_index Op>
-  __device__ float stage_normed(weight_stream<F, Depth>& weights, int row, int layer, std::uint32_t tag, const warp_run& run, float& squares) {
+  __device__ float stage_normed(weight_stream<F, Depth>& weights, int row, int layer, std::uint32_t tag,
+                                const warp_run& run, float& squares) {
     const op_shape& op = a_.ops[Op];
     const int columns = run.count * F::columns, first = run.first * F::columns, own = lane_ * 2;
     std::uint8_t* const x = x_ + row * x_stride_;
     const float* const gain = pointers_[layer].gains[Op == gate_op] + first + own;
-    const tagged_word* const words = (Op == qkv_op ? a_.hidden_words : a_.middle) + static_cast<long>(row) * op.k + first + own;
+    const tagged_word* const words =
+        (Op == qkv_op ? a_.hidden_words : a_.middle) + static_cast<long>(row) * op.k + first + own;
     const bool plain = Op == qkv_op && layer == 0;
     const std::uint32_t wanted = Op == qkv_op ? tag - 1 : tag;
     float2 v[F::half_x ? most_normed_columns / 64 : 4];  // for f16 of all columns: their largest must be known first
@@ -157,7 +164,8 @@ private:
     if constexpr (!F::half_x) return 1.0f;
     const float scale = scale_for(largest);
 #pragma unroll
-    for (int from = 0; from < (F::half_x ? most_normed_columns : 0); from += 256) place_four(v + from / 64, scale, from, columns, row, x);
+    for (int from = 0; from < (F::half_x ? most_normed_columns : 0); from += 256)
+      place_four(v + from / 64, scale, from, columns, row, x);
     return 1.0f / scale;
   }
   __device__ void place_four(const float2* v, float scale, int from, int columns, int row, std::uint8_t* x) {
@@ -177,7 +185,8 @@ private:
     const op_shape& op = a_.ops[Op];
     const int columns = run.count * F::columns, first = run.first * F::columns, own = lane_ * 2;
     std::uint8_t* const x = x_ + row * x_stride_;
-    const tagged_word* const words = (Op == output_op ? a_.attended : a_.gated) + (static_cast<long>(row) * op.k + first) / 2 + lane_;
+    const tagged_word* const words =
+        (Op == output_op ? a_.attended : a_.gated) + (static_cast<long>(row) * op.k + first) / 2 + lane_;
     float largest = 0.0f;
 #pragma unroll 1
     for (int from = 0; from < columns; from += 512) {
@@ -247,12 +256,17 @@ private:
         weights.pay();
         tagged_word before = 0;
         float row_scale = 1.0f;
-        if constexpr (F::row_scale) row_scale = tid_ < (rows_ * 16) << (log_together_ + log_slots) ? scale_of<Op>(op, tid_, log_slots, layer) : 1.0f;
-        if constexpr (!normed) before = tid_ < (rows_ * 16) << (log_together_ + log_slots) ? residual<Op>(op, tid_, log_slots, layer) : 0;
+        if constexpr (F::row_scale)
+          row_scale =
+              tid_ < (rows_ * 16) << (log_together_ + log_slots) ? scale_of<Op>(op, tid_, log_slots, layer) : 1.0f;
+        if constexpr (!normed)
+          before = tid_ < (rows_ * 16) << (log_together_ + log_slots) ? residual<Op>(op, tid_, log_slots, layer) : 0;
         float* const mine = partial_ + (turn_ << log_together_) * rows_ * 16 * output_pitch + warp_;
         int count = 0;  // of this warp's tiles
 #pragma unroll
-        for (int i = 0; i < 4; ++i) count += i >> log_together_ == 0 && ((sets_.set + i * static_cast<int>(gridDim.x)) << log_slots) + slot < op.tiles;
+        for (int i = 0; i < 4; ++i)
+          count +=
+              i >> log_together_ == 0 && ((sets_.set + i * static_cast<int>(gridDim.x)) << log_slots) + slot < op.tiles;
         // Few groups are there already: use them all, and ask for more when the result is on its way.
         const bool at_hand = count * run.count <= Depth;
         if (at_hand) weights.await_all();
@@ -282,7 +296,8 @@ private:
 #pragma unroll
           for (int j = 0; j < 4; ++j) {
             const int column = 2 * t + (j & 1);
-            if (column < rows_) mine[((i * rows_ + column) * 16 + g + (j >> 1) * 8) * output_pitch] = acc[j] * back[j & 1];
+            if (column < rows_)
+              mine[((i * rows_ + column) * 16 + g + (j >> 1) * 8) * output_pitch] = acc[j] * back[j & 1];
           }
         }
         __syncthreads();
@@ -297,7 +312,8 @@ private:
   /// Which output is number i of a pass.
   struct output_place {
     int r16, slot, which, row, tile;
-    __device__ output_place(int i, int log_slots, int log_together, int set) : r16(i & 15), slot((i >> 4) & ((1 << log_slots) - 1)) {
+    __device__ output_place(int i, int log_slots, int log_together, int set)
+        : r16(i & 15), slot((i >> 4) & ((1 << log_slots) - 1)) {
       const int rest = i >> (4 + log_slots);
       which = rest & ((1 << log_together) - 1);
       row = rest >> log_together;
@@ -310,7 +326,8 @@ private:
     const output_place at(i, log_slots, log_together_, sets_.set);
     const int n = at.tile * 16 + at.r16;
     if (at.tile >= op.tiles || n >= op.n) return 0;
-    if (Op == output_op && layer == 0) return tagged(__float_as_uint(a_.hidden[at.row * a_.hidden_stride + n]), first_tag_ - 1);
+    if (Op == output_op && layer == 0)
+      return tagged(__float_as_uint(a_.hidden[at.row * a_.hidden_stride + n]), first_tag_ - 1);
     return look((Op == output_op ? a_.hidden_words : a_.middle) + static_cast<long>(at.row) * op.n + n);
   }
 
@@ -336,12 +353,15 @@ private:
 
   /// Adds the warps' sums of a pass and hands them on. A whole warp together.
   template <op_index Op>
-  __device__ void finish(const op_shape& op, int log_slots, int layer, std::uint32_t tag, tagged_word before, float row_scale) {
+  __device__ void finish(const op_shape& op, int log_slots, int layer, std::uint32_t tag, tagged_word before,
+                         float row_scale) {
     constexpr bool normed = Op == qkv_op || Op == gate_op;
     for (int i = tid_; i < (rows_ * 16) << (log_together_ + log_slots); i += threads) {
       const output_place at(i, log_slots, log_together_, sets_.set);
       if (__all_sync(~0u, at.tile >= op.tiles)) continue;
-      float sum = sum_of(partial_ + ((((turn_ << log_together_) + at.which) * rows_ + at.row) * 16 + at.r16) * output_pitch, at.slot, op.log_parts);
+      float sum =
+          sum_of(partial_ + ((((turn_ << log_together_) + at.which) * rows_ + at.row) * 16 + at.r16) * output_pitch,
+                 at.slot, op.log_parts);
       if constexpr (normed) {
         const float squares = sum_of(room_.squares[Op == gate_op][at.row], at.slot, op.log_parts);
         sum *= rsqrtf(squares / static_cast<float>(op.k) + a_.eps);
@@ -358,14 +378,17 @@ private:
       if constexpr (normed) {
         const float other = __shfl_down_sync(~0u, sum, 1);
         if (!real || (n & 1) || (Op == gate_op && at.r16 >= 8)) continue;
-        publish((Op == qkv_op ? a_.qkv : a_.gated) + (static_cast<long>(at.row) * limit + n) / 2, tagged(pack_bf16(sum, other), tag));
+        publish((Op == qkv_op ? a_.qkv : a_.gated) + (static_cast<long>(at.row) * limit + n) / 2,
+                tagged(pack_bf16(sum, other), tag));
       } else {
         if (!real) continue;
         if (i != tid_) before = residual<Op>(op, i, log_slots, layer);
         while (!has_tag(before, Op == output_op ? tag - 1 : tag)) before = residual<Op>(op, i, log_slots, layer);
         sum += __uint_as_float(value_of(before));
         if (Op == down_op && layer + 1 == a_.layers) a_.hidden[at.row * a_.hidden_stride + n] = sum;
-        else publish((Op == output_op ? a_.middle : a_.hidden_words) + static_cast<long>(at.row) * op.n + n, tagged(__float_as_uint(sum), tag));
+        else
+          publish((Op == output_op ? a_.middle : a_.hidden_words) + static_cast<long>(at.row) * op.n + n,
+                  tagged(__float_as_uint(sum), tag));
       }
     }
   }

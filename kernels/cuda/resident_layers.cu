@@ -38,7 +38,9 @@ int most_columns(const resident_layer& layer) {
   return most;
 }
 
-bool alike(const device_matrix& a, const device_matrix& b) { return a.type == b.type && a.rows == b.rows && a.cols == b.cols; }
+bool alike(const device_matrix& a, const device_matrix& b) {
+  return a.type == b.type && a.rows == b.rows && a.cols == b.cols;
+}
 
 struct device_limits_of {
   int processors = 0, shared = 0, major = 0;
@@ -53,11 +55,12 @@ struct device_limits_of {
 
 template <class F, int Depth>
 int bytes_of(const resident_call& call) {
-  return resident::shared_bytes<F, Depth, 128>(call.attention.tables->rows, most_columns(call.layers[0]), static_cast<int>(call.layers.size()));
+  return resident::shared_bytes<F, Depth, 128>(call.attention.tables->rows, most_columns(call.layers[0]),
+                                               static_cast<int>(call.layers.size()));
 }
 
-/// Calls use with the format of the weights and how many groups are in flight, the more of two where they fit; false: no
-/// such kernel.
+/// Calls use with the format of the weights and how many groups are in flight, the more of two where they fit; false:
+/// no such kernel.
 template <class Use>
 bool with_format(const resident_call& call, int room, Use use) {
   const auto deepest = [&]<class F, int Most, int Less>() {
@@ -79,7 +82,8 @@ std::int64_t words(std::int64_t count) { return (count * 8 + 255) / 256 * 256; }
 }  // namespace
 
 std::int64_t resident_bytes(const resident_layer& like, std::int32_t rows, std::int32_t heads, std::int32_t head_dim) {
-  const std::int64_t one = words(like.qkv->rows / 2) + 2 * words(like.qkv->cols) + words(like.output->cols / 2) + words(like.down->cols / 2) +
+  const std::int64_t one = words(like.qkv->rows / 2) + 2 * words(like.qkv->cols) + words(like.output->cols / 2) +
+                           words(like.down->cols / 2) +
                            words(std::int64_t{heads} * resident::most_splits_a_row * (head_dim + 2));
   return header_bytes + rows * one;
 }
@@ -88,12 +92,16 @@ bool resident_serves(const resident_call& call) {
   const attention_call& attention = call.attention;
   if (call.layers.empty() || call.layers.size() > most_resident_layers || attention.kv.head_dim != 128) return false;
   if (attention.kv.format != kv_format::bf16) return false;
-  if (!attention.tables->one_row_each || attention.tables->rows > most_resident_rows || attention.tables->longest > most_resident_tokens) return false;
+  if (!attention.tables->one_row_each || attention.tables->rows > most_resident_rows ||
+      attention.tables->longest > most_resident_tokens)
+    return false;
   if (!attention.rope.angles) return false;
   for (const resident_layer& layer : call.layers)
     for (int op = 0; op < op_count; ++op) {
       const device_matrix& w = *matrix_of(layer, op);
-      if (!alike(w, *matrix_of(call.layers[0], op)) || w.type != call.layers[0].qkv->type || w.rows % 16 || w.cols % 8 || log_parts(w) < 2) return false;
+      if (!alike(w, *matrix_of(call.layers[0], op)) || w.type != call.layers[0].qkv->type || w.rows % 16 ||
+          w.cols % 8 || log_parts(w) < 2)
+        return false;
     }
   static const device_limits_of device;
   if (device.major < 9 || most_columns(call.layers[0]) > resident::most_columns) return false;
@@ -153,9 +161,11 @@ void run_resident(const resident_call& call, cudaStream_t on) {
   with_format(call, device.shared, [&]<class F, int Depth>() {
     const auto kernel = resident::resident_kernel<F, Depth, 128>;
     const int bytes = bytes_of<F, Depth>(call);
-    static_cast<void>(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
+    static_cast<void>(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
     static_cast<void>(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-    launch_together(kernel, dim3(static_cast<unsigned>(device.processors)), dim3(resident::threads), static_cast<std::size_t>(bytes), on, a, most_columns(like));
+    launch_together(kernel, dim3(static_cast<unsigned>(device.processors)), dim3(resident::threads),
+                    static_cast<std::size_t>(bytes), on, a, most_columns(like));
     return true;
   });
 }

@@ -25,23 +25,23 @@ struct resident_call {
   float eps = 0.0f;
   float* hidden = nullptr;  ///< f32 [T, width]: x before and after
   std::int64_t hidden_stride = 0;
-  attention_call attention;  ///< of the first layer, with rope; qkv, out and workspace unused
-  std::byte* workspace = nullptr;  ///< resident_bytes or more; zeros before the first call
+  attention_call attention;          ///< of the first layer, with rope; qkv, out and workspace unused
+  std::byte* workspace = nullptr;    ///< resident_bytes or more; zeros before the first call
   std::int64_t workspace_bytes = 0;  ///< all of it, whatever this call needs
 };
 
 constexpr std::int32_t most_resident_layers = 80;
 constexpr std::int32_t most_resident_rows = 4;
 constexpr std::int32_t most_resident_tokens = 2048;  ///< of a sequence
-/// Steps after which the tags of words begin anew, and the last of them clears the workspace. The workspace's first four
-/// bytes count the steps done since.
+/// Steps after which the tags of words begin anew, and the last of them clears the workspace. The workspace's first
+/// four bytes count the steps done since.
 constexpr std::uint32_t resident_turns = 0xffffffffu / most_resident_layers;
 
 /// For up to `rows` rows.
 std::int64_t resident_bytes(const resident_layer& like, std::int32_t rows, std::int32_t heads, std::int32_t head_dim);
 
-/// Whether this device and these matrices have such a kernel: Hopper or later, one weight type in all layers, sizes whose
-/// activations fit beside the weights in flight. Contexts up to call.attention.tables->longest.
+/// Whether this device and these matrices have such a kernel: Hopper or later, one weight type in all layers, sizes
+/// whose activations fit beside the weights in flight. Contexts up to call.attention.tables->longest.
 bool resident_serves(const resident_call& call);
 
 /// One launch; its blocks wait for each other, so that it is launched only where all of them fit at once.

@@ -1,5 +1,6 @@
-// The weights that a warp of the resident kernel multiplies, as one stream over all ops and layers: which tiles are whose, and
-// the ring that runs ahead of their use. Knows weights only through a format (fragments.cuh); nothing of what is computed.
+// The weights that a warp of the resident kernel multiplies, as one stream over all ops and layers: which tiles are
+// whose, and the ring that runs ahead of their use. Knows weights only through a format (fragments.cuh); nothing of
+// what is computed.
 #pragma once
 
 #include "kernels/cuda/decode_tiles.hpp"
@@ -14,8 +15,8 @@ constexpr int log2_warps = 4;
 static_assert(1 << log2_warps == warps);
 /// Sets of tiles between two barriers, as far as their sums fit into shared memory.
 __host__ __device__ constexpr int log2_together(int rows) { return rows <= 2 ? 2 : 1; }
-constexpr int attention_warps = 8; ///< a split of 128 tokens, 16 each
-constexpr int most_columns = 1024; ///< a warp and op
+constexpr int attention_warps = 8;        ///< a split of 128 tokens, 16 each
+constexpr int most_columns = 1024;        ///< a warp and op
 constexpr int most_normed_columns = 512;  ///< of x that is normed
 constexpr int most_splits_a_row = most_resident_tokens / 128;
 __device__ inline int splits_of(int tokens) { return (tokens + 127) / 128; }
@@ -24,10 +25,10 @@ enum op_index { qkv_op, output_op, gate_op, down_op, op_count };
 
 /// What one of the four products has in common in all layers.
 struct op_shape {
-  int n;          ///< weight rows
-  int half8;      ///< eights of rows from gate to up; else 0
+  int n;      ///< weight rows
+  int half8;  ///< eights of rows from gate to up; else 0
   int tiles;
-  int groups;     ///< of F::columns
+  int groups;  ///< of F::columns
   int k;
   int log_parts;  ///< of the number of warps that share a tile, 4 or more
   int sets;       ///< of tiles that a block's warps do side by side
@@ -52,7 +53,7 @@ struct arguments {
   decode::head_groups heads;
   // Between ops; [T][n] words of one f32, or [T][n / 2] of two bf16.
   tagged_word *qkv, *attended, *middle, *gated, *hidden_words, *records;
-  long words;  ///< from qkv to the workspace's end
+  long words;       ///< from qkv to the workspace's end
   unsigned* turns;  ///< steps done, blocks done
   layer_pointers pointers[most_resident_layers];
 };
@@ -104,12 +105,14 @@ class weight_stream {
 public:
   using shape = room_shape<F, Depth>;
 
-  __device__ weight_stream(const arguments& a, const layer_pointers* pointers, char* ring) : a_(a), pointers_(pointers), ring_(ring), lane_(threadIdx.x & 31), warp_(threadIdx.x >> 5) {
+  __device__ weight_stream(const arguments& a, const layer_pointers* pointers, char* ring)
+      : a_(a), pointers_(pointers), ring_(ring), lane_(threadIdx.x & 31), warp_(threadIdx.x >> 5) {
     sets_.enter(a.ops[0]);
     for (int i = 0; i < Depth; ++i) copy_next();
   }
 
-  /// Waits for the oldest group, or for all that are on their way. A whole warp together: lanes copy scales for each other.
+  /// Waits for the oldest group, or for all that are on their way. A whole warp together: lanes copy scales for each
+  /// other.
   __device__ void await_one() {
     wait_copies<Depth - 1>();
     if constexpr (F::scale_bytes > 0) __syncwarp();
@@ -168,6 +171,7 @@ private:
     }
     left_ = run.count;
   }
+
 public:
   /// Asks for the next group, into the room of the oldest.
   __device__ void copy_next() {
@@ -178,7 +182,8 @@ public:
       for (int h = 0; h < 2; ++h) {
 #pragma unroll
         for (int q = 0; q < F::quads; ++q)
-          copy_16_async(ring_ + to_ * shape::group_bytes + ((h * F::quads + q) * threads + threadIdx.x) * 16, from_[h] + q * F::quad_step);
+          copy_16_async(ring_ + to_ * shape::group_bytes + ((h * F::quads + q) * threads + threadIdx.x) * 16,
+                        from_[h] + q * F::quad_step);
         from_[h] += F::group_step;
       }
       if constexpr (F::scale_bytes > 0) {
@@ -193,7 +198,9 @@ public:
 
 private:
   /// Of this warp's group in a place of the ring: of rows 0 to 7 of the tile, then of 8 to 15.
-  __device__ char* scales_at(int place) const { return ring_ + Depth * shape::group_bytes + place * shape::group_scale_bytes + warp_ * 16 * F::scale_bytes; }
+  __device__ char* scales_at(int place) const {
+    return ring_ + Depth * shape::group_bytes + place * shape::group_scale_bytes + warp_ * 16 * F::scale_bytes;
+  }
 
   const arguments& a_;
   const layer_pointers* const pointers_;

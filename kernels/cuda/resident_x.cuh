@@ -1,4 +1,5 @@
-// How a warp of the resident kernel lays out x for a format's products. Knows no op; of a format only what it wants of x.
+// How a warp of the resident kernel lays out x for a format's products. Knows no op; of a format only what it wants of
+// x.
 #pragma once
 
 #include "kernels/cuda/small_products.cuh"
@@ -12,8 +13,9 @@ __device__ std::uint32_t* pair_place(std::uint8_t* x, int c) {
   else return reinterpret_cast<std::uint32_t*>(x + (c & ~31) * 2 + (c >> 3 & 3) * 4 + (c >> 1 & 3) * 16);
 }
 
-/// Writes columns c + 64 j and c + 64 j + 1 of the warp's own (a whole warp together, 64 or more columns) as the format's
-/// products want them; what place_x of the few-rows kernel does for eight. Steps of all j together: each waits for a shuffle.
+/// Writes columns c + 64 j and c + 64 j + 1 of the warp's own (a whole warp together, 64 or more columns) as the
+/// format's products want them; what place_x of the few-rows kernel does for eight. Steps of all j together: each waits
+/// for a shuffle.
 template <class F, int Count>
 __device__ void place_pairs(const float2 (&v)[Count], float scale, int c, int row, std::uint8_t* x, float* sums) {
   if constexpr (F::byte_x) {
@@ -31,7 +33,9 @@ __device__ void place_pairs(const float2 (&v)[Count], float scale, int c, int ro
       std::uint8_t* const to = x + (at & ~31) + (at >> 4 & 1) * 4 + (at >> 3 & 1) + (at >> 1 & 3) * 8;
       to[0] = static_cast<std::uint8_t>(__float2int_rn(v[j].x * inverse));
       to[2] = static_cast<std::uint8_t>(__float2int_rn(v[j].y * inverse));
-      if ((c & 31) == 0) sums[at / 32 * 8 + row] = largest[j] < 0x7f800000u ? most * (1.0f / (127.0f * 16.0f)) : __uint_as_float(0x7fffffffu);
+      if ((c & 31) == 0)
+        sums[at / 32 * 8 + row] =
+            largest[j] < 0x7f800000u ? most * (1.0f / (127.0f * 16.0f)) : __uint_as_float(0x7fffffffu);
     }
   } else {
     const bool upper = F::fragment_order && (c & 16);

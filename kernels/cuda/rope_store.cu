@@ -1,5 +1,5 @@
-// One thread rotates 16 numbers: two 16-byte chunks that hold both halves of their pairs, and stores them as the arena keeps
-// them. Knows no attention.
+// One thread rotates 16 numbers: two 16-byte chunks that hold both halves of their pairs, and stores them as the arena
+// keeps them. Knows no attention.
 #include "kernels/cuda/rope_store.hpp"
 
 #include "kernels/cuda/narrow_kv.cuh"
@@ -8,11 +8,13 @@ namespace troupe::kernels::cuda {
 namespace {
 
 constexpr int threads = 128;
-constexpr int each = 2;  ///< heads that a thread has asked for before it stores one: of where it stores, the compiler knows nothing
+constexpr int each =
+    2;  ///< heads that a thread has asked for before it stores one: of where it stores, the compiler knows nothing
 
 /// All lanes of a head call this.
 template <kv_format F>
-__device__ void store_head(const chunk& a, const chunk& b, bool value, int token, int2 at, int head_dim, std::byte* tile) {
+__device__ void store_head(const chunk& a, const chunk& b, bool value, int token, int2 at, int head_dim,
+                           std::byte* tile) {
   const int units = head_dim / 16, lane = threadIdx.x & 31;
   const unsigned mask = (units == 8 ? 0xffu : 0xfu) << (lane & ~(units - 1));
   float most = largest(b, largest(a, 0.0f));
@@ -25,7 +27,8 @@ __device__ void store_head(const chunk& a, const chunk& b, bool value, int token
 
 /// A block a row; a thread does the same dims of every 16th head or so, with one set of angles.
 template <kv_format F>
-__global__ void __launch_bounds__(threads, F == kv_format::bf16 ? 8 : 4) rope_store_rows(step_tables tables, rope_store_call call) {
+__global__ void __launch_bounds__(threads, F == kv_format::bf16 ? 8 : 4)
+    rope_store_rows(step_tables tables, rope_store_call call) {
   let_successor_start();
   const int row = blockIdx.x;
   const int units_a_head = call.kv.head_dim / 16;
@@ -36,17 +39,21 @@ __global__ void __launch_bounds__(threads, F == kv_format::bf16 ? 8 : 4) rope_st
   const int2 at = chunks_of(unit, call.rope);
   const int sequence = tables.row_sequence[row];
   const int position = tables.row_position[row];
-  const int block = tables.block_tables[std::int64_t{sequence} * tables.table_stride + position / kv_layout::block_tokens];
+  const int block =
+      tables.block_tables[std::int64_t{sequence} * tables.table_stride + position / kv_layout::block_tokens];
   const row_angles angles(call.rope, row, unit);
   wait_for_predecessor();
 
-  const auto chunks_of_head = [&](int head) { return reinterpret_cast<chunk*>(call.qkv + (std::int64_t{row} * heads + head) * call.kv.head_dim); };
+  const auto chunks_of_head = [&](int head) {
+    return reinterpret_cast<chunk*>(call.qkv + (std::int64_t{row} * heads + head) * call.kv.head_dim);
+  };
   const int token = position % kv_layout::block_tokens;
   for (int first = first_head; first < heads; first += each * step) {
     chunk asked[each][2];
 #pragma unroll
     for (int k = 0; k < each; ++k)
-      if (const int head = first + k * step; head < heads) asked[k][0] = chunks_of_head(head)[at.x], asked[k][1] = chunks_of_head(head)[at.y];
+      if (const int head = first + k * step; head < heads)
+        asked[k][0] = chunks_of_head(head)[at.x], asked[k][1] = chunks_of_head(head)[at.y];
 #pragma unroll
     for (int k = 0; k < each; ++k) {
       const int head = first + k * step;

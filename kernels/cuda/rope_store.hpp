@@ -20,7 +20,8 @@ struct rotation {
 
 struct rope_store_call {
   const step_tables* tables = nullptr;
-  bf16* qkv = nullptr;  ///< [T, (heads + 2 * kv_heads) * head_dim]; Q is rotated in place, K only on its way to the arena
+  bf16* qkv =
+      nullptr;  ///< [T, (heads + 2 * kv_heads) * head_dim]; Q is rotated in place, K only on its way to the arena
   std::int32_t heads = 0;
   std::int32_t layer = 0;
   kv_layout kv;

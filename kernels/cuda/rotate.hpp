@@ -47,7 +47,8 @@ __device__ inline int2 chunks_of(int unit, const rotation& rope) {
 class row_angles {
 public:
   __device__ row_angles() {}
-  __device__ row_angles(const rotation& rope, std::int64_t row, int unit) : turns_(rope.angles && unit < rope.dims / 16), interleaved_(rope.interleaved) {
+  __device__ row_angles(const rotation& rope, std::int64_t row, int unit)
+      : turns_(rope.angles && unit < rope.dims / 16), interleaved_(rope.interleaved) {
     if (!turns_) return;
     const auto* from = reinterpret_cast<const float4*>(rope.angles + row * (rope.dims / 2) + unit * 8);
     for (int i = 0; i < 4; ++i) {

@@ -1,7 +1,7 @@
-// Where along a row's tokens, best first, a running count or mass passes a target ("the k-th best", "where the mass reaches
-// p", "where the draw falls"): the one question that sampling asks. A cluster of eight blocks has the row in shared
-// memory, an eighth each; a histogram finds the bin, the bin's few tokens are sorted. Masses are whole numbers, so sums do
-// not depend on order. Knows no parameters and no generator.
+// Where along a row's tokens, best first, a running count or mass passes a target ("the k-th best", "where the mass
+// reaches p", "where the draw falls"): the one question that sampling asks. A cluster of eight blocks has the row in
+// shared memory, an eighth each; a histogram finds the bin, the bin's few tokens are sorted. Masses are whole numbers,
+// so sums do not depend on order. Knows no parameters and no generator.
 #pragma once
 
 #include <cooperative_groups.h>
@@ -22,7 +22,8 @@ constexpr int blocks = 1;  ///< to a row; without clusters the row stays where i
 constexpr int blocks = cluster_blocks;
 #endif
 constexpr int threads = 512;
-constexpr int rows_together = 8;  ///< that a cluster looks through for their best before it compares what its blocks found
+constexpr int rows_together =
+    8;  ///< that a cluster looks through for their best before it compares what its blocks found
 constexpr int bins = 1024;
 constexpr int most_candidates = 1024;
 /// Weights below 2^-42 = e^-29.1 have no mass; the histogram ends a little below.
@@ -61,7 +62,9 @@ public:
   __device__ static void sync() { cooperative_groups::this_cluster().sync(); }
   __device__ static void arrive() { cooperative_groups::this_cluster().barrier_arrive(); }
   __device__ static void await() { cooperative_groups::this_cluster().barrier_wait(); }
-  __device__ static sample_room* room_of(sample_room& room, int rank) { return cooperative_groups::this_cluster().map_shared_rank(&room, rank); }
+  __device__ static sample_room* room_of(sample_room& room, int rank) {
+    return cooperative_groups::this_cluster().map_shared_rank(&room, rank);
+  }
 #endif
 };
 
@@ -101,7 +104,9 @@ struct least_of {
   __device__ u64 operator()(u64 a, u64 b) const { return a < b ? a : b; }
 };
 struct double_sum_of {
-  __device__ u64 operator()(u64 a, u64 b) const { return __double_as_longlong(__longlong_as_double(a) + __longlong_as_double(b)); }
+  __device__ u64 operator()(u64 a, u64 b) const {
+    return __double_as_longlong(__longlong_as_double(a) + __longlong_as_double(b));
+  }
 };
 
 /// Where a running sum passed its target.
@@ -170,9 +175,13 @@ protected:
   }
 
   // --- weights ------------------------------------------------------------------------------------------------
-  __device__ float weight(float logit) const { return exp_of_negative(__fmul_rn(__fsub_rn(logit, best_), per_temperature_)); }
+  __device__ float weight(float logit) const {
+    return exp_of_negative(__fmul_rn(__fsub_rn(logit, best_), per_temperature_));
+  }
   __device__ u64 mass(float logit) const { return static_cast<u64>(weight(logit) * mass_unit); }
-  __device__ int bin(float logit) const { return static_cast<int>(fminf(__fmul_rn(__fsub_rn(best_, logit), bins_a_unit_), bins - 1)); }
+  __device__ int bin(float logit) const {
+    return static_cast<int>(fminf(__fmul_rn(__fsub_rn(best_, logit), bins_a_unit_), bins - 1));
+  }
 
   // --- selection ----------------------------------------------------------------------------------------------
   __device__ void set_histogram(float temperature) {
@@ -187,7 +196,8 @@ protected:
   /// its running sums.
   __device__ void count_bins(u64 first, u64 last, int shift) {
     __syncthreads();
-    for (int i = threadIdx.x; i < bins; i += threads) room_.counts[i] = room_.masses[0][i] = room_.masses[1][i] = room_.masses[2][i] = 0;
+    for (int i = threadIdx.x; i < bins; i += threads)
+      room_.counts[i] = room_.masses[0][i] = room_.masses[1][i] = room_.masses[2][i] = 0;
     __syncthreads();
     for (int i = threadIdx.x; i < size_; i += threads) {
       const float x = logits_[i];
@@ -203,7 +213,8 @@ protected:
       atomicAdd(&room_.counts[to], 1u);
       const u64 m = mass(x);
       for (int part = 0; part < 3; ++part)
-        if (const u32 bits = static_cast<u32>(m >> part * part_bits) & (part < 2 ? (1u << part_bits) - 1 : ~0u)) atomicAdd(&room_.masses[part][to], bits);
+        if (const u32 bits = static_cast<u32>(m >> part * part_bits) & (part < 2 ? (1u << part_bits) - 1 : ~0u))
+          atomicAdd(&room_.masses[part][to], bits);
     }
     row_blocks::sync();
     constexpr int share = bins / blocks;
@@ -236,16 +247,18 @@ protected:
     __syncthreads();
   }
 
-  /// found = {bin, tokens in it, count before it, mass before it} of the first bin whose running sum passes `target`; bin
-  /// `bins`: none does. To be shared by share_found.
+  /// found = {bin, tokens in it, count before it, mass before it} of the first bin whose running sum passes `target`;
+  /// bin `bins`: none does. To be shared by share_found.
   template <bool ByCount>
   __device__ void find_bin(u64 target) {
     if (block_ == 0) {
       if (threadIdx.x == 0) room_.found[0] = bins;
       __syncthreads();
       for (int i = threadIdx.x; i < bins; i += threads) {
-        const u64 count_before = i > 0 ? room_.count_up_to[i - 1] : 0, mass_before = i > 0 ? room_.mass_up_to[i - 1] : 0;
-        const u64 before = ByCount ? count_before : mass_before, up_to = ByCount ? room_.count_up_to[i] : room_.mass_up_to[i];
+        const u64 count_before = i > 0 ? room_.count_up_to[i - 1] : 0,
+                  mass_before = i > 0 ? room_.mass_up_to[i - 1] : 0;
+        const u64 before = ByCount ? count_before : mass_before,
+                  up_to = ByCount ? room_.count_up_to[i] : room_.mass_up_to[i];
         if (before <= target && target < up_to) {
           room_.found[0] = static_cast<u64>(i);
           room_.found[1] = room_.count_up_to[i] - count_before;
@@ -352,7 +365,8 @@ protected:
         const int at = static_cast<int>(threadIdx.x) * each + i;
         const u64 before = up_to;
         up_to += masses[i];
-        const bool passes = ByCount ? count_before + static_cast<u64>(at) == target : before <= target && target < up_to;
+        const bool passes =
+            ByCount ? count_before + static_cast<u64>(at) == target : before <= target && target < up_to;
         if (at < count && passes) {
           room_.found[0] = room_.candidates[at];
           room_.found[1] = up_to;

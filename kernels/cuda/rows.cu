@@ -18,7 +18,8 @@ __global__ void embed_rows(const unsigned char* table, memory::dtype type, int v
   if (id < 0) id = last_ids[-1 - id];
   if (id < 0 || id >= vocabulary) id = 0;
   const unsigned char* row = table + id * stride;
-  for (std::int64_t i = threadIdx.x; i < cols; i += blockDim.x) out[blockIdx.x * out_stride + i] = element_of(row, type, i);
+  for (std::int64_t i = threadIdx.x; i < cols; i += blockDim.x)
+    out[blockIdx.x * out_stride + i] = element_of(row, type, i);
 }
 
 /// The sum over a block of up to 1024 threads, to every thread; always added in the same order.
@@ -33,8 +34,8 @@ __device__ float block_sum(float value) {
 }
 
 /// Four columns a thread, if there are no more: then the gain, which nobody writes, is there before the row.
-__global__ void norm_rows(const float* x, std::int64_t x_stride, const float* weight, float eps, std::int64_t n, bf16* out,
-                          std::int64_t out_stride) {
+__global__ void norm_rows(const float* x, std::int64_t x_stride, const float* weight, float eps, std::int64_t n,
+                          bf16* out, std::int64_t out_stride) {
   const float* row = x + blockIdx.x * x_stride;
   bf16* to = out + blockIdx.x * out_stride;
   const std::int64_t first = std::int64_t{threadIdx.x} * 4;
@@ -49,7 +50,8 @@ __global__ void norm_rows(const float* x, std::int64_t x_stride, const float* we
     if (first >= n) return;
     const __nv_bfloat162 low = __floats2bfloat162_rn(v.x * scale * gain.x, v.y * scale * gain.y);
     const __nv_bfloat162 high = __floats2bfloat162_rn(v.z * scale * gain.z, v.w * scale * gain.w);
-    *reinterpret_cast<uint2*>(to + first) = {*reinterpret_cast<const unsigned*>(&low), *reinterpret_cast<const unsigned*>(&high)};
+    *reinterpret_cast<uint2*>(to + first) = {*reinterpret_cast<const unsigned*>(&low),
+                                             *reinterpret_cast<const unsigned*>(&high)};
     return;
   }
   float sum = 0.0f;
@@ -58,7 +60,8 @@ __global__ void norm_rows(const float* x, std::int64_t x_stride, const float* we
   for (std::int64_t i = threadIdx.x; i < n; i += blockDim.x) to[i] = __float2bfloat16(row[i] * scale * weight[i]);
 }
 
-__global__ void gate_rows(const bf16* gate_up, std::int64_t stride, std::int64_t n, bf16* out, std::int64_t out_stride) {
+__global__ void gate_rows(const bf16* gate_up, std::int64_t stride, std::int64_t n, bf16* out,
+                          std::int64_t out_stride) {
   wait_for_predecessor();
   let_successor_start();
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -88,7 +91,9 @@ result<stored_rows> store_rows(const memory::tensor_view& from, cudaStream_t on)
   auto to = make_rows(from);
   if (!to) return to;
   const auto size = static_cast<std::size_t>(from.bytes());
-  if (auto r = check(cudaMemcpyAsync(to->bytes->data(), from.data, size, cudaMemcpyHostToDevice, on), "copying weights"); !r)
+  if (auto r =
+          check(cudaMemcpyAsync(to->bytes->data(), from.data, size, cudaMemcpyHostToDevice, on), "copying weights");
+      !r)
     return r.why();
   if (auto r = check(cudaStreamSynchronize(on), "copying weights"); !r) return r.why();
   return to;

@@ -16,7 +16,8 @@ __device__ double uniform(u64 key, u64 counter) {
   u32 c0 = static_cast<u32>(counter), c1 = static_cast<u32>(counter >> 32), c2 = 0, c3 = 0;
   u32 k0 = static_cast<u32>(key), k1 = static_cast<u32>(key >> 32);
   for (int round = 0; round < 10; ++round) {
-    const u32 a = __umulhi(0xD2511F53u, c0), a_low = 0xD2511F53u * c0, b = __umulhi(0xCD9E8D57u, c2), b_low = 0xCD9E8D57u * c2;
+    const u32 a = __umulhi(0xD2511F53u, c0), a_low = 0xD2511F53u * c0, b = __umulhi(0xCD9E8D57u, c2),
+              b_low = 0xCD9E8D57u * c2;
     c0 = b ^ c1 ^ k0;
     c1 = b_low;
     c2 = a ^ c3 ^ k1;
@@ -30,7 +31,8 @@ __device__ double uniform(u64 key, u64 counter) {
 class row_sampler : row_selection {
 public:
   __device__ row_sampler(sample_room& room, const sample_call& call, const step_tables& tables, int row)
-      : row_selection(room, call.vocab, const_cast<float*>(call.logits) + row * call.stride), call_(call), tables_(tables), how_(call.parameters[row]), row_(row) {}
+      : row_selection(room, call.vocab, const_cast<float*>(call.logits) + row * call.stride), call_(call),
+        tables_(tables), how_(call.parameters[row]), row_(row) {}
 
   /// Only the best is wanted, of the logits as they are.
   __device__ static bool best_is_all(const sample_call& call, const sample_parameters& how) {
@@ -47,7 +49,8 @@ public:
     for (int first = threadIdx.x; first < quads; first += each * threads) {
       float4 some[each];
 #pragma unroll
-      for (int k = 0; k < each; ++k) some[k] = __ldcs(reinterpret_cast<const float4*>(from) + min(first + k * threads, quads - 1));
+      for (int k = 0; k < each; ++k)
+        some[k] = __ldcs(reinterpret_cast<const float4*>(from) + min(first + k * threads, quads - 1));
 #pragma unroll
       for (int k = 0; k < each; ++k) {  // the last one again changes nothing
         const int i = 4 * min(first + k * threads, quads - 1);
@@ -76,7 +79,8 @@ public:
       return;
     }
     const float norm = best_ + static_cast<float>(log(exponential_sum()));
-    const u64 chosen = reduce(id >= first_ && id < first_ + size_ && threadIdx.x == 0 ? __float_as_uint(logits_[id - first_]) : 0, sum_of{});
+    const u64 chosen = reduce(
+        id >= first_ && id < first_ + size_ && threadIdx.x == 0 ? __float_as_uint(logits_[id - first_]) : 0, sum_of{});
     const int tops = min(min(how_.top_logprobs, most_top_logprobs), call_.vocab);
     int found = 0;
     if (tops > 0) {
@@ -116,7 +120,8 @@ private:
       return;
     }
     if ((reinterpret_cast<std::uintptr_t>(from) & 15) == 0) {
-      for (int i = threadIdx.x; i < size_ / 4; i += threads) reinterpret_cast<float4*>(logits_)[i] = __ldcs(reinterpret_cast<const float4*>(from) + i);
+      for (int i = threadIdx.x; i < size_ / 4; i += threads)
+        reinterpret_cast<float4*>(logits_)[i] = __ldcs(reinterpret_cast<const float4*>(from) + i);
       for (int i = size_ / 4 * 4 + threadIdx.x; i < size_; i += threads) logits_[i] = from[i];
     } else {
       for (int i = threadIdx.x; i < size_; i += threads) logits_[i] = from[i];
@@ -144,7 +149,9 @@ private:
   }
   __device__ void penalise(float& logit, int in_output) {
     logit = logit > 0 ? __fdiv_rn(logit, how_.repetition_penalty) : __fmul_rn(logit, how_.repetition_penalty);
-    if (in_output > 0) logit = __fsub_rn(logit, __fadd_rn(how_.presence_penalty, __fmul_rn(how_.frequency_penalty, static_cast<float>(in_output))));
+    if (in_output > 0)
+      logit = __fsub_rn(
+          logit, __fadd_rn(how_.presence_penalty, __fmul_rn(how_.frequency_penalty, static_cast<float>(in_output))));
   }
 
   /// A thread's, in rising order of ids.
@@ -185,7 +192,9 @@ private:
       const passing last = locate<true>(static_cast<u64>(how_.top_k) - 1, false);
       if (last.rank != no_rank) kept = last.mass;
     }
-    const u64 of_nucleus = nucleus ? locate<false>(reached(static_cast<double>(how_.top_p) * static_cast<double>(kept)), false).mass : kept;
+    const u64 of_nucleus =
+        nucleus ? locate<false>(reached(static_cast<double>(how_.top_p) * static_cast<double>(kept)), false).mass
+                : kept;
     const u64 of_floor = floor ? mass_above(how_.min_p) : kept;
     kept = min(kept, min(of_nucleus, of_floor));
     return id_of(locate<false>(min(static_cast<u64>(u * static_cast<double>(kept)), kept - 1), false).rank);
@@ -234,20 +243,22 @@ private:
 };
 
 /// A cluster's rows of which only the best is wanted: its blocks wait for each other once for several rows.
-__device__ void choose_bests(sample_room& room, const sample_call& call, const step_tables& tables, int first, int apart,
-                             int rows) {
+__device__ void choose_bests(sample_room& room, const sample_call& call, const step_tables& tables, int first,
+                             int apart, int rows) {
   const int own = static_cast<int>(threadIdx.x);
   int turn = 0;
   for (int from = first; from < rows; from += rows_together * apart, turn ^= 1) {
     const int own_row = from + own * apart;
-    const bool wanted = own < rows_together && own_row < rows && row_sampler::best_is_all(call, call.parameters[own_row]);
+    const bool wanted =
+        own < rows_together && own_row < rows && row_sampler::best_is_all(call, call.parameters[own_row]);
     __syncthreads();  // the bests before have been read
     if (own < rows_together) {
       room.bests[own] = no_rank;
       room.wanted[own] = wanted;
     }
     __syncthreads();
-    if (from == first) wait_for_predecessor();  // parameters are of the step's record, which is there since its beginning
+    if (from == first)
+      wait_for_predecessor();  // parameters are of the step's record, which is there since its beginning
     for (int k = 0; k < rows_together; ++k) {
       if (!room.wanted[k]) continue;
       u64 best = row_sampler(room, call, tables, from + k * apart).best_where_it_is();
@@ -266,7 +277,8 @@ __device__ void choose_bests(sample_room& room, const sample_call& call, const s
   }
 }
 
-__global__ void TROUPE_CLUSTER(cluster_blocks) __launch_bounds__(threads, 2) sample_rows(sample_call call, step_tables tables) {
+__global__ void TROUPE_CLUSTER(cluster_blocks) __launch_bounds__(threads, 2)
+    sample_rows(sample_call call, step_tables tables) {
   extern __shared__ __align__(16) std::byte shared[];
   let_successor_start();
   auto& room = *reinterpret_cast<sample_room*>(shared);
@@ -288,7 +300,8 @@ __global__ void TROUPE_CLUSTER(cluster_blocks) __launch_bounds__(threads, 2) sam
 
 /// Of one block of `blocks` that share a row.
 std::size_t room_bytes(std::int32_t vocab, int blocks) {
-  return sizeof(sample_room) + (blocks == 1 ? 0 : static_cast<std::size_t>((vocab + blocks * 4 - 1) / (blocks * 4) * 4) * sizeof(float));
+  return sizeof(sample_room) +
+         (blocks == 1 ? 0 : static_cast<std::size_t>((vocab + blocks * 4 - 1) / (blocks * 4) * 4) * sizeof(float));
 }
 
 /// As many as the device holds: one more would begin when all others end.
@@ -303,7 +316,8 @@ int clusters_at_once(std::size_t bytes) {
   config.attrs = &size;
   config.numAttrs = 1;
   int clusters = 0;
-  if (cudaOccupancyMaxActiveClusters(&clusters, sample_rows, &config) != cudaSuccess) static_cast<void>(cudaGetLastError());  // launching will fail as well
+  if (cudaOccupancyMaxActiveClusters(&clusters, sample_rows, &config) != cudaSuccess)
+    static_cast<void>(cudaGetLastError());  // launching will fail as well
   return std::max(clusters, 1);
 }
 
@@ -314,14 +328,17 @@ std::int32_t most_vocab() {
   int device = 0, bytes = 0;
   static_cast<void>(cudaGetDevice(&device));
   static_cast<void>(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  return static_cast<std::int32_t>((static_cast<std::size_t>(bytes) - sizeof(sample_room)) / sizeof(float) / 4 * 4 * cluster_blocks);
+  return static_cast<std::int32_t>((static_cast<std::size_t>(bytes) - sizeof(sample_room)) / sizeof(float) / 4 * 4 *
+                                   cluster_blocks);
 }
 
 void sample(const sample_call& call, cudaStream_t on) {
   const int each = device_has_clusters() ? cluster_blocks : 1;
   const std::size_t bytes = room_bytes(call.vocab, each);
-  static_cast<void>(cudaFuncSetAttribute(sample_rows, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
-  static_cast<void>(cudaFuncSetAttribute(sample_rows, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
+  static_cast<void>(
+      cudaFuncSetAttribute(sample_rows, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+  static_cast<void>(cudaFuncSetAttribute(sample_rows, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                         cudaSharedmemCarveoutMaxShared));
   const int rows = each == 1 ? call.tables->samples : std::min(call.tables->samples, clusters_at_once(bytes));
   launch(sample_rows, dim3(static_cast<unsigned>(rows * each)), dim3(threads), bytes, on, call, *call.tables);
 }

@@ -1,5 +1,5 @@
-// One token from each row of logits, for a whole step in one launch: the same order of operations, generator and weights
-// as the CPU's sample_row, so the same seed and logits give the same choice. Knows no text and no request.
+// One token from each row of logits, for a whole step in one launch: the same order of operations, generator and
+// weights as the CPU's sample_row, so the same seed and logits give the same choice. Knows no text and no request.
 #pragma once
 
 #include <cstdint>
@@ -64,8 +64,8 @@ struct sample_call {
 /// The largest vocabulary that fits the device's shared memory.
 std::int32_t most_vocab();
 
-/// Reads each row once. A cluster of eight blocks holds a row in shared memory; thresholds come from histograms, nothing
-/// is sorted but what lies in one bin of them.
+/// Reads each row once. A cluster of eight blocks holds a row in shared memory; thresholds come from histograms,
+/// nothing is sorted but what lies in one bin of them.
 void sample(const sample_call& call, cudaStream_t on);
 
 }  // namespace troupe::kernels::cuda

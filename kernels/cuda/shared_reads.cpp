@@ -15,7 +15,8 @@ constexpr std::int32_t least_saved_tokens = 512;
 
 }  // namespace
 
-void shared_reads::find(std::span<const sequence_rows> batch, std::span<const std::int32_t> changed_from, const shared_shape& shape) {
+void shared_reads::find(std::span<const sequence_rows> batch, std::span<const std::int32_t> changed_from,
+                        const shared_shape& shape) {
   if (known(batch, changed_from, shape)) return;
   shape_ = shape;
   own_.assign(batch.size(), {0, 0});
@@ -31,10 +32,12 @@ void shared_reads::find(std::span<const sequence_rows> batch, std::span<const st
     known_.push_back({batch[s].rows == 1, (own_[s].from + piece_tokens) / kv_shape::block_tokens});
 }
 
-bool shared_reads::known(std::span<const sequence_rows> batch, std::span<const std::int32_t> changed_from, const shared_shape& shape) const {
+bool shared_reads::known(std::span<const sequence_rows> batch, std::span<const std::int32_t> changed_from,
+                         const shared_shape& shape) const {
   if (batch.size() != known_.size() || shape != shape_) return false;
   for (std::size_t s = 0; s < batch.size(); ++s)
-    if (changed_from[s] < known_[s].until || (batch[s].rows == 1) != known_[s].single || batch[s].past < own_[s].from) return false;
+    if (changed_from[s] < known_[s].until || (batch[s].rows == 1) != known_[s].single || batch[s].past < own_[s].from)
+      return false;
   return true;
 }
 
@@ -52,10 +55,13 @@ void shared_reads::choose(std::size_t sequences) {
   std::int64_t saved = 0;
   std::int32_t seats = 0;
   for (const shared_stretch& stretch : found_.stretches) {
-    const auto members = std::span(found_.order).subspan(static_cast<std::size_t>(stretch.first), static_cast<std::size_t>(stretch.count));
-    const std::int32_t from = own_[static_cast<std::size_t>(members[0])].from, to = stretch.last_piece * piece_tokens;  // `from` is that of all
+    const auto members = std::span(found_.order)
+                             .subspan(static_cast<std::size_t>(stretch.first), static_cast<std::size_t>(stretch.count));
+    const std::int32_t from = own_[static_cast<std::size_t>(members[0])].from,
+                       to = stretch.last_piece * piece_tokens;  // `from` is that of all
     const std::int64_t tokens = std::int64_t{stretch.count - 1} * (to - from);
-    if (tokens < least_saved_tokens || seats + stretch.count > most_seats(static_cast<std::int32_t>(sequences))) continue;
+    if (tokens < least_saved_tokens || seats + stretch.count > most_seats(static_cast<std::int32_t>(sequences)))
+      continue;
     seats += stretch.count;
     saved += tokens;
     chosen_.push_back({stretch.first, stretch.count, from, to});
@@ -66,15 +72,19 @@ void shared_reads::choose(std::size_t sequences) {
   own_.assign(sequences, {0, 0});
 }
 
-/// Stretches are split so that there are about as many works as the device does at once, and no more results than that needs.
+/// Stretches are split so that there are about as many works as the device does at once, and no more results than that
+/// needs.
 void shared_reads::make_items() {
   const std::int32_t seats_an_item = shared_tile_rows * shape_.kv_heads / shape_.heads;
   const auto runs_of = [&](const chosen& c) { return (c.count + seats_an_item - 1) / seats_an_item; };
   std::int64_t pieces = 0;
   for (const chosen& c : chosen_) pieces += std::int64_t{runs_of(c)} * ((c.to - c.from) / piece_tokens);
-  const auto each = static_cast<std::int32_t>(std::max<std::int64_t>(1, (pieces * shape_.kv_heads + shape_.works - 1) / shape_.works)) * piece_tokens;
+  const auto each = static_cast<std::int32_t>(
+                        std::max<std::int64_t>(1, (pieces * shape_.kv_heads + shape_.works - 1) / shape_.works)) *
+                    piece_tokens;
   for (const chosen& c : chosen_) {
-    const std::int32_t splits = (c.to - c.from + each - 1) / each, first_seat = static_cast<std::int32_t>(seats_.size());
+    const std::int32_t splits = (c.to - c.from + each - 1) / each,
+                       first_seat = static_cast<std::int32_t>(seats_.size());
     for (std::int32_t i = c.first; i < c.first + c.count; ++i) {
       const std::int32_t s = found_.order[static_cast<std::size_t>(i)];
       auto& results = own_[static_cast<std::size_t>(s)].results;
@@ -84,8 +94,13 @@ void shared_reads::make_items() {
     for (std::int32_t split = 0; split < splits; ++split)
       for (std::int32_t run = 0; run < runs_of(c); ++run) {
         const std::int32_t seat = run * seats_an_item, first = c.from + split * each;
-        items_.push_back({first_seat + seat, std::min(seats_an_item, c.count - seat), seats_[static_cast<std::size_t>(first_seat)].sequence,
-                          first, std::min(each, c.to - first), split, {}});
+        items_.push_back({first_seat + seat,
+                          std::min(seats_an_item, c.count - seat),
+                          seats_[static_cast<std::size_t>(first_seat)].sequence,
+                          first,
+                          std::min(each, c.to - first),
+                          split,
+                          {}});
       }
   }
 }

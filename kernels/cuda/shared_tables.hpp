@@ -27,15 +27,15 @@ struct alignas(8) own_part {
   std::int32_t results;  ///< of splits of what it shares
 };
 
-constexpr std::int32_t shared_piece = 128;      ///< tokens
-constexpr std::int32_t shared_tile_rows = 64;   ///< query rows of an item, sequences times heads of a KV head
+constexpr std::int32_t shared_piece = 128;     ///< tokens
+constexpr std::int32_t shared_tile_rows = 64;  ///< query rows of an item, sequences times heads of a KV head
 
 /// Device pointers; all null where every sequence reads for itself.
 struct shared_tables {
   const std::int32_t* items_there = nullptr;  ///< [1]
   const shared_item* items = nullptr;
   const shared_seat* seats = nullptr;
-  const own_part* own = nullptr;              ///< [S]
+  const own_part* own = nullptr;  ///< [S]
   explicit operator bool() const noexcept { return own != nullptr; }
 };
 

@@ -1,9 +1,10 @@
 // The product kernel for up to 8 rows: one block an SM streams tiles of 16 weight rows through a ring of asynchronous
-// copies that is filled before the predecessor's result is waited for. Knows weights only through a format (fragments.cuh).
+// copies that is filled before the predecessor's result is waited for. Knows weights only through a format
+// (fragments.cuh).
 //
-// The block's warps split the columns; each lane copies exactly what it will multiply, so the ring needs no barrier, and
-// each warp brings its own columns of x, to registers, 512 columns at a time for two tiles each. Warps add their sums in
-// one fixed order, which depends on the matrix alone.
+// The block's warps split the columns; each lane copies exactly what it will multiply, so the ring needs no barrier,
+// and each warp brings its own columns of x, to registers, 512 columns at a time for two tiles each. Warps add their
+// sums in one fixed order, which depends on the matrix alone.
 #pragma once
 
 #include "kernels/cuda/fragments.cuh"
@@ -14,8 +15,8 @@ namespace troupe::kernels::cuda {
 struct small_arguments {
   weight_source w;
   const float* row_scale;
-  int n;          // weight rows
-  int n_half;     // silu: rows of each half; else 0
+  int n;       // weight rows
+  int n_half;  // silu: rows of each half; else 0
   int tiles;
   int k;
   int log_parts;  // of the number of warps that share a tile
@@ -29,10 +30,14 @@ template <class F, int Depth>
 struct small_shape {
   static constexpr int group_bytes = 2 * F::quads * small_threads * 16;
   static constexpr int group_scale_bytes = 2 * small_threads * F::scale_bytes;
-  static constexpr int units = 512 / F::columns;  // groups a warp takes in a round
+  static constexpr int units = 512 / F::columns;         // groups a warp takes in a round
   static constexpr int block_words = F::byte_x ? 2 : 4;  // of x, a lane and block of 32 columns
-  __host__ __device__ static constexpr int rounds(int k_padded) { return (k_padded + 512 * small_warps - 1) / (512 * small_warps); }
-  __host__ __device__ static constexpr int x_stride(int rounds) { return rounds * 256 * block_words + 64; }  // bytes; off by half the banks
+  __host__ __device__ static constexpr int rounds(int k_padded) {
+    return (k_padded + 512 * small_warps - 1) / (512 * small_warps);
+  }
+  __host__ __device__ static constexpr int x_stride(int rounds) {
+    return rounds * 256 * block_words + 64;
+  }  // bytes; off by half the banks
   __host__ __device__ static constexpr int sums_floats(int rounds) { return rounds * 16 * F::sums * 8; }
   static constexpr int bytes(int k_padded, int rows) {
     const int r = rounds(k_padded);
@@ -95,7 +100,7 @@ __device__ inline unsigned pack_two(float a, float b) {
 /// Writes eight values at columns c.. of the warp's own (a whole warp together) as the format's products want them.
 template <class F>
 __device__ void place_x(const float (&v)[8], float scale, int c, int row, std::uint8_t* x, float* sums, int lane) {
-  if constexpr (F::byte_x) {  // bytes 2i + j of word h: columns 16h + 8j + 2t + i
+  if constexpr (F::byte_x) {           // bytes 2i + j of word h: columns 16h + 8j + 2t + i
     float largest = 0.0f, nan = 0.0f;  // nan: 0, or NaN where a value is NaN or infinite
 #pragma unroll
     for (float f : v) largest = fmaxf(largest, fabsf(f)), nan += f * 0.0f;
@@ -107,7 +112,8 @@ __device__ void place_x(const float (&v)[8], float scale, int c, int row, std::u
     const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
     std::uint8_t* const to = x + (c & ~31) + (c >> 4 & 1) * 4 + (c >> 3 & 1);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) to[(i >> 1) * 8 + (i & 1) * 2] = static_cast<std::uint8_t>(__float2int_rn(v[i] * inverse));
+    for (int i = 0; i < 8; ++i)
+      to[(i >> 1) * 8 + (i & 1) * 2] = static_cast<std::uint8_t>(__float2int_rn(v[i] * inverse));
     if ((lane & 3) == 0) sums[c / 32 * 8 + row] = largest / (127.0f * 16.0f) + nan;
   } else if constexpr (!F::fragment_order) {
     *reinterpret_cast<uint4*>(x + c * 2) = {
@@ -157,7 +163,8 @@ struct small_run {
 /// A warp brings its columns of one token to its own shared memory, scaled by a power of two into f16's range where the
 /// format wants f16; returns what takes the scale back.
 template <class F>
-__device__ float stage_x(const small_arguments& a, int row, int part, std::uint8_t* x, float* sums, float& squares, int lane) {
+__device__ float stage_x(const small_arguments& a, int row, int part, std::uint8_t* x, float* sums, float& squares,
+                         int lane) {
   float v[2][8], scale = 1.0f;
   squares = 0.0f;
   const auto read = [&](int round) {  // 512 columns
@@ -225,7 +232,8 @@ __global__ void __launch_bounds__(small_threads, 2) small_product_kernel(const _
     for (int h = 0; h < 2; ++h) {
       const int r8 = half8 ? tile + h * half8 : tile * 2 + h;
       from[h] = F::at(a.w, r8, run.first, lane);
-      if constexpr (F::scale_bytes > 0) scale_from[h] = a.w.scales + (unit_at(a.w, r8, run.first) * 8 + (lane >> 2)) * F::scale_bytes;
+      if constexpr (F::scale_bytes > 0)
+        scale_from[h] = a.w.scales + (unit_at(a.w, r8, run.first) * 8 + (lane >> 2)) * F::scale_bytes;
     }
     left = run.count;
     if (second == 0 && pair + step < a.tiles) {
@@ -243,7 +251,8 @@ __global__ void __launch_bounds__(small_threads, 2) small_product_kernel(const _
       for (int h = 0; h < 2; ++h) {
 #pragma unroll
         for (int q = 0; q < F::quads; ++q)
-          copy_16_async(ring + copy_to * shape::group_bytes + ((h * F::quads + q) * small_threads + tid) * 16, from[h] + q * F::quad_step);
+          copy_16_async(ring + copy_to * shape::group_bytes + ((h * F::quads + q) * small_threads + tid) * 16,
+                        from[h] + q * F::quad_step);
         from[h] += F::group_step;
         if constexpr (F::scale_bytes > 0) {
           char* const to = scale_ring + copy_to * shape::group_scale_bytes + (h * small_threads + tid) * F::scale_bytes;
@@ -307,14 +316,16 @@ __global__ void __launch_bounds__(small_threads, 2) small_product_kernel(const _
           }
           const char* const scales = scale_ring + read_at * shape::group_scale_bytes + tid * F::scale_bytes;
           if constexpr (F::scale_bytes == 8) {
-            const uint2 l = *reinterpret_cast<const uint2*>(scales), h = *reinterpret_cast<const uint2*>(scales + small_threads * 8);
+            const uint2 l = *reinterpret_cast<const uint2*>(scales),
+                        h = *reinterpret_cast<const uint2*>(scales + small_threads * 8);
             d_lo.x = l.x, d_lo.y = l.y, d_hi.x = h.x, d_hi.y = h.y;
           } else if constexpr (F::scale_bytes == 16) {
             d_lo = *reinterpret_cast<const uint4*>(scales);
             d_hi = *reinterpret_cast<const uint4*>(scales + small_threads * 16);
           }
           copy_next();
-          F::multiply(acc[i], lo, hi, d_lo, d_hi, b + u * (F::columns / 32 * shape::block_words), sums + (r * 16 + u * (F::columns / 32)) * 8 * F::sums, lane);
+          F::multiply(acc[i], lo, hi, d_lo, d_hi, b + u * (F::columns / 32 * shape::block_words),
+                      sums + (r * 16 + u * (F::columns / 32)) * 8 * F::sums, lane);
           read_at = read_at + 1 == Depth ? 0 : read_at + 1;
         }
       }
@@ -332,7 +343,8 @@ __global__ void __launch_bounds__(small_threads, 2) small_product_kernel(const _
     // `parts` lanes an output; the other buffer is free until the next barrier.
     for (int i = tid; i < rows * 2 * 16 * small_warps; i += small_threads) {
       const int output = i >> a.log_parts, r16 = (output & 1) * 8 + (output >> 1 & 7);
-      const int tile_slot = output >> 4 & (slots - 1), which = output >> (4 + log_slots) & 1, token = output >> (5 + log_slots);
+      const int tile_slot = output >> 4 & (slots - 1), which = output >> (4 + log_slots) & 1,
+                token = output >> (5 + log_slots);
       const int source = (tile_slot << a.log_parts) + (i & (parts - 1)), tile = first + tile_slot + which * step;
       float sum = partial[((buffer * small_warps + source) * 2 + which) * pitch + token * 16 + r16];
       float rms = a.p.x ? 0.0f : squares[source * 8 + token];
@@ -349,7 +361,9 @@ __global__ void __launch_bounds__(small_threads, 2) small_product_kernel(const _
       switch (a.p.output) {
         case product_output::bf16: static_cast<bf16*>(a.p.out)[at] = __float2bfloat16(sum); break;
         case product_output::f32: static_cast<float*>(a.p.out)[at] = sum; break;
-        case product_output::add_f32: atomicAdd(static_cast<float*>(a.p.out) + at, sum); break;  // one a launch: no wait
+        case product_output::add_f32:
+          atomicAdd(static_cast<float*>(a.p.out) + at, sum);
+          break;  // one a launch: no wait
         case product_output::silu_bf16:
           static_cast<bf16*>(a.p.out)[at] = __float2bfloat16(sum / (1.0f + __expf(-sum)) * up);
           break;
@@ -383,7 +397,8 @@ void launch_small(const product& p, int processors, int an_sm, cudaStream_t on) 
     // An SM whose split between cache and shared memory must change first runs empty: all kernels ask for one split.
     cudaFuncSetAttribute(small_product_kernel<F, Depth>, cudaFuncAttributePreferredSharedMemoryCarveout,
                          cudaSharedmemCarveoutMaxShared);
-    return cudaFuncSetAttribute(small_product_kernel<F, Depth>, cudaFuncAttributeMaxDynamicSharedMemorySize, 227 * 1024);
+    return cudaFuncSetAttribute(small_product_kernel<F, Depth>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                227 * 1024);
   }();
   static_cast<void>(raised);  // a failure shows at the launch
   // So much shared memory that no SM takes one block more: blocks that start while the predecessor's end would crowd

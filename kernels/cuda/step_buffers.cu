@@ -9,9 +9,9 @@
 namespace troupe::kernels::cuda {
 namespace {
 
-// A record: how many pieces, then (to, count, from, 0) of each, then the numbers, each piece's at a multiple of 16 bytes,
-// so that the bus sees few, large reads. Offsets in ints; the state begins with the
-// count of steps done, the counts of step_tables and the step's beginning.
+// A record: how many pieces, then (to, count, from, 0) of each, then the numbers, each piece's at a multiple of 16
+// bytes, so that the bus sees few, large reads. Offsets in ints; the state begins with the count of steps done, the
+// counts of step_tables and the step's beginning.
 constexpr std::int32_t steps_at = 0;
 constexpr std::int32_t counts_at = 1;
 constexpr std::int32_t began_at = 4;  // nanoseconds of the device's clock
@@ -25,9 +25,11 @@ __device__ std::uint64_t device_time() {
   return nanoseconds;
 }
 
-/// A warp a piece, 16 bytes a lane: the latency of the bus is paid twice, for a block's part of the list and for the numbers.
-/// The bus takes few reads at a time, so the list comes in large ones. Past L1, which may hold the record of four steps ago.
-__global__ void read_record(const std::int32_t* records, std::int32_t record_ints, std::int32_t most_pieces, std::int32_t* state) {
+/// A warp a piece, 16 bytes a lane: the latency of the bus is paid twice, for a block's part of the list and for the
+/// numbers. The bus takes few reads at a time, so the list comes in large ones. Past L1, which may hold the record of
+/// four steps ago.
+__global__ void read_record(const std::int32_t* records, std::int32_t record_ints, std::int32_t most_pieces,
+                            std::int32_t* state) {
   __shared__ int4 list[32];
   __shared__ std::int32_t pieces;
   wait_for_predecessor();
@@ -35,11 +37,13 @@ __global__ void read_record(const std::int32_t* records, std::int32_t record_int
   const std::int32_t* record = records + state[steps_at] % step_buffers::records * record_ints;
   const auto warp = static_cast<std::int32_t>(threadIdx.x / 32);
   const auto lane = static_cast<std::int32_t>(threadIdx.x % 32);
-  for (auto first = static_cast<std::int32_t>(blockIdx.x * 32); first < most_pieces; first += static_cast<std::int32_t>(gridDim.x * 32)) {
+  for (auto first = static_cast<std::int32_t>(blockIdx.x * 32); first < most_pieces;
+       first += static_cast<std::int32_t>(gridDim.x * 32)) {
     __syncthreads();
     if (warp == 0) {
       const std::int32_t all = __ldcg(record);
-      if (first + lane < most_pieces) list[lane] = __ldcg(reinterpret_cast<const int4*>(record + record_head) + first + lane);
+      if (first + lane < most_pieces)
+        list[lane] = __ldcg(reinterpret_cast<const int4*>(record + record_head) + first + lane);
       if (lane == 0) pieces = all;
     }
     __syncthreads();
@@ -58,7 +62,8 @@ __global__ void read_record(const std::int32_t* records, std::int32_t record_int
 }
 
 /// A thread a row; where there are top log-probabilities, a warp a row, only as far as there are any.
-__global__ void write_picks(std::int32_t* state, const sample_pick* picks, step_times* times, sample_pick* published, std::int32_t samples) {
+__global__ void write_picks(std::int32_t* state, const sample_pick* picks, step_times* times, sample_pick* published,
+                            std::int32_t samples) {
   wait_for_predecessor();
   const std::int32_t record = state[steps_at] % step_buffers::records;
   sample_pick* to = published + record * samples;
@@ -72,7 +77,8 @@ __global__ void write_picks(std::int32_t* state, const sample_pick* picks, step_
   }
   if (__syncthreads_or(tops)) {
     const auto lane = static_cast<std::int32_t>(threadIdx.x % 32);
-    for (auto row = static_cast<std::int32_t>(threadIdx.x / 32); row < rows; row += static_cast<std::int32_t>(blockDim.x / 32)) {
+    for (auto row = static_cast<std::int32_t>(threadIdx.x / 32); row < rows;
+         row += static_cast<std::int32_t>(blockDim.x / 32)) {
       const sample_pick& pick = picks[row];
       if (lane >= pick.tops) continue;
       to[row].top_ids[lane] = pick.top_ids[lane];
@@ -125,15 +131,19 @@ result<step_buffers> step_buffers::create(const step_limits& limits) {
   place(made.seats_at_, shared_reads::most_seats(sequences) * std::int64_t{sizeof(shared_seat) / 4});
   place(made.own_at_, sequences * std::int64_t{sizeof(own_part) / 4});
   place(made.block_tables_at_, std::int64_t{sequences} * made.table_stride_);
-  if (at > (1 << 28)) return error{errc::out_of_memory, "block tables of so many sequences of such a length are not offered", {}};
+  if (at > (1 << 28))
+    return error{errc::out_of_memory, "block tables of so many sequences of such a length are not offered", {}};
   // The worst record: every array whole, every table changed.
   const std::int64_t most_pieces = at / piece_ints + 16 + 2 * std::int64_t{sequences};
   made.most_pieces_ = static_cast<std::int32_t>(most_pieces);
-  made.record_ints_ = static_cast<std::int32_t>(record_head + 4 * most_pieces + at + 4 * std::int64_t{sequences});  // rounded up
+  made.record_ints_ =
+      static_cast<std::int32_t>(record_head + 4 * most_pieces + at + 4 * std::int64_t{sequences});  // rounded up
   auto state = allocate_device(at * 4);
   if (!state) return state.why();
   made.state_ = *std::move(state);
-  if (auto r = check(cudaMemset(made.state_.data(), 0, static_cast<std::size_t>(at) * 4), "clearing a step's tables"); !r) return r.why();
+  if (auto r = check(cudaMemset(made.state_.data(), 0, static_cast<std::size_t>(at) * 4), "clearing a step's tables");
+      !r)
+    return r.why();
   // It has only been queued, on a stream that the lane's do not wait for.
   if (auto r = check(cudaStreamSynchronize(cudaStreamLegacy), "clearing a step's tables"); !r) return r.why();
   auto ring = allocate_pinned(std::int64_t{made.record_ints_} * 4 * records);
@@ -149,7 +159,8 @@ result<step_buffers> step_buffers::create(const step_limits& limits) {
   return result<step_buffers>(std::move(made));
 }
 
-step_tables step_buffers::tables(std::int32_t rows, std::int32_t sequences, std::int32_t samples, std::int32_t longest) const {
+step_tables step_buffers::tables(std::int32_t rows, std::int32_t sequences, std::int32_t samples,
+                                 std::int32_t longest) const {
   const auto* state = state_.as<const std::int32_t>();
   step_tables t;
   t.rows = rows;
@@ -222,8 +233,8 @@ void step_buffers::write_shared(const shared_reads& reads) {
 
 shared_tables step_buffers::shared() const {
   const auto* state = state_.as<const std::int32_t>();
-  return {state + items_there_at_, reinterpret_cast<const shared_item*>(state + items_at_), reinterpret_cast<const shared_seat*>(state + seats_at_),
-          reinterpret_cast<const own_part*>(state + own_at_)};
+  return {state + items_there_at_, reinterpret_cast<const shared_item*>(state + items_at_),
+          reinterpret_cast<const shared_seat*>(state + seats_at_), reinterpret_cast<const own_part*>(state + own_at_)};
 }
 
 void step_buffers::add(std::int32_t to, std::span<const std::int32_t> values, std::int32_t padded) {
@@ -256,11 +267,13 @@ void step_buffers::add_table(std::int32_t sequence, std::span<const std::int32_t
 }
 
 /// From the first number that differs from what the device has to the last.
-void step_buffers::add_changed(std::int32_t to, std::span<const std::int32_t> values, std::vector<std::int32_t>& shown) {
+void step_buffers::add_changed(std::int32_t to, std::span<const std::int32_t> values,
+                               std::vector<std::int32_t>& shown) {
   if (shown.size() < values.size()) shown.resize(values.size(), 0);  // as the device's state begins
   const auto first = std::mismatch(values.begin(), values.end(), shown.begin()).first - values.begin();
   auto last = static_cast<std::ptrdiff_t>(values.size());
-  while (last > first && values[static_cast<std::size_t>(last - 1)] == shown[static_cast<std::size_t>(last - 1)]) --last;
+  while (last > first && values[static_cast<std::size_t>(last - 1)] == shown[static_cast<std::size_t>(last - 1)])
+    --last;
   const auto changed = values.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first));
   std::copy(changed.begin(), changed.end(), shown.begin() + first);
   add(to + static_cast<std::int32_t>(first), changed, 0);
@@ -320,12 +333,14 @@ void step_buffers::read_on(cudaStream_t on, std::int32_t bucket) const {
   // A decode step's record is a few pieces of each array; a prompt's rows make more.
   const std::int32_t likely = bucket > 0 ? 8 * (bucket / piece_ints + 1) + bucket + bucket * 18 / piece_ints : pieces_;
   const auto blocks = static_cast<unsigned>(std::clamp(likely / 32, 1, 32));
-  launch(read_record, dim3(blocks), dim3(1024), 0, on, records_.as<std::int32_t>(), record_ints_, most_pieces_, state_.as<std::int32_t>());
+  launch(read_record, dim3(blocks), dim3(1024), 0, on, records_.as<std::int32_t>(), record_ints_, most_pieces_,
+         state_.as<std::int32_t>());
 }
 
 void step_buffers::publish_on(cudaStream_t on) const {
   launch(write_picks, dim3(1), dim3(1024), 0, on, state_.as<std::int32_t>(),
-         reinterpret_cast<const sample_pick*>(state_.as<std::int32_t>() + picks_at_), times_.as<step_times>(), published_.as<sample_pick>(), limits_.samples);
+         reinterpret_cast<const sample_pick*>(state_.as<std::int32_t>() + picks_at_), times_.as<step_times>(),
+         published_.as<sample_pick>(), limits_.samples);
 }
 
 const sample_pick* step_buffers::published(std::uint64_t number) const noexcept {

@@ -52,7 +52,8 @@ struct list_room {
   int longest;
 };
 
-/// All tiles of the step's decodes, laid end to end: pairs of a sequence, the longest first, and a group of query heads.
+/// All tiles of the step's decodes, laid end to end: pairs of a sequence, the longest first, and a group of query
+/// heads.
 struct tile_line {
   const list_room& room;
   int sequences, groups;
@@ -62,7 +63,9 @@ struct tile_line {
   };
   __device__ int all() const { return room.starts[sequences] * groups; }
   __device__ int pairs() const { return sequences * groups; }
-  __device__ pair_number by_sequence(int pair) const { return {static_cast<std::int16_t>(pair / groups), static_cast<std::int16_t>(pair % groups)}; }
+  __device__ pair_number by_sequence(int pair) const {
+    return {static_cast<std::int16_t>(pair / groups), static_cast<std::int16_t>(pair % groups)};
+  }
   __device__ int tiles_of(int pair) const { return room.starts[pair / groups + 1] - room.starts[pair / groups]; }
   __device__ place at(int position) const {
     const int s = owner_of(room.starts, sequences, position / groups);
@@ -74,9 +77,9 @@ struct tile_line {
 /// Pairs dealt to the blocks to and fro: from a block's pair to its next, and from there.
 __device__ int2 steps_of(int block, int blocks) { return {2 * (blocks - block) - 1, 2 * block + 1}; }
 
-/// Whether pairs stay whole: one that is cut costs a kernel's end three trips through memory. They do where no multiprocessor,
-/// of its two blocks together, has more than a few tiles above the mean. Where there is but one block for each, it asks for
-/// somewhat less than it could read.
+/// Whether pairs stay whole: one that is cut costs a kernel's end three trips through memory. They do where no
+/// multiprocessor, of its two blocks together, has more than a few tiles above the mean. Where there is but one block
+/// for each, it asks for somewhat less than it could read.
 __device__ bool keep_whole(list_room& room, const tile_line& line, int blocks) {
   constexpr int above = 20;
   const int pairs = line.pairs(), s = threadIdx.x, together = blocks / 2, mean = line.all() / together;
@@ -94,8 +97,8 @@ __device__ bool keep_whole(list_room& room, const tile_line& line, int blocks) {
   return room.longest <= mean + above - (pairs > together ? 0 : mean / 8);
 }
 
-/// The stretch of block `threadIdx.x`: whole pairs; or its part of the line, cut in equal ones, at pairs' borders where those
-/// are near; or of one pair, where clusters do one each.
+/// The stretch of block `threadIdx.x`: whole pairs; or its part of the line, cut in equal ones, at pairs' borders where
+/// those are near; or of one pair, where clusters do one each.
 __device__ decode_stretch stretch_of_block(list_room& room, const tile_line& line, int blocks, bool in_clusters) {
   constexpr int least = 16;  // tiles: what is worth a part of a pair
   const int s = threadIdx.x, pairs = line.pairs();
@@ -143,7 +146,8 @@ __device__ decode_stretch stretch_of_block(list_room& room, const tile_line& lin
   return stretch;
 }
 
-__device__ void list_stretches(const step_tables& tables, const step_plan& plan, int sequences, int groups, int blocks, bool in_clusters, list_room& room) {
+__device__ void list_stretches(const step_tables& tables, const step_plan& plan, int sequences, int groups, int blocks,
+                               bool in_clusters, list_room& room) {
   const tile_line line{room, sequences, groups};
   const int s = threadIdx.x;
   decode_stretch stretch{};
@@ -163,15 +167,23 @@ __device__ void list_stretches(const step_tables& tables, const step_plan& plan,
   }
 }
 
-__device__ void list_decode(const step_tables& tables, const shared_tables& shared, const step_plan& plan, int sequences, int groups, bool in_clusters, int blocks, int least_prefilled, list_room& room) {
+__device__ void list_decode(const step_tables& tables, const shared_tables& shared, const step_plan& plan,
+                            int sequences, int groups, bool in_clusters, int blocks, int least_prefilled,
+                            list_room& room) {
   const int s = threadIdx.x;
   const bool decoded = s < sequences && tables.row_count[s] < least_prefilled;
   const own_part own = decoded && shared.own ? shared.own[s] : own_part{};
-  const int length = decoded ? tables.past[s] + 1 - own.from : 0, tiles = (length + kv_layout::block_tokens - 1) / kv_layout::block_tokens;
+  const int length = decoded ? tables.past[s] + 1 - own.from : 0,
+            tiles = (length + kv_layout::block_tokens - 1) / kv_layout::block_tokens;
   int all = 0, ahead = 0, others = 0;
   const int place = exclusive_sum(decoded, room.warp_sums, all);
   const int slot = shared.own ? exclusive_sum(own.results, room.warp_sums, others) : 0;
-  const decode_sequence sequence{tables.first_row[s < sequences ? s : 0], length, s * tables.table_stride + own.from / kv_layout::block_tokens, slot, own.results, {}};
+  const decode_sequence sequence{tables.first_row[s < sequences ? s : 0],
+                                 length,
+                                 s * tables.table_stride + own.from / kv_layout::block_tokens,
+                                 slot,
+                                 own.results,
+                                 {}};
   if (decoded) {
     plan.decode->sequences[place] = sequence;
     plan.decode->shared_slots[s] = slot;
@@ -196,7 +208,8 @@ __device__ void list_decode(const step_tables& tables, const shared_tables& shar
 }
 
 /// Tiles ordered by how many keys they see, the most first: those of equal length in any order.
-__device__ void list_tiles(const step_tables& tables, const step_plan& plan, int sequences, int tile_rows, int least_prefilled, list_room& room) {
+__device__ void list_tiles(const step_tables& tables, const step_plan& plan, int sequences, int tile_rows,
+                           int least_prefilled, list_room& room) {
   const int s = threadIdx.x;
   const int rows = s < sequences && tables.row_count[s] >= least_prefilled ? tables.row_count[s] : 0;
   int all = 0;
@@ -211,7 +224,9 @@ __device__ void list_tiles(const step_tables& tables, const step_plan& plan, int
     const int row = (i - room.starts[owner]) * tile_rows;
     return prefill_tile{owner, row, min(tile_rows, tables.row_count[owner] - row), tables.past[owner]};
   };
-  const auto bin_of = [&](const prefill_tile& t) { return list_threads - 1 - min((t.past + t.first + t.rows) / tile_rows, list_threads - 1); };
+  const auto bin_of = [&](const prefill_tile& t) {
+    return list_threads - 1 - min((t.past + t.first + t.rows) / tile_rows, list_threads - 1);
+  };
   for (int i = s; i < all; i += list_threads) atomicAdd(&room.slots[bin_of(tile_at(i))], 1);
   __syncthreads();
   const int longer = exclusive_sum(room.slots[s], room.warp_sums, all);
@@ -224,7 +239,8 @@ __device__ void list_tiles(const step_tables& tables, const step_plan& plan, int
 }
 
 /// Angles in double, as on the CPU: at position 100,000 a float angle would be off by 0.004.
-__device__ void write_angles(const step_tables& tables, const double* frequencies, int pairs, float2* angles, int rows) {
+__device__ void write_angles(const step_tables& tables, const double* frequencies, int pairs, float2* angles,
+                             int rows) {
   const int index = (blockIdx.x - 1) * blockDim.x + threadIdx.x;
   if (index >= rows * pairs) return;
   const double angle = tables.row_position[index / pairs] * frequencies[index % pairs];
@@ -235,10 +251,13 @@ __device__ void write_angles(const step_tables& tables, const double* frequencie
   angles[index] = {cosine, sine};
 }
 
-__global__ void __launch_bounds__(list_threads, 1) plan_step(step_tables tables, const double* frequencies, int pairs, int tile_rows, int groups, bool in_clusters, int blocks, int least_prefilled, shared_tables shared, step_plan plan) {
+__global__ void __launch_bounds__(list_threads, 1)
+    plan_step(step_tables tables, const double* frequencies, int pairs, int tile_rows, int groups, bool in_clusters,
+              int blocks, int least_prefilled, shared_tables shared, step_plan plan) {
   __shared__ list_room room;
-  // The tables are there, and nobody reads the plan of the step before: the kernel that reads the record lets no other start
-  // before it ends. So this one works beside the embedding. It lets no successor start early: those read the plan before they wait.
+  // The tables are there, and nobody reads the plan of the step before: the kernel that reads the record lets no other
+  // start before it ends. So this one works beside the embedding. It lets no successor start early: those read the plan
+  // before they wait.
   if (blockIdx.x > 0) {
     write_angles(tables, frequencies, pairs, plan.angles, tables.counts[0]);
   } else {
@@ -260,12 +279,16 @@ std::int32_t decode_blocks(std::int32_t processors) {
   return std::min(2 * processors, most_decode_blocks);
 }
 
-std::int64_t most_tiles(std::int64_t sequences, std::int64_t rows, std::int64_t tile_rows) { return rows / tile_rows + sequences; }
+std::int64_t most_tiles(std::int64_t sequences, std::int64_t rows, std::int64_t tile_rows) {
+  return rows / tile_rows + sequences;
+}
 
 void make_step_plan(const step_planning& what, cudaStream_t on) {
   const int angles = what.tables->rows * what.pairs;
   const int blocks = 1 + (angles + list_threads - 1) / list_threads;
-  launch(plan_step, dim3(blocks), dim3(list_threads), 0, on, *what.tables, what.frequencies, what.pairs, what.tile_rows, what.groups, what.in_clusters, decode_blocks(what.tables->processors), what.least_prefilled, what.shared, what.plan);
+  launch(plan_step, dim3(blocks), dim3(list_threads), 0, on, *what.tables, what.frequencies, what.pairs, what.tile_rows,
+         what.groups, what.in_clusters, decode_blocks(what.tables->processors), what.least_prefilled, what.shared,
+         what.plan);
 }
 
 }  // namespace troupe::kernels::cuda

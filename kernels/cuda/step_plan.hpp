@@ -26,9 +26,9 @@ struct alignas(4) pair_number {
   std::int16_t sequence, group;
 };
 
-/// What one block of decode attention does: so many tiles of 16 tokens of pairs of a sequence and a group of query heads.
-/// Those are counted sequence by sequence, the longest first. A pair that several blocks divide is told by the first of them
-/// and by how many they are.
+/// What one block of decode attention does: so many tiles of 16 tokens of pairs of a sequence and a group of query
+/// heads. Those are counted sequence by sequence, the longest first. A pair that several blocks divide is told by the
+/// first of them and by how many they are.
 struct alignas(16) decode_stretch {
   pair_number pair;                      ///< where it begins
   std::int32_t tile, tiles;              ///< of that pair, and how many there are; none: tiles is 0
@@ -47,7 +47,8 @@ struct decode_plan {
   decode_sequence sequences[most_decode_sequences];  ///< in the step's order
   decode_sequence by_length[most_decode_sequences];
   decode_stretch stretches[most_decode_blocks];
-  std::int32_t shared_slots[most_decode_sequences];  ///< of each of the step's sequences: the first of its shared results
+  std::int32_t
+      shared_slots[most_decode_sequences];  ///< of each of the step's sequences: the first of its shared results
 };
 
 /// `rows` query rows of one sequence, from its row `first` of this step.
@@ -60,10 +61,10 @@ struct alignas(16) prefill_tile {
 
 /// Sequences with fewer rows than `least_prefilled` are decoded, those with more are prefilled.
 struct step_plan {
-  float2* angles = nullptr;         ///< [T][rope dims / 2] cosine, sine
+  float2* angles = nullptr;  ///< [T][rope dims / 2] cosine, sine
   decode_plan* decode = nullptr;
-  prefill_tile* tiles = nullptr;    ///< those with the most keys first
-  std::int32_t* counts = nullptr;   ///< [0] decode sequences, [1] tiles
+  prefill_tile* tiles = nullptr;   ///< those with the most keys first
+  std::int32_t* counts = nullptr;  ///< [0] decode sequences, [1] tiles
 };
 
 struct step_planning {
@@ -71,7 +72,7 @@ struct step_planning {
   const double* frequencies = nullptr;  ///< device [pairs]: base^(-2i / dims) / factors[i]
   std::int32_t pairs = 0;
   std::int32_t tile_rows = 0;
-  std::int32_t groups = 0;  ///< decode_groups
+  std::int32_t groups = 0;           ///< decode_groups
   std::int32_t least_prefilled = 2;  ///< rows of a sequence: 2, or 1: none is decoded
   bool in_clusters = false;          ///< as decodes_in_clusters says, if nothing is shared
   shared_tables shared;

@@ -11,12 +11,12 @@ namespace troupe::kernels::cuda {
 /// says how many are real: kernels that write KV, attend or sample stop there; what is left of a bucket's rows holds
 /// token 0 and is computed for nothing.
 struct step_tables {
-  std::int32_t rows = 0;           ///< T; grids are made from these
-  std::int32_t sequences = 0;      ///< S
-  std::int32_t samples = 0;        ///< R
-  std::int32_t longest = 0;        ///< at least past + row_count of every sequence; a power of two times 512 or so in a graph
-  bool one_row_each = false;       ///< every sequence has one row: row i is sequence i
-  std::int32_t processors = 0;     ///< multiprocessors that the step has for itself; 0: all
+  std::int32_t rows = 0;       ///< T; grids are made from these
+  std::int32_t sequences = 0;  ///< S
+  std::int32_t samples = 0;    ///< R
+  std::int32_t longest = 0;  ///< at least past + row_count of every sequence; a power of two times 512 or so in a graph
+  bool one_row_each = false;                   ///< every sequence has one row: row i is sequence i
+  std::int32_t processors = 0;                 ///< multiprocessors that the step has for itself; 0: all
   const std::int32_t* counts = nullptr;        ///< [0] real T, [1] real S, [2] real R
   const std::int32_t* ids = nullptr;           ///< [T]; -1 - s: the id that slot s sampled last
   const std::int32_t* row_sequence = nullptr;  ///< [T]

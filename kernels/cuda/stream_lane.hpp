@@ -23,8 +23,8 @@
 
 namespace troupe::kernels::cuda {
 
-/// A matrix to multiply with, a table to look up in, or both. Parts whose types need different forms are pieces of their
-/// own, one below the other: a product each.
+/// A matrix to multiply with, a table to look up in, or both. Parts whose types need different forms are pieces of
+/// their own, one below the other: a product each.
 class cuda_matrix final : public packed_matrix {
 public:
   std::vector<std::shared_ptr<device_matrix>> pieces;
@@ -35,7 +35,9 @@ class cuda_kv final : public kv_arena {
 public:
   device_buffer storage;  ///< narrow: all blocks, behind them room for a layer of each as bf16
   kv_format format = kv_format::bf16;
-  kv_layout layout() const noexcept { return {storage.as<std::byte>(), shape.layers, shape.kv_heads, shape.head_dim, format}; }
+  kv_layout layout() const noexcept {
+    return {storage.as<std::byte>(), shape.layers, shape.kv_heads, shape.head_dim, format};
+  }
   kv_layout wide_layout() const noexcept {
     return {storage.as<std::byte>() + layout().block_bytes() * this->blocks, 1, shape.kv_heads, shape.head_dim};
   }
@@ -64,7 +66,7 @@ public:
 
 /// What the two queues of a device know of each other. One thread drives both.
 struct queue_pair {
-  std::unique_ptr<device_parts> parts;     // null: both compute on the whole device, whatever the other does
+  std::unique_ptr<device_parts> parts;      // null: both compute on the whole device, whatever the other does
   std::array<std::int32_t, 2> in_flight{};  // steps: of decodes, of prompts
   cudaEvent_t last_wide = nullptr;          // ends the first queue's last step, if that has the whole device
 };
@@ -74,8 +76,8 @@ public:
   static constexpr std::int32_t most_in_flight = 3;
 
   /// `weights`: the form of every layer's matrices, or none: each its natural one.
-  static result<std::unique_ptr<stream_lane>> create(stream on, std::optional<weight_type> weights = {}, kv_format kv = kv_format::bf16,
-                                                     bool deterministic = false);
+  static result<std::unique_ptr<stream_lane>> create(stream on, std::optional<weight_type> weights = {},
+                                                     kv_format kv = kv_format::bf16, bool deterministic = false);
   stream_lane(stream on, std::array<event, most_in_flight> done, std::unique_ptr<products> multiplier)
       : stream_(std::move(on)), done_(std::move(done)), products_(std::move(multiplier)) {}
   ~stream_lane() override;
@@ -96,7 +98,8 @@ public:
   std::uint64_t steps_shared() const override { return steps_shared_; }
   result<device_limits> measure_limits() override;
   result<void> fill_random(kv_arena& kv, std::uint64_t seed) override;
-  result<matrix> random_matrix(const std::string& type, std::int64_t rows, std::int64_t cols, std::uint64_t seed) override;
+  result<matrix> random_matrix(const std::string& type, std::int64_t rows, std::int64_t cols,
+                               std::uint64_t seed) override;
   std::int64_t kv_block_bytes(const kv_shape& shape) const override;
   std::int64_t kv_bytes_read(const kv_shape& shape) const override;
   result<std::unique_ptr<kv_arena>> make_kv(const kv_shape& shape, std::int32_t blocks) override;
@@ -115,8 +118,8 @@ public:
   tuned_products tuned() const override;
   /// Never past the limits: activations have no room for more.
   static std::int32_t graph_rows(const step_limits& limits, std::int32_t rows);
-  /// Kernels are chosen by whether all contexts are up to 2,048 tokens (resident layers, attention in clusters): one graph
-  /// for those, one for all others.
+  /// Kernels are chosen by whether all contexts are up to 2,048 tokens (resident layers, attention in clusters): one
+  /// graph for those, one for all others.
   static std::int32_t graph_tokens(const step_limits& limits, std::int32_t tokens);
 
   void embed(const packed_matrix& table, std::span<const std::int32_t> ids, tensor_view out) override;
@@ -142,9 +145,11 @@ private:
     bool on_host = false;  ///< picks are set already
   };
 
-  result<std::shared_ptr<device_matrix>> pack_piece(std::span<const tensor_view> parts, weight_type type, const std::shared_ptr<device_buffer>& also);
+  result<std::shared_ptr<device_matrix>> pack_piece(std::span<const tensor_view> parts, weight_type type,
+                                                    const std::shared_ptr<device_buffer>& also);
   result<stored_rows> store_table(const tensor_view& table);
-  result<matrix> pack_as(std::span<const tensor_view> parts, std::optional<weight_type> wanted, const std::shared_ptr<device_buffer>& also = {});
+  result<matrix> pack_as(std::span<const tensor_view> parts, std::optional<weight_type> wanted,
+                         const std::shared_ptr<device_buffer>& also = {});
   result<matrix> keep(std::vector<std::shared_ptr<device_matrix>> pieces);
   void multiply(const packed_matrix& w, product what);
   void release_layers();
@@ -155,10 +160,12 @@ private:
   void mark(const char* op);
   result<void> add_marks();
 
-  void start_ops(const cuda_steps& space, std::int32_t rows, std::int32_t sequences, std::int32_t samples, std::int32_t longest, bool shared);
+  void start_ops(const cuda_steps& space, std::int32_t rows, std::int32_t sequences, std::int32_t samples,
+                 std::int32_t longest, bool shared);
   result<void> finish_ops();
   result<void> run_eagerly(cuda_steps& space, const step_batch& batch, bool shared, const step_ops& ops);
-  result<void> run_graph(cuda_steps& space, const step_batch& batch, const cuda_steps::graph_key& key, const step_ops& ops);
+  result<void> run_graph(cuda_steps& space, const step_batch& batch, const cuda_steps::graph_key& key,
+                         const step_ops& ops);
   result<graph_exec> record(cuda_steps& space, const cuda_steps::graph_key& key, const step_ops& ops);
   result<void> warm_steps(cuda_steps& space, const warm_ops& ops, std::int32_t blocks);
   result<void> warm_graphs(cuda_steps& space, const warm_ops& ops);
@@ -185,12 +192,12 @@ private:
   kv_format kv_format_ = kv_format::bf16;
   bool deterministic_ = false;
   pinned_buffer staging_;
-  std::unique_ptr<weight_upload> upload_;  // while a file's weights are expected
+  std::unique_ptr<weight_upload> upload_;               // while a file's weights are expected
   std::vector<std::weak_ptr<device_matrix>> matrices_;  // whose products need workspace
   std::int32_t reserved_rows_ = 0;
   attention_room room_;
-  shared_shape shareable_;      // of that room; works 0: nothing is read together
-  std::int64_t results_ = 0;    // of what sequences share, that the step in hand needs room for
+  shared_shape shareable_;    // of that room; works 0: nothing is read together
+  std::int64_t results_ = 0;  // of what sequences share, that the step in hand needs room for
   device_buffer resident_room_;
   std::uint64_t epoch_ = 0;  // moves when memory that graphs know has moved
   // The step whose ops are being called.
@@ -198,9 +205,9 @@ private:
   step_tables tables_;
   held_layers held_;
   shared_tables shared_;
-  bool planned_ = false;    // its plan is queued
+  bool planned_ = false;  // its plan is queued
   bool capturing_ = false;
-  bool unprepared_ = false; // an op needed memory that cannot be made while capturing
+  bool unprepared_ = false;  // an op needed memory that cannot be made while capturing
   std::optional<error> op_error_;
   std::int32_t rope_heads_ = 0;
   tensor_view sampled_logits_;

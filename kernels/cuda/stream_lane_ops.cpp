@@ -89,7 +89,8 @@ void stream_lane::release_layers() {
     auto made = allocate_device(*needed);
     if (!made) return note(made.why());
     resident_room_ = *std::move(made);
-    note(check(cudaMemsetAsync(resident_room_.data(), 0, static_cast<std::size_t>(*needed), stream_.get()), "clearing a workspace"));
+    note(check(cudaMemsetAsync(resident_room_.data(), 0, static_cast<std::size_t>(*needed), stream_.get()),
+               "clearing a workspace"));
     ++epoch_;
   }
   held_.run(resident_room_, stream_.get());
@@ -105,14 +106,15 @@ void stream_lane::settle_layers() {
 
 void stream_lane::embed(const packed_matrix& table, std::span<const std::int32_t>, tensor_view out) {
   settle_products();
-  cuda::embed(rows_of(static_cast<const cuda_matrix&>(table)), tables_, elements<float>(out), stride_of(out), stream_.get());
+  cuda::embed(rows_of(static_cast<const cuda_matrix&>(table)), tables_, elements<float>(out), stride_of(out),
+              stream_.get());
   mark("embed");
 }
 
 void stream_lane::rms_norm(tensor_view x, tensor_view weight, float eps, tensor_view out) {
   settle_layers();
-  cuda::rms_norm(elements<float>(x), stride_of(x), elements<float>(weight), eps, x.rows, x.cols, elements<bf16>(out), stride_of(out),
-                 stream_.get());
+  cuda::rms_norm(elements<float>(x), stride_of(x), elements<float>(weight), eps, x.rows, x.cols, elements<bf16>(out),
+                 stride_of(out), stream_.get());
   mark("norm");
 }
 
@@ -128,13 +130,14 @@ void stream_lane::linear_add(const packed_matrix& w, tensor_view x, tensor_view 
   mark(x.cols > out.cols ? "down" : "attention out");
 }
 
-void stream_lane::norm_linear(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, tensor_view, tensor_view out) {
+void stream_lane::norm_linear(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, tensor_view,
+                              tensor_view out) {
   multiply(w, normed(product_into(out), x, weight, eps));
   mark("qkv");
 }
 
-void stream_lane::gated_mlp(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, const packed_matrix& down,
-                            const mlp_scratch& scratch) {
+void stream_lane::gated_mlp(tensor_view x, tensor_view weight, float eps, const packed_matrix& w,
+                            const packed_matrix& down, const mlp_scratch& scratch) {
   const auto& last = static_cast<const cuda_matrix&>(down);
   if (last.pieces.size() == 1 && products_->takes_gated(*last.pieces.front(), static_cast<std::int32_t>(x.rows))) {
     multiply(w, normed(product_into(scratch.gate_up), x, weight, eps));
@@ -154,14 +157,16 @@ void stream_lane::gated_mlp(tensor_view x, tensor_view weight, float eps, const 
 
 void stream_lane::silu_mul(tensor_view gate_up, tensor_view out) {
   settle_layers();
-  cuda::silu_mul(elements<bf16>(gate_up), stride_of(gate_up), out.rows, out.cols, elements<bf16>(out), stride_of(out), stream_.get());
+  cuda::silu_mul(elements<bf16>(gate_up), stride_of(gate_up), out.rows, out.cols, elements<bf16>(out), stride_of(out),
+                 stream_.get());
 }
 
 /// The room for this rope and arena, made where it is not there; not while capturing: then this step is not recorded.
 bool stream_lane::room_for(const rope_shape& rope, std::int32_t heads, const kv_arena& kv) {
   const step_limits& limits = space_->buffers.limits();
-  room_shape wanted{rope.base, rope.dims, rope.interleaved, {rope.factors.begin(), rope.factors.end()}, heads, kv.shape.kv_heads,
-                    kv.shape.head_dim, kv_format_, limits.rows, limits.sequences, room_.shape().results};
+  room_shape wanted{rope.base,   rope.dims,         rope.interleaved,     {rope.factors.begin(), rope.factors.end()},
+                    heads,       kv.shape.kv_heads, kv.shape.head_dim,    kv_format_,
+                    limits.rows, limits.sequences,  room_.shape().results};
   if (results_ > wanted.results) wanted.results = results_ + results_ / 2;  // sequences grow
   if (room_.serves(wanted)) return true;
   unprepared_ = capturing_;
@@ -171,13 +176,14 @@ bool stream_lane::room_for(const rope_shape& rope, std::int32_t heads, const kv_
   if (!made) return note(made.why()), false;
   room_ = *std::move(made);
   const bool shares = !deterministic_ && reads_shared(static_cast<const cuda_kv&>(kv).layout(), heads);
-  shareable_ = {heads, kv.shape.kv_heads, kv.shape.head_dim, shares ? decode_blocks() : 0, shareable_.least_saved_bytes};
+  shareable_ = {heads, kv.shape.kv_heads, kv.shape.head_dim, shares ? decode_blocks() : 0,
+                shareable_.least_saved_bytes};
   ++epoch_;
   return true;
 }
 
-void stream_lane::rope_store(tensor_view qkv, std::int32_t heads, const rope_shape& rope, std::int32_t layer, kv_arena& kv,
-                             std::span<const sequence_rows>) {
+void stream_lane::rope_store(tensor_view qkv, std::int32_t heads, const rope_shape& rope, std::int32_t layer,
+                             kv_arena& kv, std::span<const sequence_rows>) {
   settle_products();
   if (!planned_) {
     if (!room_for(rope, heads, kv)) return;
@@ -186,7 +192,9 @@ void stream_lane::rope_store(tensor_view qkv, std::int32_t heads, const rope_sha
     mark("plan");
   }
   if (tables_.one_row_each && room_.fuses_rope() && !deterministic_) return;  // attention does it
-  cuda::rope_store({&tables_, elements<bf16>(qkv), heads, layer, static_cast<const cuda_kv&>(kv).layout(), room_.turn()}, stream_.get());
+  cuda::rope_store(
+      {&tables_, elements<bf16>(qkv), heads, layer, static_cast<const cuda_kv&>(kv).layout(), room_.turn()},
+      stream_.get());
   mark("rope");
 }
 

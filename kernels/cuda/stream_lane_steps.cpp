@@ -56,9 +56,9 @@ result<void> stream_lane::broken(result<void> outcome) {
   return outcome;
 }
 
-/// A divided device is divided only while both queues have work: each step takes the whole of it, or its part, by whether
-/// the other queue has steps in flight now. Prompts beside decodes wait for those that began on the whole device: the layers'
-/// kernel wants every multiprocessor at once and would wait for the last of theirs.
+/// A divided device is divided only while both queues have work: each step takes the whole of it, or its part, by
+/// whether the other queue has steps in flight now. Prompts beside decodes wait for those that began on the whole
+/// device: the layers' kernel wants every multiprocessor at once and would wait for the last of theirs.
 result<void> stream_lane::share_device() {
   beside_ = pair_ && pair_->in_flight[1 - which_] > 0;
   if (pair_ && pair_->parts && beside_ != narrow_) {
@@ -78,7 +78,8 @@ result<step_ticket> stream_lane::begin_step(step_space* space, const step_batch&
   if (auto r = broken(share_device()); !r) return r.why();
   auto& steps = static_cast<cuda_steps&>(*space);
   host_sampling_ = !step_buffers::lists_fit(batch.sampling);
-  bool repeats = steps.begun && !host_sampling_ && batch.ids.size() == batch.sequences.size() && batch.ids.size() == batch.sample_rows.size();
+  bool repeats = steps.begun && !host_sampling_ && batch.ids.size() == batch.sequences.size() &&
+                 batch.ids.size() == batch.sample_rows.size();
   const step_limits& limits = steps.buffers.limits();
   cuda_steps::graph_key key{repeats ? graph_rows(limits, static_cast<std::int32_t>(batch.ids.size())) : 0,
                             graph_tokens(limits, longest_of(batch)), !batch.sampling.empty(), profiling_, beside_};
@@ -86,12 +87,15 @@ result<step_ticket> stream_lane::begin_step(step_space* space, const step_batch&
   steps.begun = true;
   key.shared = find_shared(steps, batch);
   if (results_ > room_.shape().results) repeats = false;  // which makes room
-  if (auto r = broken(repeats ? run_graph(steps, batch, key, ops) : run_eagerly(steps, batch, key.shared, ops)); !r) return r.why();
+  if (auto r = broken(repeats ? run_graph(steps, batch, key, ops) : run_eagerly(steps, batch, key.shared, ops)); !r)
+    return r.why();
   if (host_sampling_)
     if (auto r = broken(sample_on_host(steps, batch)); !r) return r.why();
   const step_ticket ticket = begun_++;
-  if (auto r = broken(check(cudaEventRecord(done_[ticket % most_in_flight].get(), stream_.get()), "ending a step")); !r) return r.why();
-  pending_.push_back({&steps, steps.buffers.number(), batch.sampling.empty() ? std::span<sampled>{} : batch.picks, host_sampling_});
+  if (auto r = broken(check(cudaEventRecord(done_[ticket % most_in_flight].get(), stream_.get()), "ending a step")); !r)
+    return r.why();
+  pending_.push_back(
+      {&steps, steps.buffers.number(), batch.sampling.empty() ? std::span<sampled>{} : batch.picks, host_sampling_});
   if (pair_) {
     ++pair_->in_flight[which_];
     if (which_ == 0) pair_->last_wide = beside_ ? nullptr : done_[ticket % most_in_flight].get();
@@ -145,7 +149,8 @@ result<void> stream_lane::run_eagerly(cuda_steps& space, const step_batch& batch
   return finish_ops();
 }
 
-result<void> stream_lane::run_graph(cuda_steps& space, const step_batch& batch, const cuda_steps::graph_key& key, const step_ops& ops) {
+result<void> stream_lane::run_graph(cuda_steps& space, const step_batch& batch, const cuda_steps::graph_key& key,
+                                    const step_ops& ops) {
   if (space.epoch != epoch_) {
     if (auto r = check(cudaStreamSynchronize(stream_.get()), "waiting for steps"); !r) return r;
     space.graphs.clear();
@@ -171,7 +176,8 @@ result<graph_exec> stream_lane::record(cuda_steps& space, const cuda_steps::grap
   const std::vector<sampling_row> sampling(key.sampled ? rows : 0);
   std::vector<sampled> picks(sampling.size());
   start_ops(space, key.rows, key.rows, key.rows, key.longest, key.shared);
-  if (auto r = check(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal), "recording a step"); !r) return r.why();
+  if (auto r = check(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal), "recording a step"); !r)
+    return r.why();
   capturing_ = true;
   mark("");
   space.buffers.read_on(stream_.get(), key.rows);
@@ -201,7 +207,10 @@ result<void> stream_lane::sample_on_host(const cuda_steps& space, const step_bat
     float* row = seen->f32(static_cast<std::int64_t>(i));
     batch.picks[i] = sample_row({row, static_cast<std::size_t>(seen->cols)}, batch.sampling[i], scratch);
     std::int32_t* last = tables_.last_ids + batch.sample_slots[i];
-    if (auto r = check(cudaMemcpyAsync(last, &batch.picks[i].id, 4, cudaMemcpyHostToDevice, stream_.get()), "storing a choice"); !r) return r;
+    if (auto r = check(cudaMemcpyAsync(last, &batch.picks[i].id, 4, cudaMemcpyHostToDevice, stream_.get()),
+                       "storing a choice");
+        !r)
+      return r;
   }
   static_cast<void>(space);
   return check(cudaStreamSynchronize(stream_.get()), "storing choices");
@@ -223,7 +232,10 @@ void stream_lane::mark(const char* op) {
 result<void> stream_lane::add_marks() {
   for (std::size_t i = 1; i < marked_; ++i) {
     float milliseconds = 0;
-    if (auto r = check(cudaEventElapsedTime(&milliseconds, marks_[i - 1].after.get(), marks_[i].after.get()), "timing an op"); !r) return r;
+    if (auto r = check(cudaEventElapsedTime(&milliseconds, marks_[i - 1].after.get(), marks_[i].after.get()),
+                       "timing an op");
+        !r)
+      return r;
     profile_[marks_[i].op] += milliseconds * 1e3;
   }
   return {};
@@ -239,7 +251,8 @@ result<void> stream_lane::end_step() {
   const step_ticket ticket = begun_ - pending_.size();
   pending_.pop_front();
   if (pair_) --pair_->in_flight[which_];
-  if (auto r = broken(check(cudaEventSynchronize(done_[ticket % most_in_flight].get()), "computing a step")); !r) return r;
+  if (auto r = broken(check(cudaEventSynchronize(done_[ticket % most_in_flight].get()), "computing a step")); !r)
+    return r;
   if (profiling_)
     if (auto r = add_marks(); !r) return r;
   last_times_ = step.space->buffers.times(step.number);
@@ -247,7 +260,8 @@ result<void> stream_lane::end_step() {
   const sample_pick* from = step.space->buffers.published(step.number);
   for (std::size_t i = 0; i < step.picks.size(); ++i) {
     step.picks[i] = {from[i].id, from[i].logprob, {}};
-    for (std::int32_t j = 0; j < from[i].tops; ++j) step.picks[i].top.emplace_back(from[i].top_ids[j], from[i].top_logprobs[j]);
+    for (std::int32_t j = 0; j < from[i].tops; ++j)
+      step.picks[i].top.emplace_back(from[i].top_ids[j], from[i].top_logprobs[j]);
   }
   return {};
 }

@@ -22,7 +22,8 @@ result<void> stream_lane::step_now(step_space& space, std::span<const sequence_r
   blocks.resize(static_cast<std::size_t>((tokens + kv_shape::block_tokens - 1) / kv_shape::block_tokens));
   std::iota(blocks.begin(), blocks.end(), 0);
   for (sequence_rows& one : sequences)
-    one.blocks = std::span(blocks).first(static_cast<std::size_t>((one.past + one.rows + kv_shape::block_tokens - 1) / kv_shape::block_tokens));
+    one.blocks = std::span(blocks).first(
+        static_cast<std::size_t>((one.past + one.rows + kv_shape::block_tokens - 1) / kv_shape::block_tokens));
   const std::vector<std::int32_t> ids(static_cast<std::size_t>(rows), 0);
   const std::vector<sampling_row> sampling(last.size());
   std::vector<sampled> picks(last.size());
@@ -30,10 +31,12 @@ result<void> stream_lane::step_now(step_space& space, std::span<const sequence_r
   return end_step();
 }
 
-/// One for each range of rows that the library has an algorithm for; prompts alone, beside a decode, and behind many keys.
+/// One for each range of rows that the library has an algorithm for; prompts alone, beside a decode, and behind many
+/// keys.
 result<void> stream_lane::warm_steps(cuda_steps& space, const warm_ops& ops, std::int32_t blocks) {
   const step_limits& limits = space.buffers.limits();
-  const std::int32_t tokens = std::min(limits.tokens, blocks * kv_shape::block_tokens), most = std::min(limits.rows, tokens);
+  const std::int32_t tokens = std::min(limits.tokens, blocks * kv_shape::block_tokens),
+                     most = std::min(limits.rows, tokens);
   for (std::int32_t rows = 1, end = 0; rows <= most; rows = end + 1) {
     end = std::min(library_range(rows), most);
     const sequence_rows prompt{0, end, 0, {}};
@@ -46,11 +49,13 @@ result<void> stream_lane::warm_steps(cuda_steps& space, const warm_ops& ops, std
   return step_now(space, mixed, ops.ends);
 }
 
-/// All numbers of decode rows that steps are padded to. The first steps make the memory that the kernel for all layers needs.
-/// Nothing is uploaded: graphs that cudaGraphUpload has placed lose 0.4 us between two kernels, at every launch (bench/cuda.md).
+/// All numbers of decode rows that steps are padded to. The first steps make the memory that the kernel for all layers
+/// needs. Nothing is uploaded: graphs that cudaGraphUpload has placed lose 0.4 us between two kernels, at every launch
+/// (bench/cuda.md).
 result<void> stream_lane::warm_graphs(cuda_steps& space, const warm_ops& ops) {
   const step_limits& limits = space.buffers.limits();
-  const std::vector<sequence_rows> one_each(static_cast<std::size_t>(graph_rows(limits, most_resident_rows)), sequence_rows{0, 1, 0, {}});
+  const std::vector<sequence_rows> one_each(static_cast<std::size_t>(graph_rows(limits, most_resident_rows)),
+                                            sequence_rows{0, 1, 0, {}});
   if (auto r = step_now(space, one_each, ops.whole); !r) return r;
   const std::int32_t most = std::min({limits.rows, limits.sequences, limits.samples});
   for (const std::int32_t longest : {graph_tokens(limits, 1), graph_tokens(limits, limits.tokens)})
@@ -96,7 +101,9 @@ tuned_products stream_lane::tuned() const {
 }
 
 result<tuned_products> stream_lane::tune(step_space& space, const warm_ops& ops, std::int32_t blocks) {
-  if (deterministic_) return error{errc::invalid_argument, "Deterministic products go one way; there is nothing to tune.", "deterministic"};
+  if (deterministic_)
+    return error{errc::invalid_argument, "Deterministic products go one way; there is nothing to tune.",
+                 "deterministic"};
   library_choices timed;
   auto done = products_->tune(&timed);
   if (done) done = warm_steps(static_cast<cuda_steps&>(space), ops, blocks);

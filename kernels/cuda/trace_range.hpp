@@ -1,5 +1,5 @@
-// What a thread is doing, by name, for a profiler that asks (NVTX, which Nsight Systems shows). Knows nobody's name; in a
-// build without CUDA it does nothing.
+// What a thread is doing, by name, for a profiler that asks (NVTX, which Nsight Systems shows). Knows nobody's name; in
+// a build without CUDA it does nothing.
 #pragma once
 
 namespace troupe::kernels::cuda {

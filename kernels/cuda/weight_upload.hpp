@@ -1,5 +1,5 @@
-// Brings a file's weights to the device while others are still being read: threads fill pinned buffers from the file, and
-// each has a stream on which what it read is copied and rearranged meanwhile. Knows matrices and bytes; no model.
+// Brings a file's weights to the device while others are still being read: threads fill pinned buffers from the file,
+// and each has a stream on which what it read is copied and rearranged meanwhile. Knows matrices and bytes; no model.
 #pragma once
 
 #include <condition_variable>
@@ -28,9 +28,10 @@ public:
 
   /// Does the file hold these bytes?
   bool serves(const tensor_view& part) const noexcept;
-  /// Queues rows for a matrix, which its padding already is in, and the bytes as they are for `also`, if that is there. Errors:
-  /// the first failure of what was queued before.
-  result<void> add(const tensor_view& part, std::shared_ptr<device_matrix> to, std::int64_t first_row, std::shared_ptr<device_buffer> also = {});
+  /// Queues rows for a matrix, which its padding already is in, and the bytes as they are for `also`, if that is there.
+  /// Errors: the first failure of what was queued before.
+  result<void> add(const tensor_view& part, std::shared_ptr<device_matrix> to, std::int64_t first_row,
+                   std::shared_ptr<device_buffer> also = {});
   /// Queues the bytes as they are.
   result<void> add(const tensor_view& part, std::shared_ptr<device_buffer> to);
   /// Waits until everything is on the device, and says in the log how fast it came. Errors: the first failure; io where
@@ -52,7 +53,7 @@ private:
   };
   struct reader {
     stream on;
-    memory::buffer host;  // of both slots
+    memory::buffer host;                      // of both slots
     owned<void*, cudaHostUnregister> pinned;  // the same, once the first read has brought its pages
     slot slots[2];
     std::thread thread;
@@ -71,11 +72,11 @@ private:
   std::vector<std::unique_ptr<reader>> readers_;
   std::mutex guard_;
   std::condition_variable wake_;
-  std::deque<piece> pieces_;       // guard_
-  bool ending_ = false;            // guard_
-  std::optional<error> failed_;    // guard_
+  std::deque<piece> pieces_;     // guard_
+  bool ending_ = false;          // guard_
+  std::optional<error> failed_;  // guard_
   std::int64_t bytes_ = 0;
-  std::int64_t began_ = 0;         // nanoseconds, steady clock
+  std::int64_t began_ = 0;  // nanoseconds, steady clock
 };
 
 }  // namespace troupe::kernels::cuda

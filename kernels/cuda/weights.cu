@@ -24,7 +24,8 @@ __device__ std::uint32_t mixed(std::uint64_t seed, std::uint64_t i) {  // splitm
 }
 
 __global__ void random_words(std::uint32_t* out, long words, weight_type type, float spread, std::uint64_t seed) {
-  for (long i = blockIdx.x * static_cast<long>(blockDim.x) + threadIdx.x; i < words; i += static_cast<long>(gridDim.x) * blockDim.x) {
+  for (long i = blockIdx.x * static_cast<long>(blockDim.x) + threadIdx.x; i < words;
+       i += static_cast<long>(gridDim.x) * blockDim.x) {
     const std::uint32_t r = mixed(seed, i);
     const float a = (static_cast<float>(r & 0xffff) / 32768.0f - 1.0f) * 1.7320508f;
     const float b = (static_cast<float>(r >> 16) / 32768.0f - 1.0f) * 1.7320508f;
@@ -37,7 +38,8 @@ __global__ void random_words(std::uint32_t* out, long words, weight_type type, f
       word = *reinterpret_cast<const std::uint32_t*>(&two);
     } else if (type == weight_type::fp8) {
       const std::uint32_t r2 = mixed(seed + 1, i);
-      const float c = (static_cast<float>(r2 & 0xffff) / 32768.0f - 1.0f), d = (static_cast<float>(r2 >> 16) / 32768.0f - 1.0f);
+      const float c = (static_cast<float>(r2 & 0xffff) / 32768.0f - 1.0f),
+                  d = (static_cast<float>(r2 >> 16) / 32768.0f - 1.0f);
       word = __nv_cvt_float2_to_fp8x2({a * 259.0f, b * 259.0f}, __NV_SATFINITE, __NV_E4M3) |
              __nv_cvt_float2_to_fp8x2({c * 448.0f, d * 448.0f}, __NV_SATFINITE, __NV_E4M3) << 16;
     }
@@ -108,7 +110,10 @@ result<std::unique_ptr<device_matrix>> pack_matrix(std::span<const tensor_view> 
                                                    cudaStream_t on) {
   std::int64_t rows = 0, largest = 0;
   for (const tensor_view& part : parts) {
-    if (!packs_as(part.type, type)) return error{errc::unsupported, "weights of type " + std::string(memory::info(part.type).name) + " have no such form on the device", {}};
+    if (!packs_as(part.type, type))
+      return error{errc::unsupported,
+                   "weights of type " + std::string(memory::info(part.type).name) + " have no such form on the device",
+                   {}};
     rows += part.rows;
     largest = std::max(largest, part.bytes());
   }
@@ -120,10 +125,12 @@ result<std::unique_ptr<device_matrix>> pack_matrix(std::span<const tensor_view> 
   if (!staging) return staging.why();
   std::int64_t first = 0;
   for (const tensor_view& part : parts) {
-    if (auto done = check(cudaMemcpyAsync(staging->data(), part.data, part.bytes(), cudaMemcpyDefault, on), "copying weights"); !done)
+    if (auto done =
+            check(cudaMemcpyAsync(staging->data(), part.data, part.bytes(), cudaMemcpyDefault, on), "copying weights");
+        !done)
       return done.why();
     const file_rows f{staging->as<const std::uint8_t>(), static_cast<long>(part.stride_bytes), part.type,
-                      static_cast<int>(part.rows), static_cast<int>(part.cols), static_cast<int>(first)};
+                      static_cast<int>(part.rows),       static_cast<int>(part.cols),          static_cast<int>(first)};
     if (auto done = pack_rows(f, m, on); !done) return done.why();
     first += part.rows;
   }
@@ -140,7 +147,8 @@ result<std::unique_ptr<device_matrix>> random_matrix(weight_type type, std::int6
   random_words<<<1024, 256, 0, on>>>(m.data.as<std::uint32_t>(), m.data.bytes() / 4, type, spread, seed);
   const long count = m.scales.bytes() / (type == weight_type::fp8 ? 4 : 2);
   if (count > 0)
-    fill_scales<<<static_cast<unsigned>((count + 255) / 256), 256, 0, on>>>(m.scales.as<__half>(), m.scales.as<float>(), count, type, spread);
+    fill_scales<<<static_cast<unsigned>((count + 255) / 256), 256, 0, on>>>(m.scales.as<__half>(), m.scales.as<float>(),
+                                                                            count, type, spread);
   if (auto done = check(cudaGetLastError(), "making random weights"); !done) return done.why();
   if (auto done = check(cudaStreamSynchronize(on), "making random weights"); !done) return done.why();
   return result<std::unique_ptr<device_matrix>>(std::move(*made));

@@ -8,12 +8,12 @@
 //   q8_16       the same with a scale for every 16 columns
 //   q8_1        bytes (0 to 127) in fragment order; weight = d * byte + m
 //   q4_0, q4_1  nibbles in fragment order; weight = d * nibble, signed, or d * nibble + m
-// Fragment order: units of 8 rows x 128 columns; unit (r8, k128) is number (r8 / 8 * (k_padded / 128) + k128) * 8 + r8 % 8.
-// A unit of nibbles is 32 lanes x 16 bytes, of bytes 2 x 32 lanes x 16 bytes (the first 64 columns, then the others):
-// what a lane of an m16n8k16 product wants of the A operand, in one load. Lane 4g+t holds of row g, of every block of
-// 32 columns, columns 16h + 8j + 2t + i: bytes at bits 16i + 8j of word h, or nibbles at bits 16i + 8j + 4h of one
-// word, so that pairs (i = 0, 1) come out by masks alone.
-// Scales of a unit: [8 rows][4 blocks] of d, of (d, m), or of the d of either half.
+// Fragment order: units of 8 rows x 128 columns; unit (r8, k128) is number (r8 / 8 * (k_padded / 128) + k128) * 8 + r8
+// % 8. A unit of nibbles is 32 lanes x 16 bytes, of bytes 2 x 32 lanes x 16 bytes (the first 64 columns, then the
+// others): what a lane of an m16n8k16 product wants of the A operand, in one load. Lane 4g+t holds of row g, of every
+// block of 32 columns, columns 16h + 8j + 2t + i: bytes at bits 16i + 8j of word h, or nibbles at bits 16i + 8j + 4h of
+// one word, so that pairs (i = 0, 1) come out by masks alone. Scales of a unit: [8 rows][4 blocks] of d, of (d, m), or
+// of the d of either half.
 //
 // What a file's type becomes: BF16, F32 bf16; F16 f16; Q4_0, Q4_1, Q8_0 themselves; Q4_K q4_1; Q5_1 and Q5_K q8_1; Q6_K
 // q8_16; Q5_0, Q3_K, IQ4_NL, IQ4_XS and MXFP4 q8_0. Integers stay what they are; a block's scale of a K type, and its
@@ -34,7 +34,10 @@ namespace troupe::kernels::cuda {
 #ifdef __CUDACC__
 __host__ __device__
 #endif
-constexpr int fp8_place(int e) { return (e & ~63) + (e >> 1 & 3) * 16 + (e >> 4 & 3) * 4 + (e >> 3 & 1) * 2 + (e & 1); }
+    constexpr int
+    fp8_place(int e) {
+  return (e & ~63) + (e >> 1 & 3) * 16 + (e >> 4 & 3) * 4 + (e >> 3 & 1) * 2 + (e & 1);
+}
 
 enum class weight_type : std::uint8_t { bf16, f16, fp8, q8_0, q4_0, q4_1, q8_16, q8_1 };
 

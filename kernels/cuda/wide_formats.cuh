@@ -14,11 +14,12 @@ namespace wide {
 __device__ inline __nv_bfloat162 as_bf16(unsigned v) { return *reinterpret_cast<const __nv_bfloat162*>(&v); }
 __device__ inline unsigned as_word(__nv_bfloat162 v) { return *reinterpret_cast<const unsigned*>(&v); }
 
-/// A block's scale as the sum of two bf16, which holds every f16. Rounded to one, it would move all of a block's weights
-/// one way: enough to move a long sum of many layers by several times what the roundings of single weights do.
+/// A block's scale as the sum of two bf16, which holds every f16. Rounded to one, it would move all of a block's
+/// weights one way: enough to move a long sum of many layers by several times what the roundings of single weights do.
 struct split_scale {
   __nv_bfloat162 high, low;
-  __device__ explicit split_scale(float d) : high(__float2bfloat162_rn(d)), low(__float2bfloat162_rn(d - __low2float(high))) {}
+  __device__ explicit split_scale(float d)
+      : high(__float2bfloat162_rn(d)), low(__float2bfloat162_rn(d - __low2float(high))) {}
 };
 
 /// (128 + q) - offset is exact, so only the weight itself rounds (the lower part's rounding is far below that one).
@@ -116,7 +117,8 @@ struct q8_0 : byte_units {
     const unsigned w = word >> shift;
     return scaled((w & 0x007f007fu) | 0x43004300u, as_bf16((~w & 0x00800080u) | 0xc300c300u), d);
   }
-  static __device__ void step(unsigned l, unsigned h, const split_scale& dl, const split_scale& dh, unsigned (&out)[4]) {
+  static __device__ void step(unsigned l, unsigned h, const split_scale& dl, const split_scale& dh,
+                              unsigned (&out)[4]) {
     out[0] = value(l, 0, dl);
     out[1] = value(h, 0, dh);
     out[2] = value(l, 8, dl);

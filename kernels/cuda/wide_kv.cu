@@ -18,7 +18,9 @@ __device__ inline std::uint32_t scaled(std::uint32_t halves, float first, float 
 template <kv_format F>
 __device__ void widen_tile(const std::byte* tile, bool value, int head_dim, std::byte* room) {
   const int lane = threadIdx.x & 31, row = lane / 4, column = lane % 4 * 2;
-  const auto scale = [&](int token) { return __bfloat162float(*reinterpret_cast<const bf16*>(tile + kv_layout::scale_offset(head_dim, token))); };
+  const auto scale = [&](int token) {
+    return __bfloat162float(*reinterpret_cast<const bf16*>(tile + kv_layout::scale_offset(head_dim, token)));
+  };
   const auto store = [&](int token, int dim, std::uint32_t pair) {
     *reinterpret_cast<std::uint32_t*>(room + kv_layout::chunk_offset(token, dim / 8) + dim % 8 * 2) = pair;
   };
@@ -63,7 +65,8 @@ __global__ void __launch_bounds__(warps * 32) widen_blocks(step_tables tables, w
       auto* to = reinterpret_cast<uint4*>(call.to.tile(block, 0, head) + value * call.to.value_offset());
       widen_tile<F>(from, value, call.from.head_dim, room);
       __syncwarp();
-      for (int at = lane; at < block_tokens * call.from.head_dim / 8; at += 32) to[at] = reinterpret_cast<const uint4*>(room)[at];
+      for (int at = lane; at < block_tokens * call.from.head_dim / 8; at += 32)
+        to[at] = reinterpret_cast<const uint4*>(room)[at];
       __syncwarp();
     }
     next -= tiles;

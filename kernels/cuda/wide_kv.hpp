@@ -11,9 +11,9 @@ namespace troupe::kernels::cuda {
 
 struct widen_call {
   const step_tables* tables = nullptr;
-  kv_layout from;          ///< narrow
-  std::int32_t layer = 0;  ///< of `from`
-  kv_layout to;            ///< bf16, one layer, as many blocks
+  kv_layout from;               ///< narrow
+  std::int32_t layer = 0;       ///< of `from`
+  kv_layout to;                 ///< bf16, one layer, as many blocks
   std::int32_t least_rows = 2;  ///< of a sequence that is meant
 };
 

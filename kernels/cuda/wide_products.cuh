@@ -2,12 +2,12 @@
 // become bf16 A operands in registers (bf16 itself is read in place), and meet x (B, from shared memory) in wgmma.
 // Nothing dequantised is ever stored.
 //
-// A block makes tiles of 128 (of small matrices 64) weight rows a warp group x N tokens: one warp keeps a ring of stages
-// full, the warp groups multiply. Few tokens (one warp group): the columns of a tile are split among the blocks of a
-// cluster, each of which adds up what all have of some tokens; two blocks share an SM, so that a kernel's weights come
-// while its predecessor ends. Up to 16 tokens of fp8 and 64 of bf16: x comes before its norm, a warp finds the length that
-// the sums are divided by meanwhile, and the product may write its reader's x. Many tokens (two warp groups): whole tiles,
-// no split. So the order of a sum depends on the matrix, and on which of these it is.
+// A block makes tiles of 128 (of small matrices 64) weight rows a warp group x N tokens: one warp keeps a ring of
+// stages full, the warp groups multiply. Few tokens (one warp group): the columns of a tile are split among the blocks
+// of a cluster, each of which adds up what all have of some tokens; two blocks share an SM, so that a kernel's weights
+// come while its predecessor ends. Up to 16 tokens of fp8 and 64 of bf16: x comes before its norm, a warp finds the
+// length that the sums are divided by meanwhile, and the product may write its reader's x. Many tokens (two warp
+// groups): whole tiles, no split. So the order of a sum depends on the matrix, and on which of these it is.
 #pragma once
 
 #include <cuda_fp8.h>
@@ -26,16 +26,16 @@ struct wide_arguments {
   const float* squares;    // of wide_input; null: x is to be taken as it is
   int squares_count;
   float norm_width, eps;
-  int n, half64;           // weight rows; silu: tiles of 64 rows in a half, else 0
-  int n64;                 // tiles of 64 rows
-  int groups;              // stages along the columns
-  int rows;                // tokens
+  int n, half64;  // weight rows; silu: tiles of 64 rows in a half, else 0
+  int n64;        // tiles of 64 rows
+  int groups;     // stages along the columns
+  int rows;       // tokens
   int weight_tiles, token_tiles;
-  int split;               // blocks that share a tile's columns: 1, 2, 4 or 8
+  int split;  // blocks that share a tile's columns: 1, 2, 4 or 8
   void* out;
   long out_stride;
   product_output output;
-  wide_next next;          // what also becomes of add_f32; silu: what is written instead
+  wide_next next;  // what also becomes of add_f32; silu: what is written instead
 };
 
 /// `Each`: tiles of 64 weight rows that a warp group has.
@@ -53,7 +53,8 @@ struct wide_shape {
   static constexpr int blocks = Groups == 1 ? 2 : 1;  // an SM: this kernel's and its successor's
   static constexpr bool fused = F::in_place && N <= (F::bytes ? narrow_rows : fused_rows);
   static constexpr int x_scale_bytes = F::bytes && fused ? 2 * N * 4 : 0;  // a stage's, in a ring of their own
-  static constexpr int stages_fit = ((blocks == 2 ? 113 : 226) * 1024 - 256 - N * 4 - out_bytes) / (stage_bytes + x_scale_bytes);
+  static constexpr int stages_fit =
+      ((blocks == 2 ? 113 : 226) * 1024 - 256 - N * 4 - out_bytes) / (stage_bytes + x_scale_bytes);
   static constexpr int stages = stages_fit > 12 ? 12 : stages_fit;
   static constexpr int bytes = stages * (stage_bytes + x_scale_bytes) + out_bytes + N * 4 + 256;
   static constexpr int threads = Groups * 128 + (Groups == 1 ? fused ? 64 : 32 : 128);
@@ -87,7 +88,8 @@ __device__ inline void store_next(const wide_next& next, int token, int column, 
   if (!next.bytes) {
     if (!inside) return;
     const __nv_bfloat162 x = __floats2bfloat162_rn(v.x, v.y), y = __floats2bfloat162_rn(v.z, v.w);
-    *reinterpret_cast<uint2*>(static_cast<bf16*>(next.data) + token * next.stride + column) = {wide::as_word(x), wide::as_word(y)};
+    *reinterpret_cast<uint2*>(static_cast<bf16*>(next.data) + token * next.stride + column) = {wide::as_word(x),
+                                                                                               wide::as_word(y)};
     return;
   }
   float largest = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
@@ -95,22 +97,26 @@ __device__ inline void store_next(const wide_next& next, int token, int column, 
   for (int o = 8; o; o >>= 1) largest = fmaxf(largest, __shfl_xor_sync(0xffffu << (threadIdx.x & 16), largest, o));
   const float scale = largest > 0.0f ? 448.0f / largest : 1.0f;
   std::uint8_t* const to = static_cast<std::uint8_t*>(next.data) + token * next.stride + fp8_place(column);
-  *reinterpret_cast<std::uint16_t*>(to) = __nv_cvt_float2_to_fp8x2({v.x * scale, v.y * scale}, __NV_SATFINITE, __NV_E4M3);
-  *reinterpret_cast<std::uint16_t*>(to + 16) = __nv_cvt_float2_to_fp8x2({v.z * scale, v.w * scale}, __NV_SATFINITE, __NV_E4M3);
+  *reinterpret_cast<std::uint16_t*>(to) =
+      __nv_cvt_float2_to_fp8x2({v.x * scale, v.y * scale}, __NV_SATFINITE, __NV_E4M3);
+  *reinterpret_cast<std::uint16_t*>(to + 16) =
+      __nv_cvt_float2_to_fp8x2({v.z * scale, v.w * scale}, __NV_SATFINITE, __NV_E4M3);
   if ((threadIdx.x & 15) == 0) next.scales[column / 64 * narrow_rows + token] = 1.0f / scale;
 }
 
 /// The same for a row that its reader will norm: times gain now, divided by its length when that is known.
-__device__ inline void store_next_normed(const wide_next& next, int token, int column, float4 v, float4 gain, bool inside) {
+__device__ inline void store_next_normed(const wide_next& next, int token, int column, float4 v, float4 gain,
+                                         bool inside) {
   float squares = __fmaf_rn(v.w, v.w, __fmaf_rn(v.z, v.z, __fmaf_rn(v.y, v.y, __fmul_rn(v.x, v.x))));
 #pragma unroll
   for (int o = 8; o; o >>= 1) squares += __shfl_xor_sync(0xffffu << (threadIdx.x & 16), squares, o);
-  if ((threadIdx.x & 15) == 0 && column / 64 < next.squares_count) next.squares[column / 64 * fused_rows + token] = squares;
+  if ((threadIdx.x & 15) == 0 && column / 64 < next.squares_count)
+    next.squares[column / 64 * fused_rows + token] = squares;
   store_next(next, token, column, {v.x * gain.x, v.y * gain.y, v.z * gain.z, v.w * gain.w}, inside);
 }
 
-/// Where a sum lies in shared memory: rows of 64 weight rows' sums, a row a token, so turned that neither side meets itself
-/// in a bank.
+/// Where a sum lies in shared memory: rows of 64 weight rows' sums, a row a token, so turned that neither side meets
+/// itself in a bank.
 __device__ inline int sum_place(int token, int row) { return token * 64 + (row ^ (token >> 1 & 3) * 8); }
 
 /// From registers to there: a warp group's 64 weight rows, `Count` tokens from `first` on, that one at `to`.
@@ -133,8 +139,8 @@ __device__ inline float4 sum_of(const float* sums, int sources, int stride, int 
 }
 __device__ inline float4 times(float4 v, float4 f) { return {v.x * f.x, v.y * f.y, v.z * f.z, v.w * f.w}; }
 
-/// A thread's four columns of 64: what it will want at a tile's end and no kernel writes, asked for at its beginning, since
-/// nothing but weights passes through the caches in between.
+/// A thread's four columns of 64: what it will want at a tile's end and no kernel writes, asked for at its beginning,
+/// since nothing but weights passes through the caches in between.
 struct column_constants {
   float4 row_scale;  // fp8
   float4 gain;       // the reader's
@@ -145,13 +151,14 @@ struct column_constants {
   }
 };
 
-/// Sums of one warp group's 64 weight rows (`up`: and of those that silu of them is multiplied with), as they lie in shared
-/// memory from `sources` blocks, to what is wanted of them. Not unrolled: what runs once waits for its instructions.
-/// `factors`: of these tokens; `first_before`: out as it was, of this thread's first token, if add_f32.
+/// Sums of one warp group's 64 weight rows (`up`: and of those that silu of them is multiplied with), as they lie in
+/// shared memory from `sources` blocks, to what is wanted of them. Not unrolled: what runs once waits for its
+/// instructions. `factors`: of these tokens; `first_before`: out as it was, of this thread's first token, if add_f32.
 template <bool Next>
-__device__ __forceinline__ void store_rows(const float* sums, int up, int sources, int stride, const wide_arguments& a, int first_n, int n_end,
-                                           int first_token, int tokens, const float* factors, const column_constants& constants,
-                                           const column_constants& up_constants, const float4* first_before) {
+__device__ __forceinline__ void store_rows(const float* sums, int up, int sources, int stride, const wide_arguments& a,
+                                           int first_n, int n_end, int first_token, int tokens, const float* factors,
+                                           const column_constants& constants, const column_constants& up_constants,
+                                           const float4* first_before) {
   const int tid = threadIdx.x & 127, n = first_n + (tid & 15) * 4;
   const bool inside = n < n_end;
 #pragma unroll 1
@@ -162,7 +169,8 @@ __device__ __forceinline__ void store_rows(const float* sums, int up, int source
     const long at = token * a.out_stride + n;
     float4 before = {};
     if (a.output == product_output::add_f32 && inside)
-      before = first_before && row < 8 ? *first_before : *reinterpret_cast<const float4*>(static_cast<const float*>(a.out) + at);
+      before = first_before && row < 8 ? *first_before
+                                       : *reinterpret_cast<const float4*>(static_cast<const float*>(a.out) + at);
     const int place = sum_place(row, (tid & 15) * 4);
     float factor = 1.0f;
     if (Next ? a.squares != nullptr : a.row_scale != nullptr) factor = Next ? factors[row] : a.x_scale[token];
@@ -190,8 +198,8 @@ __device__ __forceinline__ void store_rows(const float* sums, int up, int source
 
 /// One stage of packed weights: 128 columns of a warp group's rows, two blocks of 32 columns in flight.
 template <class F, int N>
-__device__ __forceinline__ void multiply_packed(float (&d)[2][N / 2], const std::uint8_t* chunks, const std::uint8_t* scale_chunks,
-                                                unsigned x, std::uint64_t* previous) {
+__device__ __forceinline__ void multiply_packed(float (&d)[2][N / 2], const std::uint8_t* chunks,
+                                                const std::uint8_t* scale_chunks, unsigned x, std::uint64_t* previous) {
   const int lane = threadIdx.x & 31, warp = (threadIdx.x & 127) >> 5;
   uint4 lo[2][F::quads], hi[2][F::quads], d_lo[2] = {}, d_hi[2] = {};
 #pragma unroll
@@ -217,7 +225,8 @@ __device__ __forceinline__ void multiply_packed(float (&d)[2][N / 2], const std:
 #pragma unroll
   for (int b = 0; b < 4; ++b) {
 #pragma unroll
-    for (int i = 0; i < 2; ++i) F::operands(lo[i], hi[i], d_lo[i], d_hi[i], b, operand[b & 1][i][0], operand[b & 1][i][1]);
+    for (int i = 0; i < 2; ++i)
+      F::operands(lo[i], hi[i], d_lo[i], d_hi[i], b, operand[b & 1][i][0], operand[b & 1][i][1]);
     hopper::wgmma_fence();
 #pragma unroll
     for (int step = 0; step < 2; ++step) {
@@ -232,10 +241,11 @@ __device__ __forceinline__ void multiply_packed(float (&d)[2][N / 2], const std:
 }
 
 /// One stage of rows of 128 bytes, read in place. fp8 of up to 16 tokens: a short sum of 64 columns joins the long one
-/// outside of the unit, with the scale that x has there. Of more a block's whole share of the columns stays in the unit.
+/// outside of the unit, with the scale that x has there. Of more a block's whole share of the columns stays in the
+/// unit.
 template <class F, int N, int Each>
-__device__ __forceinline__ void multiply_in_place(float (&d)[Each][N / 2], unsigned w, unsigned x, const float* x_scales,
-                                                  std::uint64_t* previous) {
+__device__ __forceinline__ void multiply_in_place(float (&d)[Each][N / 2], unsigned w, unsigned x,
+                                                  const float* x_scales, std::uint64_t* previous) {
   if constexpr (F::bytes && N == narrow_rows) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -246,7 +256,8 @@ __device__ __forceinline__ void multiply_in_place(float (&d)[Each][N / 2], unsig
 #pragma unroll
         for (int i = 0; i < Each; ++i) {
           const int at = (2 * half + step) * 32;
-          hopper::wgmma_fp8<N>(part[i], hopper::operand_at(w + i * F::chunk_bytes + at), hopper::operand_at(x + at), step);
+          hopper::wgmma_fp8<N>(part[i], hopper::operand_at(w + i * F::chunk_bytes + at), hopper::operand_at(x + at),
+                               step);
         }
       hopper::wgmma_commit();
       const float* const scales = x_scales + half * N + (threadIdx.x & 3) * 2;
@@ -266,7 +277,8 @@ __device__ __forceinline__ void multiply_in_place(float (&d)[Each][N / 2], unsig
     for (int step = 0; step < 4; ++step)
 #pragma unroll
       for (int i = 0; i < Each; ++i) {
-        const std::uint64_t rows = hopper::operand_at(w + i * F::chunk_bytes + step * 32), tokens = hopper::operand_at(x + step * 32);
+        const std::uint64_t rows = hopper::operand_at(w + i * F::chunk_bytes + step * 32),
+                            tokens = hopper::operand_at(x + step * 32);
         if constexpr (F::bytes) hopper::wgmma_fp8<N>(d[i], rows, tokens, 1);
         else hopper::wgmma_bf16<N>(d[i], rows, tokens, 1);
       }
@@ -298,8 +310,8 @@ __device__ void find_factors(const wide_arguments& a, float* factors) {
 
 template <class F, int N, int Groups, int Each>
 __global__ void __launch_bounds__((wide_shape<F, N, Groups, Each>::threads), Groups == 1 ? 2 : 1)
-wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_constant__ CUtensorMap x_map,
-                    const __grid_constant__ CUtensorMap w_map) {
+    wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_constant__ CUtensorMap x_map,
+                        const __grid_constant__ CUtensorMap w_map) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using namespace hopper;
   using shape = wide_shape<F, N, Groups, Each>;
@@ -349,7 +361,8 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
   // Of this block's only tile. Where blocks have more, there are no such constants.
   const int own64 = first64(blockIdx.x / (splits ? a.split : 1));
   const column_constants constants(a, own64 * 64, F::bytes, shape::fused && warp_group < Groups);
-  const column_constants more_constants(a, (own64 + up64) * 64, F::bytes, shape::fused && Each == 2 && warp_group < Groups);
+  const column_constants more_constants(a, (own64 + up64) * 64, F::bytes,
+                                        shape::fused && Each == 2 && warp_group < Groups);
   if (warp_group == Groups) {
     if constexpr (Groups > 1) fewer_registers<24>();
     if (copies) {
@@ -394,10 +407,13 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
     float4 before[Each] = {};
     const bool has_before = shape::fused && finished == 8 && a.output == product_output::add_f32;
     if (has_before && rank < owners) {
-      const int token = blockIdx.x / a.split % a.token_tiles * N + rank * finished + (threadIdx.x >> 4), n = own64 * 64 + (threadIdx.x & 15) * 4;
+      const int token = blockIdx.x / a.split % a.token_tiles * N + rank * finished + (threadIdx.x >> 4),
+                n = own64 * 64 + (threadIdx.x & 15) * 4;
 #pragma unroll
       for (int i = 0; i < Each; ++i)
-        if (token < a.rows && n + i * 64 < a.n) before[i] = *reinterpret_cast<const float4*>(static_cast<const float*>(a.out) + token * a.out_stride + n + i * 64);
+        if (token < a.rows && n + i * 64 < a.n)
+          before[i] =
+              *reinterpret_cast<const float4*>(static_cast<const float*>(a.out) + token * a.out_stride + n + i * 64);
     }
     int stage = 0;
     unsigned phase = 0;
@@ -412,10 +428,13 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
         const std::uint8_t* const chunks = from + shape::x_bytes + warp_group * Each * F::chunk_bytes;
         barrier_wait(full + stage, phase);
         if constexpr (F::in_place) {
-          multiply_in_place<F, N, Each>(d, shared_address(chunks), shared_address(from), x_scales + stage * 2 * N, previous);
+          multiply_in_place<F, N, Each>(d, shared_address(chunks), shared_address(from), x_scales + stage * 2 * N,
+                                        previous);
         } else {
-          multiply_packed<F, N>(d, chunks, from + shape::x_bytes + shape::chunks * F::chunk_bytes + warp_group * Each * shape::scale_chunk_bytes,
-                                shared_address(from), previous);
+          multiply_packed<F, N>(
+              d, chunks,
+              from + shape::x_bytes + shape::chunks * F::chunk_bytes + warp_group * Each * shape::scale_chunk_bytes,
+              shared_address(from), previous);
         }
         previous = empty + stage;
         if (++stage == shape::stages) stage = 0, phase ^= 1;
@@ -439,7 +458,8 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
             group_sync(1 + warp_group);
             lay_out<32>(d[i], part, mine);
             group_sync(1 + warp_group);
-            store_rows<false>(mine, 0, 1, 0, a, (first + i) * 64, a.half64 ? a.half64 * 64 : a.n, token + part, 32, factors, constants, constants, nullptr);
+            store_rows<false>(mine, 0, 1, 0, a, (first + i) * 64, a.half64 ? a.half64 * 64 : a.n, token + part, 32,
+                              factors, constants, constants, nullptr);
           }
       }
     }
@@ -458,8 +478,10 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
         const int first = static_cast<int>(cluster_rank()) - rank;
 #pragma unroll 1
         for (int at = threadIdx.x; at < Each * N * 16; at += 128) {
-          const int i = at / (N * 16), token = at / 16 % N, owner = token * owners / N, its = (rank * Each + i) * finished + token - owner * finished;
-          store_cluster(in_block(shared_address(inbox + its * 64 + at % 16 * 4), first + owner), *reinterpret_cast<const float4*>(own + at * 4));
+          const int i = at / (N * 16), token = at / 16 % N, owner = token * owners / N,
+                    its = (rank * Each + i) * finished + token - owner * finished;
+          store_cluster(in_block(shared_address(inbox + its * 64 + at % 16 * 4), first + owner),
+                        *reinterpret_cast<const float4*>(own + at * 4));
         }
         sums = inbox;
         of_tile = finished * 64, stride = of_tile * Each;
@@ -468,11 +490,11 @@ wide_product_kernel(const __grid_constant__ wide_arguments a, const __grid_const
       if (rank < owners) {
         const int n_end = a.half64 ? a.half64 * 64 : a.n, first_token = token + rank * finished;
         const float* const these = factors + rank * finished;
-        store_rows<shape::fused>(sums, a.half64 ? of_tile : 0, a.split, stride, a, own64 * 64, n_end, first_token, finished, these, constants, more_constants,
-                                 has_before ? before : nullptr);
+        store_rows<shape::fused>(sums, a.half64 ? of_tile : 0, a.split, stride, a, own64 * 64, n_end, first_token,
+                                 finished, these, constants, more_constants, has_before ? before : nullptr);
         if (Each == 2 && !a.half64)
-          store_rows<shape::fused>(sums + of_tile, 0, a.split, stride, a, own64 * 64 + 64, n_end, first_token, finished, these, more_constants, more_constants,
-                                   has_before ? before + Each - 1 : nullptr);
+          store_rows<shape::fused>(sums + of_tile, 0, a.split, stride, a, own64 * 64 + 64, n_end, first_token, finished,
+                                   these, more_constants, more_constants, has_before ? before + Each - 1 : nullptr);
       }
     }
   }

@@ -9,7 +9,8 @@ bool built_with_cuda() noexcept { return false; }
 
 namespace {
 error absent() {
-  return {errc::unsupported, "This build has no CUDA lane; configure with -DTROUPE_CUDA=ON where nvcc is installed.", "device"};
+  return {errc::unsupported, "This build has no CUDA lane; configure with -DTROUPE_CUDA=ON where nvcc is installed.",
+          "device"};
 }
 }  // namespace
 

@@ -39,9 +39,10 @@ result<curl_functions> open_curl() {
   auto library = base::opened_library::open(TROUPE_LIBCURL);
   if (!library) return library.why();
   curl_functions f;
-  auto found = library->find("curl_global_init", f.global_init, "curl_easy_init", f.init, "curl_easy_cleanup", f.cleanup,
-                             "curl_easy_setopt", f.set, "curl_easy_getinfo", f.get, "curl_easy_perform", f.perform,
-                             "curl_easy_strerror", f.text_of, "curl_slist_append", f.append, "curl_slist_free_all", f.free_list);
+  auto found =
+      library->find("curl_global_init", f.global_init, "curl_easy_init", f.init, "curl_easy_cleanup", f.cleanup,
+                    "curl_easy_setopt", f.set, "curl_easy_getinfo", f.get, "curl_easy_perform", f.perform,
+                    "curl_easy_strerror", f.text_of, "curl_slist_append", f.append, "curl_slist_free_all", f.free_list);
   if (!found) return found.why();
   if (f.global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) return error{errc::internal, "libcurl did not start", ""};
   return f;
@@ -76,7 +77,8 @@ struct attempt {
 /// `lower` is in lower-case letters of ASCII.
 bool same_letters(std::string_view text, std::string_view lower) {
   const auto lowered = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
-  return std::equal(text.begin(), text.end(), lower.begin(), lower.end(), [&](char a, char b) { return lowered(a) == b; });
+  return std::equal(text.begin(), text.end(), lower.begin(), lower.end(),
+                    [&](char a, char b) { return lowered(a) == b; });
 }
 
 std::string_view trimmed(std::string_view text) {
@@ -127,8 +129,8 @@ int on_progress(void* user, curl_off_t total, curl_off_t now, curl_off_t, curl_o
   return 0;
 }
 
-/// The certificates that the environment names, by the variables that curl and OpenSSL's programs know; null: the system's.
-/// libcurl itself looks at neither.
+/// The certificates that the environment names, by the variables that curl and OpenSSL's programs know; null: the
+/// system's. libcurl itself looks at neither.
 const char* certificates() {
   for (const char* name : {"CURL_CA_BUNDLE", "SSL_CERT_FILE"})
     if (const char* path = std::getenv(name); path != nullptr && *path != '\0') return path;
@@ -190,8 +192,10 @@ result<outcome> try_once(const curl_functions& f, const download_request& what, 
   f.get(curl.get(), CURLINFO_RESPONSE_CODE, &status);
   const bool flushed = std::fflush(file.get()) == 0;
   if (self.write_errno != 0 || !flushed)
-    return error{errc::io, "writing '" + what.to.string() + "' failed: " +
-                               std::strerror(self.write_errno != 0 ? self.write_errno : errno), ""};
+    return error{
+        errc::io,
+        "writing '" + what.to.string() + "' failed: " + std::strerror(self.write_errno != 0 ? self.write_errno : errno),
+        ""};
   if (code == CURLE_OK) return outcome::whole;
   // 416: the range asked for begins at or behind the end; a leftover may be the whole file already.
   if (start > 0 && status == 416) return self.whole_size == start ? outcome::whole : outcome::start_over;

@@ -26,7 +26,7 @@ struct download_request {
   bool content_is_fixed = false;
   /// For addresses that pip gave (a mirror on this host, a local directory) and for this host itself.
   bool any_transport = false;
-  std::chrono::seconds stall_timeout{30};  ///< no byte for so long ends the attempt
+  std::chrono::seconds stall_timeout{30};                     ///< no byte for so long ends the attempt
   std::function<void(const download_progress&)> on_progress;  ///< a few times a second, on the calling thread
 };
 

@@ -36,10 +36,13 @@ bool is_file(const fs::path& path) {
 error no_such_model(std::string_view name) {
   const std::string quoted = "'" + std::string(name) + "'";
   if (find_in_catalogue(name) != nullptr)
-    return {errc::not_found, "the model " + quoted + " is not on this machine yet: run `troupe pull " +
-                                 std::string(name) + "`", "model"};
-  return {errc::not_found, "no model is called " + quoted + ": give the path of a GGUF file, or run `troupe pull " +
-                               std::string(default_model) + "` and use that name (`troupe models` lists all)", "model"};
+    return {errc::not_found,
+            "the model " + quoted + " is not on this machine yet: run `troupe pull " + std::string(name) + "`",
+            "model"};
+  return {errc::not_found,
+          "no model is called " + quoted + ": give the path of a GGUF file, or run `troupe pull " +
+              std::string(default_model) + "` and use that name (`troupe models` lists all)",
+          "model"};
 }
 
 }  // namespace

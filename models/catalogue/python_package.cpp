@@ -52,7 +52,8 @@ bool drain(finished& child, pipe_ends& out, pipe_ends& err) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
   std::array<pollfd, 2> ends{{{out.fds[0], POLLIN, 0}, {err.fds[0], POLLIN, 0}}};
   while (ends[0].fd >= 0 || ends[1].fd >= 0) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     const int ready = left.count() > 0 ? poll(ends.data(), ends.size(), static_cast<int>(left.count())) : 0;
     if (ready < 0 && errno == EINTR) continue;
     if (ready <= 0) return child.in_time = false;
@@ -83,11 +84,12 @@ result<finished> run(const std::array<const char*, 12>& arguments) {
   posix_spawn_file_actions_adddup2(&actions, err.fds[1], STDERR_FILENO);
   pid_t child = 0;
   // exec's signature predates const; it does not write to the arguments.
-  const int failed = posix_spawnp(&child, arguments[0], &actions, nullptr, const_cast<char**>(arguments.data()), environ);
+  const int failed =
+      posix_spawnp(&child, arguments[0], &actions, nullptr, const_cast<char**>(arguments.data()), environ);
   posix_spawn_file_actions_destroy(&actions);
   if (failed != 0)
-    return error{errc::not_found, std::string("cannot run python3, whose pip finds the package: ") +
-                                      std::strerror(failed), ""};
+    return error{errc::not_found,
+                 std::string("cannot run python3, whose pip finds the package: ") + std::strerror(failed), ""};
   out.close_end(1);
   err.close_end(1);
   finished done;
@@ -123,7 +125,8 @@ result<std::string> address_of_wheel(std::string_view package, std::string_view 
   if (!done.ok()) return done.why();
   if (!done->in_time) return error{errc::network, "pip found no address for " + wanted + " within two minutes", ""};
   if (!WIFEXITED(done->status) || WEXITSTATUS(done->status) != 0)
-    return error{errc::network, "pip could not find " + wanted + " (is the network there?): " + last_line(done->err), ""};
+    return error{errc::network, "pip could not find " + wanted + " (is the network there?): " + last_line(done->err),
+                 ""};
   return address_in_pip_report(done->out);
 }
 

@@ -33,9 +33,9 @@ result<zip_functions> open_zip() {
   auto library = base::opened_library::open(TROUPE_LIBZIP);
   if (!library) return library.why();
   zip_functions f;
-  auto found = library->find("zip_open", f.open, "zip_discard", f.discard, "zip_stat", f.stat, "zip_fopen_index", f.open_member,
-                             "zip_fread", f.read, "zip_fclose", f.close_member, "zip_strerror", f.text_of,
-                             "zip_file_strerror", f.member_text_of);
+  auto found = library->find("zip_open", f.open, "zip_discard", f.discard, "zip_stat", f.stat, "zip_fopen_index",
+                             f.open_member, "zip_fread", f.read, "zip_fclose", f.close_member, "zip_strerror",
+                             f.text_of, "zip_file_strerror", f.member_text_of);
   if (!found) return found.why();
   return f;
 }

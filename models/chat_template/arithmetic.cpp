@@ -23,7 +23,8 @@ std::int64_t power(renderer& run, std::int64_t base, std::int64_t exponent) {
 value integer_binary(renderer& run, op operation, std::int64_t a, std::int64_t b) {
   std::int64_t made = 0;
   bool overflow = false;
-  if ((operation == op::divide || operation == op::floor_divide || operation == op::modulo) && b == 0) run.fail("division by zero");
+  if ((operation == op::divide || operation == op::floor_divide || operation == op::modulo) && b == 0)
+    run.fail("division by zero");
   switch (operation) {
     case op::add: overflow = __builtin_add_overflow(a, b, &made); break;
     case op::subtract: overflow = __builtin_sub_overflow(a, b, &made); break;
@@ -64,7 +65,8 @@ value real_binary(renderer& run, op operation, double a, double b) {
   }
   if (a == 0 && b < 0) run.fail("zero cannot be raised to a negative power");
   const double made = std::pow(a, b);
-  if ((std::isnan(made) && !std::isnan(a) && !std::isnan(b)) || (std::isinf(made) && std::isfinite(a) && std::isfinite(b)))
+  if ((std::isnan(made) && !std::isnan(a) && !std::isnan(b)) ||
+      (std::isinf(made) && std::isfinite(a) && std::isfinite(b)))
     run.fail("the result of ** is not a number in range");
   return value::real(made);
 }
@@ -97,7 +99,8 @@ value renderer::binary(op operation, const value& a, const value& b) {
   if (a.is_undefined()) fail_undefined(a);
   if (b.is_undefined()) fail_undefined(b);
   if (a.as_integer() && b.as_integer()) {
-    if (operation != op::power || *b.as_integer() >= 0) return integer_binary(*this, operation, *a.as_integer(), *b.as_integer());
+    if (operation != op::power || *b.as_integer() >= 0)
+      return integer_binary(*this, operation, *a.as_integer(), *b.as_integer());
     return real_binary(*this, operation, *a.as_real(), *b.as_real());
   }
   if (a.as_real() && b.as_real()) return real_binary(*this, operation, *a.as_real(), *b.as_real());
@@ -114,8 +117,8 @@ value renderer::binary(op operation, const value& a, const value& b) {
   }
   if (operation == op::multiply && repeatable(a) && b.as_integer()) return repeated(*this, a, *b.as_integer());
   if (operation == op::multiply && repeatable(b) && a.as_integer()) return repeated(*this, b, *a.as_integer());
-  fail(std::string("cannot use ") + std::string(symbols[static_cast<std::size_t>(operation)]) + " on " + std::string(a.type_name()) + " and " +
-       std::string(b.type_name()));
+  fail(std::string("cannot use ") + std::string(symbols[static_cast<std::size_t>(operation)]) + " on " +
+       std::string(a.type_name()) + " and " + std::string(b.type_name()));
 }
 
 value renderer::unary(op operation, const value& a) {

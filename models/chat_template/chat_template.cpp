@@ -62,14 +62,18 @@ const chat_template& chat_template::chatml() {
   return built_in;
 }
 
-result<std::vector<rendered_span>> chat_template::render(const value& context, std::chrono::system_clock::time_point now,
+result<std::vector<rendered_span>> chat_template::render(const value& context,
+                                                         std::chrono::system_clock::time_point now,
                                                          const template_budget& budget) const {
   if (!context.map()) return error{errc::invalid_argument, tree_->name + ": the context is not a dict", {}};
-  if (context.height() > jinja::renderer::max_value_height) return error{errc::invalid_argument, "messages nest too deeply", "messages"};
+  if (context.height() > jinja::renderer::max_value_height)
+    return error{errc::invalid_argument, "messages nest too deeply", "messages"};
   return contained<std::vector<rendered_span>>(tree_->name, [&] {
     jinja::renderer run(*context.map(), now, budget);
     std::vector<rendered_span> spans;
-    run.render(tree_->body).for_each_run([&](std::string_view bytes, bool trusted) { spans.push_back({std::string(bytes), trusted}); });
+    run.render(tree_->body).for_each_run([&](std::string_view bytes, bool trusted) {
+      spans.push_back({std::string(bytes), trusted});
+    });
     return spans;
   });
 }

@@ -9,7 +9,7 @@
 namespace troupe::models::jinja {
 
 struct code_point {
-  char32_t symbol = 0;       ///< invalid_symbol for a byte that is not UTF-8
+  char32_t symbol = 0;  ///< invalid_symbol for a byte that is not UTF-8
   std::size_t bytes = 1;
 };
 inline constexpr char32_t invalid_symbol = 0xFFFFFFFF;

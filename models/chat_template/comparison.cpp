@@ -32,7 +32,10 @@ bool less_sequences(meter& cost, const sequence& a, const sequence& b) {
   return a.items.size() < b.items.size();
 }
 
-bool hashable(const value& key) { return key.str() || key.as_real() || key.is_none() || key.is_undefined() || (key.seq() && key.seq()->kind == sequence_kind::tuple); }
+bool hashable(const value& key) {
+  return key.str() || key.as_real() || key.is_none() || key.is_undefined() ||
+         (key.seq() && key.seq()->kind == sequence_kind::tuple);
+}
 
 }  // namespace
 

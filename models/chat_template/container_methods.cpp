@@ -1,4 +1,5 @@
-// Methods of dicts, lists and `loop`. Those that would change their object are refused, as in Jinja's immutable sandbox.
+// Methods of dicts, lists and `loop`. Those that would change their object are refused, as in Jinja's immutable
+// sandbox.
 #include <algorithm>
 
 #include "models/chat_template/method_tables.hpp"
@@ -9,7 +10,9 @@ namespace {
 
 using given = const bound_arguments&;
 
-value pair_of(renderer& run, const std::pair<value, value>& entry) { return run.list({entry.first, entry.second}, sequence_kind::tuple); }
+value pair_of(renderer& run, const std::pair<value, value>& entry) {
+  return run.list({entry.first, entry.second}, sequence_kind::tuple);
+}
 
 value items(renderer& run, const value& self, given) {
   std::vector<value> pairs;
@@ -37,7 +40,8 @@ value get(renderer&, const value& self, given arguments) {
 value copy(renderer&, const value& self, given) { return self; }
 
 value refuse(renderer& run, const value& self, given) {
-  run.fail(std::string("a ") + std::string(self.type_name()) + " cannot be changed by a template; build a new one with +");
+  run.fail(std::string("a ") + std::string(self.type_name()) +
+           " cannot be changed by a template; build a new one with +");
 }
 
 value index(renderer& run, const value& self, given arguments) {
@@ -59,13 +63,14 @@ value cycle(renderer& run, const value& self, given arguments) {
   return choices[(*self.as<std::shared_ptr<const loop_state>>())->index % choices.size()];
 }
 
-constexpr builtin mapping_methods[] = {{"items", "", items}, {"keys", "", keys}, {"values", "", values},
-                                       {"get", "key default", get}, {"copy", "", copy}, {"update", "*", refuse},
-                                       {"pop", "*", refuse}, {"setdefault", "*", refuse}, {"clear", "*", refuse}};
+constexpr builtin mapping_methods[] = {
+    {"items", "", items},        {"keys", "", keys},          {"values", "", values},
+    {"get", "key default", get}, {"copy", "", copy},          {"update", "*", refuse},
+    {"pop", "*", refuse},        {"setdefault", "*", refuse}, {"clear", "*", refuse}};
 constexpr builtin list_methods[] = {{"index", "value", index}, {"count", "value", count}, {"copy", "", copy},
-                                    {"append", "*", refuse}, {"extend", "*", refuse}, {"insert", "*", refuse},
-                                    {"pop", "*", refuse}, {"remove", "*", refuse}, {"reverse", "*", refuse},
-                                    {"sort", "*", refuse}, {"clear", "*", refuse}};
+                                    {"append", "*", refuse},   {"extend", "*", refuse},   {"insert", "*", refuse},
+                                    {"pop", "*", refuse},      {"remove", "*", refuse},   {"reverse", "*", refuse},
+                                    {"sort", "*", refuse},     {"clear", "*", refuse}};
 constexpr builtin loop_methods[] = {{"cycle", "*", cycle}};
 
 template <std::size_t Count>

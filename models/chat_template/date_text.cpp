@@ -6,9 +6,11 @@
 namespace troupe::models::jinja {
 namespace {
 
-constexpr std::array<std::string_view, 7> days = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};
-constexpr std::array<std::string_view, 12> months = {"January", "February", "March", "April", "May", "June", "July",
-                                                     "August", "September", "October", "November", "December"};
+constexpr std::array<std::string_view, 7> days = {"Sunday",   "Monday", "Tuesday", "Wednesday",
+                                                  "Thursday", "Friday", "Saturday"};
+constexpr std::array<std::string_view, 12> months = {"January",   "February", "March",    "April",
+                                                     "May",       "June",     "July",     "August",
+                                                     "September", "October",  "November", "December"};
 
 std::string digits(long long number, std::size_t width, char fill) {
   std::string made = std::to_string(number);
@@ -22,7 +24,9 @@ public:
         time_(std::chrono::floor<std::chrono::seconds>(when - day_)) {}
 
   std::string directive(char which, bool bare) const {
-    const auto number = [bare](long long n, std::size_t width, char fill = '0') { return digits(n, bare ? 1 : width, fill); };
+    const auto number = [bare](long long n, std::size_t width, char fill = '0') {
+      return digits(n, bare ? 1 : width, fill);
+    };
     const auto hour = time_.hours().count();
     const auto month = static_cast<unsigned>(date_.month());
     switch (which) {

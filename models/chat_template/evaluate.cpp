@@ -25,7 +25,8 @@ value renderer::evaluate(const expression& node) {
     }
     case expression_kind::conditional:
       if (evaluate(*node.operands[1]).truthy()) return evaluate(*node.operands[0]);
-      return node.operands[2] ? evaluate(*node.operands[2]) : value::undefined_because("the condition was false and there is no else");
+      return node.operands[2] ? evaluate(*node.operands[2])
+                              : value::undefined_because("the condition was false and there is no else");
     default: return evaluate_composite(node);
   }
 }
@@ -86,7 +87,8 @@ value renderer::call(const value& callee, const arguments& given) {
   return kept->invoke(*this, given);
 }
 
-value renderer::apply(const builtin* function, std::string_view kind, std::string_view name, const value& subject, const arguments& given) {
+value renderer::apply(const builtin* function, std::string_view kind, std::string_view name, const value& subject,
+                      const arguments& given) {
   if (!function) fail(std::string("there is no ") + std::string(kind) + " '" + std::string(name) + "'");
   const depth_guard guard(cost);
   return call_builtin(*this, *function, subject, given);
@@ -96,7 +98,8 @@ value renderer::evaluate_dict(const expression& node) {
   std::vector<std::pair<value, value>> entries;
   for (std::size_t i = 0; i + 1 < node.operands.size(); i += 2) {
     value key = evaluate(*node.operands[i]);
-    if (!key.str() && !key.as_real() && !key.is_none()) fail(std::string("a ") + std::string(key.type_name()) + " cannot be a key");
+    if (!key.str() && !key.as_real() && !key.is_none())
+      fail(std::string("a ") + std::string(key.type_name()) + " cannot be a key");
     entries.emplace_back(std::move(key), evaluate(*node.operands[i + 1]));
   }
   return dict(std::move(entries));

@@ -17,7 +17,8 @@ value read_path(renderer& run, value from, std::string_view path, const value* f
     const std::size_t dot = path.find('.');
     last = dot == std::string_view::npos;
     const std::string_view part = path.substr(0, dot);
-    const bool digits = !part.empty() && part.size() < 10 && part.find_first_not_of("0123456789") == std::string_view::npos;
+    const bool digits =
+        !part.empty() && part.size() < 10 && part.find_first_not_of("0123456789") == std::string_view::npos;
     from = run.item(from, digits ? value::integer(std::stoll(std::string(part))) : value::trusted(std::string(part)));
     if (fallback && from.is_undefined()) from = *fallback;
     if (!last) path.remove_prefix(dot + 1);
@@ -51,12 +52,14 @@ value length(renderer& run, const value& v, given) {
   }
   if (v.map()) return value::integer(static_cast<std::int64_t>(v.map()->entries.size()));
   if (v.is_undefined()) return value::integer(0);
-  if (!v.seq() || v.seq()->kind == sequence_kind::generator) run.fail(std::string("a value of type ") + std::string(v.type_name()) + " has no length");
+  if (!v.seq() || v.seq()->kind == sequence_kind::generator)
+    run.fail(std::string("a value of type ") + std::string(v.type_name()) + " has no length");
   return value::integer(static_cast<std::int64_t>(v.seq()->items.size()));
 }
 
 value first(renderer& run, const value& v, given) {
-  if (v.str()) return v.str()->empty() ? value::undefined_because("the string is empty") : run.item(v, value::integer(0));
+  if (v.str())
+    return v.str()->empty() ? value::undefined_because("the string is empty") : run.item(v, value::integer(0));
   if (v.seq() && v.seq()->kind == sequence_kind::generator) {
     if (v.seq()->consumed == v.seq()->items.size()) return value::undefined_because("the sequence is empty");
     return v.seq()->items[v.seq()->consumed++];
@@ -66,7 +69,8 @@ value first(renderer& run, const value& v, given) {
 }
 
 value last(renderer& run, const value& v, given) {
-  if (v.str()) return v.str()->empty() ? value::undefined_because("the string is empty") : run.item(v, value::integer(-1));
+  if (v.str())
+    return v.str()->empty() ? value::undefined_because("the string is empty") : run.item(v, value::integer(-1));
   if (v.seq() && v.seq()->kind == sequence_kind::generator) run.fail("a generator has no last element");
   const auto items = run.elements(v);
   return items->items.empty() ? value::undefined_because("the sequence is empty") : items->items.back();
@@ -100,7 +104,8 @@ value reverse(renderer& run, const value& v, given) {
 }
 
 // `lenient`: equal keys need no order, as when Jinja's sort wraps each key in a list.
-std::vector<value> sorted(renderer& run, const std::vector<value>& source, const std::vector<value>& keys, bool descending, bool lenient) {
+std::vector<value> sorted(renderer& run, const std::vector<value>& source, const std::vector<value>& keys,
+                          bool descending, bool lenient) {
   std::vector<std::size_t> order(source.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
@@ -115,7 +120,8 @@ std::vector<value> sorted(renderer& run, const std::vector<value>& source, const
 value sort(renderer& run, const value& v, given arguments) {
   const auto source = run.elements(v);
   std::vector<value> keys;
-  for (const value& one : source->items) keys.push_back(sort_key(run, one, arguments.some(2), arguments.flag_or(1, false)));
+  for (const value& one : source->items)
+    keys.push_back(sort_key(run, one, arguments.some(2), arguments.flag_or(1, false)));
   return run.list(sorted(run, source->items, keys, arguments.flag_or(0, false), true));
 }
 
@@ -135,8 +141,10 @@ value unique(renderer& run, const value& v, given arguments) {
   std::vector<value> kept, seen;
   for (const auto walked = run.elements(v); const value& one : walked->items) {
     value key = sort_key(run, one, arguments.some(1), arguments.flag_or(0, false));
-    if (key.map() || (key.seq() && key.seq()->kind == sequence_kind::list)) run.fail(std::string("unique cannot compare a ") + std::string(key.type_name()));
-    if (std::any_of(seen.begin(), seen.end(), [&](const value& known) { return equal(run.cost, known, key); })) continue;
+    if (key.map() || (key.seq() && key.seq()->kind == sequence_kind::list))
+      run.fail(std::string("unique cannot compare a ") + std::string(key.type_name()));
+    if (std::any_of(seen.begin(), seen.end(), [&](const value& known) { return equal(run.cost, known, key); }))
+      continue;
     seen.push_back(std::move(key));
     kept.push_back(one);
   }
@@ -161,7 +169,8 @@ value extreme(renderer& run, const value& v, given arguments) {
 
 value sum(renderer& run, const value& v, given arguments) {
   value total = arguments[1] ? *arguments[1] : value::integer(0);
-  for (const auto walked = run.elements(v); const value& one : walked->items) total = run.binary(op::add, total, read_attribute(run, one, arguments.some(0)));
+  for (const auto walked = run.elements(v); const value& one : walked->items)
+    total = run.binary(op::add, total, read_attribute(run, one, arguments.some(0)));
   return total;
 }
 
@@ -179,24 +188,28 @@ arguments rest_of(const arguments& all, std::size_t from) {
 }
 
 std::string_view function_name(renderer& run, const arguments& all, std::size_t index) {
-  if (index >= all.positional.size() || !all.positional[index].str()) run.fail("the name of a filter or test is missing");
+  if (index >= all.positional.size() || !all.positional[index].str())
+    run.fail("the name of a filter or test is missing");
   return all.positional[index].str()->view();
 }
 
 value map(renderer& run, const value& v, given arguments) {
   const auto& all = arguments.all();
   std::vector<value> made;
-  if (!v.truthy()) return run.list({}, sequence_kind::generator);  // Jinja asks this first, so that None maps to nothing
+  if (!v.truthy())
+    return run.list({}, sequence_kind::generator);  // Jinja asks this first, so that None maps to nothing
   const value* attribute = named(all, "attribute");
   if (all.positional.empty() && attribute) {
     const value* fallback = named(all, "default");
     if (all.named.size() > (fallback ? 2u : 1u)) run.fail("map got an argument that it does not know");
-    for (const auto walked = run.elements(v); const value& one : walked->items) made.push_back(read_attribute(run, one, attribute, fallback && !fallback->is_none() ? fallback : nullptr));
+    for (const auto walked = run.elements(v); const value& one : walked->items)
+      made.push_back(read_attribute(run, one, attribute, fallback && !fallback->is_none() ? fallback : nullptr));
   } else {
     const std::string_view name = function_name(run, all, 0);
     const builtin* filter = find_filter(name);
     const auto rest = rest_of(all, 1);
-    for (const auto walked = run.elements(v); const value& one : walked->items) made.push_back(run.apply(filter, "filter", name, one, rest));
+    for (const auto walked = run.elements(v); const value& one : walked->items)
+      made.push_back(run.apply(filter, "filter", name, one, rest));
   }
   return run.list(std::move(made), sequence_kind::generator);
 }
@@ -220,20 +233,33 @@ value select(renderer& run, const value& v, given arguments) {
   return run.list(std::move(kept), sequence_kind::generator);
 }
 
-constexpr builtin filters[] = {
-    {"default", "default_value boolean", default_value}, {"d", "default_value boolean", default_value},
-    {"length", "", length}, {"count", "", length}, {"first", "", first}, {"last", "", last},
-    {"join", "d attribute", join}, {"list", "", to_list}, {"items", "", items}, {"reverse", "", reverse},
-    {"sort", "reverse case_sensitive attribute", sort}, {"dictsort", "case_sensitive by reverse", dictsort},
-    {"unique", "case_sensitive attribute", unique}, {"min", "case_sensitive attribute", extreme<false>},
-    {"max", "case_sensitive attribute", extreme<true>}, {"sum", "attribute start", sum}, {"map", "*", map},
-    {"select", "*", select<false, true>}, {"reject", "*", select<false, false>},
-    {"selectattr", "*", select<true, true>}, {"rejectattr", "*", select<true, false>}};
+constexpr builtin filters[] = {{"default", "default_value boolean", default_value},
+                               {"d", "default_value boolean", default_value},
+                               {"length", "", length},
+                               {"count", "", length},
+                               {"first", "", first},
+                               {"last", "", last},
+                               {"join", "d attribute", join},
+                               {"list", "", to_list},
+                               {"items", "", items},
+                               {"reverse", "", reverse},
+                               {"sort", "reverse case_sensitive attribute", sort},
+                               {"dictsort", "case_sensitive by reverse", dictsort},
+                               {"unique", "case_sensitive attribute", unique},
+                               {"min", "case_sensitive attribute", extreme<false>},
+                               {"max", "case_sensitive attribute", extreme<true>},
+                               {"sum", "attribute start", sum},
+                               {"map", "*", map},
+                               {"select", "*", select<false, true>},
+                               {"reject", "*", select<false, false>},
+                               {"selectattr", "*", select<true, true>},
+                               {"rejectattr", "*", select<true, false>}};
 
 }  // namespace
 
 const builtin* find_filter(std::string_view name) {
-  const auto* found = std::find_if(std::begin(filters), std::end(filters), [&](const builtin& one) { return one.name == name; });
+  const auto* found =
+      std::find_if(std::begin(filters), std::end(filters), [&](const builtin& one) { return one.name == name; });
   return found == std::end(filters) ? find_text_filter(name) : found;
 }
 

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "models/chat_template/format_text.hpp"
 #include "models/chat_template/filter_tables.hpp"
+#include "models/chat_template/format_text.hpp"
 #include "models/chat_template/number_text.hpp"
 #include "models/chat_template/printing.hpp"
 #include "models/chat_template/text_operations.hpp"
@@ -17,19 +17,23 @@ value trim(renderer& run, const value& v, given arguments) {
   return run.string(stripped(to_text(run.cost, v), arguments.some(0), run));
 }
 template <letter_case wanted>
-value change_case(renderer& run, const value& v, given) { return run.string(in_case(run, to_text(run.cost, v), wanted)); }
+value change_case(renderer& run, const value& v, given) {
+  return run.string(in_case(run, to_text(run.cost, v), wanted));
+}
 value capitalize(renderer& run, const value& v, given) { return run.string(capitalized(run, to_text(run.cost, v))); }
 
 value title(renderer& run, const value& v, given) {
   constexpr auto starts = [](char32_t previous, char32_t) {
-    return is_space(previous) || previous == '-' || previous == '(' || previous == '{' || previous == '[' || previous == '<';
+    return is_space(previous) || previous == '-' || previous == '(' || previous == '{' || previous == '[' ||
+           previous == '<';
   };
   return run.string(titled(run, to_text(run.cost, v), starts));
 }
 
 value replace(renderer& run, const value& v, given arguments) {
   const text from = to_text(run.cost, arguments.required(0)), to = to_text(run.cost, arguments.required(1));
-  return run.string(replaced(run, to_text(run.cost, v), from, to, arguments.some(2) ? arguments.integer_or(2, -1) : -1));
+  return run.string(
+      replaced(run, to_text(run.cost, v), from, to, arguments.some(2) ? arguments.integer_or(2, -1) : -1));
 }
 
 value string(renderer& run, const value& v, given) { return v.str() ? v : run.string(to_text(run.cost, v)); }
@@ -53,7 +57,8 @@ value escape(renderer& run, const value& v, given) {
 
 value format(renderer& run, const value& v, given arguments) {
   const auto& all = arguments.all();
-  if (all.named.empty()) return run.string(format_percent(run, to_text(run.cost, v), run.list(all.positional, sequence_kind::tuple)));
+  if (all.named.empty())
+    return run.string(format_percent(run, to_text(run.cost, v), run.list(all.positional, sequence_kind::tuple)));
   std::vector<std::pair<value, value>> entries;
   for (const auto& [name, one] : all.named) entries.emplace_back(value::trusted(std::string(name)), one);
   return run.string(format_percent(run, to_text(run.cost, v), run.dict(std::move(entries))));
@@ -93,7 +98,8 @@ value tojson(renderer& run, const value& v, given arguments) {
   style.key_separator = text(": ", true);
   if (arguments.some(2)) {
     const auto both = run.elements(*arguments[2]);
-    if (both->items.size() != 2 || !both->items[0].str() || !both->items[1].str()) run.fail("tojson's separators are two strings");
+    if (both->items.size() != 2 || !both->items[0].str() || !both->items[1].str())
+      run.fail("tojson's separators are two strings");
     style.item_separator = *both->items[0].str();
     style.key_separator = *both->items[1].str();
   }
@@ -137,7 +143,8 @@ value round(renderer& run, const value& v, given arguments) {
   if (precision < 0 || precision > 100) run.fail("round's precision is out of range");
   if (method == "common") {
     if (v.as_integer()) return value::integer(*v.as_integer());
-    return std::isfinite(*v.as_real()) ? value::real(*parse_real(fixed_text(*v.as_real(), static_cast<int>(precision)))) : v;
+    return std::isfinite(*v.as_real()) ? value::real(*parse_real(fixed_text(*v.as_real(), static_cast<int>(precision))))
+                                       : v;
   }
   if (method != "ceil" && method != "floor") run.fail("round's method is common, ceil or floor");
   const double scale = std::pow(10.0, static_cast<double>(precision)), scaled = *v.as_real() * scale;
@@ -158,17 +165,30 @@ value wordcount(renderer& run, const value& v, given) {
   return value::integer(words);
 }
 
-constexpr builtin filters[] = {
-    {"trim", "chars", trim}, {"upper", "", change_case<letter_case::upper>}, {"lower", "", change_case<letter_case::lower>},
-    {"capitalize", "", capitalize}, {"title", "", title}, {"replace", "old new count", replace}, {"string", "", string},
-    {"safe", "", safe}, {"e", "", escape}, {"escape", "", escape}, {"format", "*", format}, {"indent", "width first blank", indent},
-    {"tojson", "ensure_ascii indent separators sort_keys", tojson}, {"int", "default base", to_int}, {"float", "default", to_float},
-    {"abs", "", absolute}, {"round", "precision method", round}, {"wordcount", "", wordcount}};
+constexpr builtin filters[] = {{"trim", "chars", trim},
+                               {"upper", "", change_case<letter_case::upper>},
+                               {"lower", "", change_case<letter_case::lower>},
+                               {"capitalize", "", capitalize},
+                               {"title", "", title},
+                               {"replace", "old new count", replace},
+                               {"string", "", string},
+                               {"safe", "", safe},
+                               {"e", "", escape},
+                               {"escape", "", escape},
+                               {"format", "*", format},
+                               {"indent", "width first blank", indent},
+                               {"tojson", "ensure_ascii indent separators sort_keys", tojson},
+                               {"int", "default base", to_int},
+                               {"float", "default", to_float},
+                               {"abs", "", absolute},
+                               {"round", "precision method", round},
+                               {"wordcount", "", wordcount}};
 
 }  // namespace
 
 const builtin* find_text_filter(std::string_view name) {
-  const auto* found = std::find_if(std::begin(filters), std::end(filters), [&](const builtin& one) { return one.name == name; });
+  const auto* found =
+      std::find_if(std::begin(filters), std::end(filters), [&](const builtin& one) { return one.name == name; });
   return found == std::end(filters) ? nullptr : found;
 }
 

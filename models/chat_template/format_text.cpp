@@ -35,7 +35,8 @@ public:
       if (at_ < bytes_.size()) insert();
     }
     const bool tuple = given_.seq() && given_.seq()->kind == sequence_kind::tuple;
-    const bool lookup = given_.map() || given_.is_undefined() || (given_.seq() && given_.seq()->kind <= sequence_kind::range);
+    const bool lookup =
+        given_.map() || given_.is_undefined() || (given_.seq() && given_.seq()->kind <= sequence_kind::range);
     if (next_ < values_.size() && (tuple || !lookup)) run_.fail("not all values were used by the format");
     return std::move(out_);
   }
@@ -48,7 +49,8 @@ private:
 
   std::size_t number() {
     std::size_t made = 0;
-    for (; is_digit_char(peek()); ++at_) made = std::min<std::size_t>(made * 10 + static_cast<std::size_t>(peek() - '0'), 1u << 30);
+    for (; is_digit_char(peek()); ++at_)
+      made = std::min<std::size_t>(made * 10 + static_cast<std::size_t>(peek() - '0'), 1u << 30);
     return made;
   }
 
@@ -107,7 +109,8 @@ private:
     if ((d.conversion == 'd' || d.conversion == 'i') && std::abs(*v.as_real()) < 9e18) {
       return std::to_string(v.as_integer() ? *v.as_integer() : static_cast<std::int64_t>(*v.as_real()));
     }
-    if (d.conversion != 'x' || !v.as_integer()) run_.fail(std::string("the format %") + d.conversion + " is not supported");
+    if (d.conversion != 'x' || !v.as_integer())
+      run_.fail(std::string("the format %") + d.conversion + " is not supported");
     return hexadecimal(*v.as_integer());
   }
 
@@ -123,7 +126,8 @@ private:
   static std::string with_sign(const directive& d, std::string digits) {
     if (d.plus && digits[0] != '-') digits.insert(digits.begin(), '+');
     const bool sign = digits[0] == '-' || digits[0] == '+';
-    if (d.zero && !d.left && d.width < 1024 && digits.size() < d.width) digits.insert(sign ? 1 : 0, d.width - digits.size(), '0');
+    if (d.zero && !d.left && d.width < 1024 && digits.size() < d.width)
+      digits.insert(sign ? 1 : 0, d.width - digits.size(), '0');
     return digits;
   }
 
@@ -147,8 +151,10 @@ private:
 
 const value& field(renderer& run, std::string_view name, const arguments& given, std::size_t& next) {
   if (name.empty() || is_digit_char(name[0])) {
-    const auto index = name.empty() ? std::optional<std::int64_t>(static_cast<std::int64_t>(next++)) : parse_integer(name);
-    if (!index || *index < 0 || static_cast<std::size_t>(*index) >= given.positional.size()) run.fail("the format names a missing argument");
+    const auto index =
+        name.empty() ? std::optional<std::int64_t>(static_cast<std::int64_t>(next++)) : parse_integer(name);
+    if (!index || *index < 0 || static_cast<std::size_t>(*index) >= given.positional.size())
+      run.fail("the format names a missing argument");
     return given.positional[static_cast<std::size_t>(*index)];
   }
   for (const auto& [known, v] : given.named)

@@ -50,7 +50,9 @@ std::vector<std::pair<value, value>> entries_of(renderer& run, const arguments& 
   return entries;
 }
 
-value make_dict(renderer& run, const value&, const bound_arguments& given) { return run.dict(entries_of(run, given.all())); }
+value make_dict(renderer& run, const value&, const bound_arguments& given) {
+  return run.dict(entries_of(run, given.all()));
+}
 
 value make_namespace(renderer& run, const value&, const bound_arguments& given) {
   const value initial = run.dict(entries_of(run, given.all()));
@@ -61,7 +63,8 @@ value make_namespace(renderer& run, const value&, const bound_arguments& given) 
 }
 
 value raise_exception(renderer& run, const value&, const bound_arguments& given) {
-  throw template_failure{{errc::invalid_argument, std::string(to_text(run.cost, given.required(0)).view()), "messages"}};
+  throw template_failure{
+      {errc::invalid_argument, std::string(to_text(run.cost, given.required(0)).view()), "messages"}};
 }
 
 value strftime_now(renderer& run, const value&, const bound_arguments& given) {
@@ -76,7 +79,8 @@ constexpr builtin globals[] = {{"range", "start stop step", make_range},
 
 }  // namespace
 
-bound_arguments::bound_arguments(renderer& run, std::string_view function, std::string_view parameters, const arguments& given)
+bound_arguments::bound_arguments(renderer& run, std::string_view function, std::string_view parameters,
+                                 const arguments& given)
     : run_(run), function_(function), all_(given) {
   if (parameters == "*") return;
   std::size_t index = 0;
@@ -91,8 +95,10 @@ bound_arguments::bound_arguments(renderer& run, std::string_view function, std::
         ++used;
       }
   }
-  if (given.positional.size() > index) run.fail(std::string(function) + " takes at most " + std::to_string(index) + " arguments");
-  if (used < given.named.size()) run.fail(std::string(function) + " got an argument that it does not know, or one twice");
+  if (given.positional.size() > index)
+    run.fail(std::string(function) + " takes at most " + std::to_string(index) + " arguments");
+  if (used < given.named.size())
+    run.fail(std::string(function) + " got an argument that it does not know, or one twice");
 }
 
 const value* bound_arguments::some(std::size_t index) const {
@@ -117,7 +123,9 @@ std::int64_t bound_arguments::integer_or(std::size_t index, std::int64_t fallbac
   return *number;
 }
 
-bool bound_arguments::flag_or(std::size_t index, bool fallback) const { return given_[index] ? given_[index]->truthy() : fallback; }
+bool bound_arguments::flag_or(std::size_t index, bool fallback) const {
+  return given_[index] ? given_[index]->truthy() : fallback;
+}
 
 value call_builtin(renderer& run, const builtin& function, const value& subject, const arguments& given) {
   return function.function(run, subject, bound_arguments(run, function.name, function.parameters, given));

@@ -22,7 +22,8 @@ public:
     if (printed.map()) return object(*printed.map());
     if (printed.seq() && printed.seq()->kind <= sequence_kind::tuple) return array(*printed.seq());
     const std::string plain = scalar(printed);
-    if (plain.empty()) cost_.fail(std::string("a value of type ") + std::string(printed.type_name()) + " has no JSON form");
+    if (plain.empty())
+      cost_.fail(std::string("a value of type ") + std::string(printed.type_name()) + " has no JSON form");
     put(plain);
   }
 

@@ -237,7 +237,10 @@ private:
     if (digits.size() != wanted) return std::nullopt;
     char32_t made = 0;
     for (char c : digits) {
-      const int digit = is_digit_char(c) ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+      const int digit = is_digit_char(c)       ? c - '0'
+                        : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                        : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                               : -1;
       if (digit < 0) return std::nullopt;
       made = made << 4 | static_cast<char32_t>(digit);
     }
@@ -250,14 +253,16 @@ private:
     std::size_t length = 1;
     for (std::string_view candidate : two)
       if (looking_at(candidate)) length = 2;
-    if (length == 1 && one.find(peek()) == std::string_view::npos) fail(std::string("unexpected character ") + shown(peek()));
+    if (length == 1 && one.find(peek()) == std::string_view::npos)
+      fail(std::string("unexpected character ") + shown(peek()));
     track_brackets(peek());
     add(token_kind::symbol, std::string(source_.substr(at_, length)));
     advance(length);
   }
 
   static std::string shown(char c) {
-    return c >= ' ' && c < 0x7F ? std::string("'") + c + "'" : std::string("with code ") + std::to_string(static_cast<unsigned char>(c));
+    return c >= ' ' && c < 0x7F ? std::string("'") + c + "'"
+                                : std::string("with code ") + std::to_string(static_cast<unsigned char>(c));
   }
 
   void track_brackets(char c) {

@@ -8,12 +8,24 @@
 
 namespace troupe::models::jinja {
 
-enum class token_kind { data, print_begin, print_end, block_begin, block_end, name, string, integer, real, symbol, end };
+enum class token_kind {
+  data,
+  print_begin,
+  print_end,
+  block_begin,
+  block_end,
+  name,
+  string,
+  integer,
+  real,
+  symbol,
+  end
+};
 
 struct token {
   token_kind kind = token_kind::end;
   std::size_t line = 1;
-  std::string text;          ///< data, name, decoded string or the symbol itself ("//", "==")
+  std::string text;  ///< data, name, decoded string or the symbol itself ("//", "==")
   std::int64_t integer = 0;
   double real = 0;
 };

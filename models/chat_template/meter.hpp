@@ -11,10 +11,10 @@ namespace troupe::models {
 
 /// Limits of one render. Reaching any of them is an error with a line number, never a crash or a long wait.
 struct template_budget {
-  std::size_t steps = 1'000'000;          ///< expressions, statements, list elements, and every 64 bytes of new text
-  std::size_t depth = 256;                ///< nested expressions, blocks and macro calls
-  std::size_t output_bytes = 8u << 20;    ///< the rendered text
-  std::size_t value_bytes = 16u << 20;    ///< any one string on the way there
+  std::size_t steps = 1'000'000;        ///< expressions, statements, list elements, and every 64 bytes of new text
+  std::size_t depth = 256;              ///< nested expressions, blocks and macro calls
+  std::size_t output_bytes = 8u << 20;  ///< the rendered text
+  std::size_t value_bytes = 16u << 20;  ///< any one string on the way there
 };
 
 namespace jinja {
@@ -29,7 +29,8 @@ public:
   explicit meter(const template_budget& budget) : budget_(budget), steps_left_(budget.steps) {}
 
   void step(std::size_t count = 1) {
-    if (count > steps_left_) fail(std::string("the template takes too many steps (limit ") + std::to_string(budget_.steps) + ")");
+    if (count > steps_left_)
+      fail(std::string("the template takes too many steps (limit ") + std::to_string(budget_.steps) + ")");
     steps_left_ -= count;
   }
 
@@ -41,7 +42,8 @@ public:
   /// The same for one that grows: checks its whole size, and leaves the charge for what is added to the caller.
   void text_size(std::size_t total) const {
     if (total > budget_.value_bytes)
-      fail(std::string("a string in the template grows too long (limit ") + std::to_string(budget_.value_bytes) + " bytes)");
+      fail(std::string("a string in the template grows too long (limit ") + std::to_string(budget_.value_bytes) +
+           " bytes)");
   }
 
   void output_bytes(std::size_t total) {

@@ -70,7 +70,8 @@ std::string real_text(double number) {
   if (std::isnan(number)) return "nan";
   if (std::isinf(number)) return number < 0 ? "-inf" : "inf";
   std::array<char, 64> buffer;
-  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), number, std::chars_format::scientific).ptr;
+  const auto end =
+      std::to_chars(buffer.data(), buffer.data() + buffer.size(), number, std::chars_format::scientific).ptr;
   std::string shortest(buffer.data(), end);
   const std::size_t e = shortest.find('e');
   const int exponent = std::stoi(shortest.substr(e + 1));
@@ -88,7 +89,8 @@ std::string real_text(double number) {
 std::string fixed_text(double number, int decimals) {
   std::string buffer(512, '\0');  // 309 digits, a sign, a point and the decimals
   decimals = std::min(decimals, 128);
-  const auto done = std::to_chars(buffer.data(), buffer.data() + buffer.size(), number, std::chars_format::fixed, decimals);
+  const auto done =
+      std::to_chars(buffer.data(), buffer.data() + buffer.size(), number, std::chars_format::fixed, decimals);
   buffer.resize(static_cast<std::size_t>(done.ptr - buffer.data()));
   return buffer;
 }

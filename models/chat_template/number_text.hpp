@@ -20,7 +20,7 @@ std::optional<double> parse_real(std::string_view text);
 
 struct number_literal {
   std::size_t bytes = 0;
-  bool valid = true;      ///< false: does not fit
+  bool valid = true;  ///< false: does not fit
   bool is_real = false;
   std::int64_t integer = 0;
   double real = 0;

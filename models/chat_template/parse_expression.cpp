@@ -17,8 +17,9 @@ std::vector<expression_ptr> pair_of(expression_ptr a, expression_ptr b) {
 
 std::optional<op> comparison(const token& t) {
   if (t.kind != token_kind::symbol) return std::nullopt;
-  constexpr std::pair<std::string_view, op> known[] = {{"==", op::equal}, {"!=", op::not_equal}, {"<", op::less},
-                                                       {"<=", op::less_equal}, {">", op::greater}, {">=", op::greater_equal}};
+  constexpr std::pair<std::string_view, op> known[] = {{"==", op::equal},  {"!=", op::not_equal},
+                                                       {"<", op::less},    {"<=", op::less_equal},
+                                                       {">", op::greater}, {">=", op::greater_equal}};
   for (const auto& [symbol, operation] : known)
     if (t.text == symbol) return operation;
   return std::nullopt;

@@ -75,7 +75,8 @@ parser::node parser::parse_test(node subject) {
   made->name = expect_name();
   made->function = find_test(made->name);
   const token& next = look();
-  const bool literal = next.kind == token_kind::string || next.kind == token_kind::integer || next.kind == token_kind::real;
+  const bool literal =
+      next.kind == token_kind::string || next.kind == token_kind::integer || next.kind == token_kind::real;
   const bool name = next.kind == token_kind::name && !on_name("else") && !on_name("or") && !on_name("and");
   if (on_symbol("(")) {
     parse_arguments(*made);

@@ -207,7 +207,8 @@ statement parser::parse_macro() {
     if (!made.parameters.empty()) expect_symbol(",");
     parameter next{expect_name(), nullptr};
     if (take_symbol("=")) next.fallback = parse_expression();
-    else if (!made.parameters.empty() && made.parameters.back().fallback) fail("a parameter without a default follows one with");
+    else if (!made.parameters.empty() && made.parameters.back().fallback)
+      fail("a parameter without a default follows one with");
     made.parameters.push_back(std::move(next));
   }
   expect_symbol(")");

@@ -22,7 +22,9 @@ private:
   static constexpr std::size_t max_height = 200;
 
   struct nested {  // one level of brackets or blocks
-    explicit nested(parser& p) : owner(p) { if (++owner.nesting_ > max_nesting) owner.fail("the template nests too deeply"); }
+    explicit nested(parser& p) : owner(p) {
+      if (++owner.nesting_ > max_nesting) owner.fail("the template nests too deeply");
+    }
     ~nested() { --owner.nesting_; }
     parser& owner;
   };
@@ -30,7 +32,11 @@ private:
 
   [[noreturn]] void fail(std::string why) const;
   const token& look(std::size_t ahead = 0) const;
-  token take() { token taken = look(); if (at_ + 1 < tokens_.size()) ++at_; return taken; }
+  token take() {
+    token taken = look();
+    if (at_ + 1 < tokens_.size()) ++at_;
+    return taken;
+  }
   bool on_symbol(std::string_view text, std::size_t ahead = 0) const;
   bool on_name(std::string_view text, std::size_t ahead = 0) const;
   bool take_symbol(std::string_view text);

@@ -13,12 +13,14 @@ namespace {
 
 bool printable(char32_t symbol) {
   const auto kind = utf8proc_category(static_cast<utf8proc_int32_t>(symbol));
-  return symbol == ' ' || (kind != UTF8PROC_CATEGORY_CN && (kind < UTF8PROC_CATEGORY_ZS || kind > UTF8PROC_CATEGORY_CO));
+  return symbol == ' ' ||
+         (kind != UTF8PROC_CATEGORY_CN && (kind < UTF8PROC_CATEGORY_ZS || kind > UTF8PROC_CATEGORY_CO));
 }
 
 std::string hex(char32_t symbol, int digits) {
   std::string out(static_cast<std::size_t>(digits), '0');
-  for (int i = digits - 1; i >= 0; --i, symbol >>= 4) out[static_cast<std::size_t>(i)] = "0123456789abcdef"[symbol & 15];
+  for (int i = digits - 1; i >= 0; --i, symbol >>= 4)
+    out[static_cast<std::size_t>(i)] = "0123456789abcdef"[symbol & 15];
   return out;
 }
 
@@ -33,7 +35,8 @@ std::string escaped(char32_t symbol) {
 void append_quoted(meter& cost, const text& source, text& out) {
   cost.text_size(out.size() + source.size() + 2);
   cost.step(source.size() / 64);
-  const bool doubled = source.view().find('\'') != std::string_view::npos && source.view().find('"') == std::string_view::npos;
+  const bool doubled =
+      source.view().find('\'') != std::string_view::npos && source.view().find('"') == std::string_view::npos;
   const char quote = doubled ? '"' : '\'';
   out.append({&quote, 1}, true);
   source.for_each_run([&](std::string_view run, bool trusted) {

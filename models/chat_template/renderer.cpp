@@ -163,7 +163,8 @@ void renderer::assign(const assignment_target& target, const value& assigned) {
   if (!target.unpacks) return set_name(target.names[0], assigned);
   const auto parts = elements(assigned);
   if (parts->items.size() != target.names.size())
-    fail(std::string("expected ") + std::to_string(target.names.size()) + " values to unpack, found " + std::to_string(parts->items.size()));
+    fail(std::string("expected ") + std::to_string(target.names.size()) + " values to unpack, found " +
+         std::to_string(parts->items.size()));
   for (std::size_t i = 0; i < target.names.size(); ++i) set_name(target.names[i], parts->items[i]);
 }
 
@@ -186,14 +187,16 @@ value renderer::call_macro(const statement& macro, const std::shared_ptr<scope>&
     fail(std::string("macro '") + macro.name + "' takes at most " + std::to_string(parameters.size()) + " arguments");
   for (const auto& [name, unused] : given.named) {
     const auto known = std::find_if(parameters.begin(), parameters.end(), [&n = name](auto& p) { return p.name == n; });
-    if (known == parameters.end()) fail(std::string("macro '") + macro.name + "' has no parameter '" + std::string(name) + "'");
+    if (known == parameters.end())
+      fail(std::string("macro '") + macro.name + "' has no parameter '" + std::string(name) + "'");
     if (static_cast<std::size_t>(known - parameters.begin()) < given.positional.size())
       fail(std::string("macro '") + macro.name + "' got '" + std::string(name) + "' twice");
   }
   const restored inner(scope_, std::make_shared<scope>(scope{home, {}}));
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     const parameter& one = parameters[i];
-    const auto named = std::find_if(given.named.begin(), given.named.end(), [&](auto& pair) { return pair.first == one.name; });
+    const auto named =
+        std::find_if(given.named.begin(), given.named.end(), [&](auto& pair) { return pair.first == one.name; });
     if (i < given.positional.size()) set_name(one.name, given.positional[i]);
     else if (named != given.named.end()) set_name(one.name, named->second);
     else if (one.fallback) set_name(one.name, evaluate(*one.fallback));

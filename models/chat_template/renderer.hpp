@@ -39,7 +39,8 @@ public:
   [[noreturn]] void fail(std::string text) const { cost.fail(std::move(text)); }
   [[noreturn]] void fail_undefined(const value& missing) const;
   value call(const value& callee, const arguments& given);
-  value apply(const builtin* function, std::string_view kind, std::string_view name, const value& subject, const arguments& given);
+  value apply(const builtin* function, std::string_view kind, std::string_view name, const value& subject,
+              const arguments& given);
   /// The elements that a loop over `walked` sees; a generator is used up by it.
   std::shared_ptr<const sequence> elements(const value& walked);
   value list(std::vector<value> items, sequence_kind kind = sequence_kind::list);

@@ -15,7 +15,9 @@ value strip(renderer& run, const value& self, given arguments) {
   return run.string(stripped(*self.str(), arguments.some(0), run, side));
 }
 template <letter_case wanted>
-value change_case(renderer& run, const value& self, given) { return run.string(in_case(run, *self.str(), wanted)); }
+value change_case(renderer& run, const value& self, given) {
+  return run.string(in_case(run, *self.str(), wanted));
+}
 
 value title(renderer& run, const value& self, given) {
   return run.string(titled(run, *self.str(), [](char32_t previous, char32_t) { return !is_alpha(previous); }));
@@ -23,7 +25,8 @@ value title(renderer& run, const value& self, given) {
 value capitalize(renderer& run, const value& self, given) { return run.string(capitalized(run, *self.str())); }
 
 value replace(renderer& run, const value& self, given arguments) {
-  return run.string(replaced(run, *self.str(), arguments.required_text(0), arguments.required_text(1), arguments.integer_or(2, -1)));
+  return run.string(
+      replaced(run, *self.str(), arguments.required_text(0), arguments.required_text(1), arguments.integer_or(2, -1)));
 }
 
 value pieces(renderer& run, std::vector<text> parts) {
@@ -120,7 +123,8 @@ byte_range window(const text& source, given arguments, std::size_t first) {
     return index > count ? bytes.size() + 1 : byte_offset(bytes, static_cast<std::size_t>(index));
   };
   const std::size_t begin = place(arguments.some(first) ? arguments.integer_or(first, 0) : 0);
-  const std::size_t end = std::min(place(arguments.some(first + 1) ? arguments.integer_or(first + 1, 0) : count), bytes.size());
+  const std::size_t end =
+      std::min(place(arguments.some(first + 1) ? arguments.integer_or(first + 1, 0) : count), bytes.size());
   return {begin, end};
 }
 
@@ -164,7 +168,8 @@ value count(renderer& run, const value& self, given arguments) {
   run.cost.step(1 + bytes.size() / 64);
   if (needle.empty()) return value::integer(static_cast<std::int64_t>(count_code_points(bytes)) + 1);
   std::int64_t times = 0;
-  for (std::size_t at = bytes.find(needle); at != std::string_view::npos; at = bytes.find(needle, at + needle.size())) ++times;
+  for (std::size_t at = bytes.find(needle); at != std::string_view::npos; at = bytes.find(needle, at + needle.size()))
+    ++times;
   return value::integer(times);
 }
 
@@ -175,7 +180,9 @@ value join(renderer& run, const value& self, given arguments) {
   return run.string(joined(run, *self.str(), parts->items));
 }
 
-value format(renderer& run, const value& self, given arguments) { return run.string(format_braces(run, *self.str(), arguments.all())); }
+value format(renderer& run, const value& self, given arguments) {
+  return run.string(format_braces(run, *self.str(), arguments.all()));
+}
 
 template <bool (*is_one)(char32_t)>
 value all_are(renderer& run, const value& self, given) {
@@ -193,23 +200,40 @@ value is_cased(renderer& run, const value& self, std::string_view test) {
 value islower(renderer& run, const value& self, given) { return is_cased(run, self, "lower"); }
 value isupper(renderer& run, const value& self, given) { return is_cased(run, self, "upper"); }
 
-constexpr builtin methods[] = {
-    {"strip", "chars", strip<strip_side::both>}, {"lstrip", "chars", strip<strip_side::left>}, {"rstrip", "chars", strip<strip_side::right>},
-    {"upper", "", change_case<letter_case::upper>}, {"lower", "", change_case<letter_case::lower>},
-    {"title", "", title}, {"capitalize", "", capitalize}, {"replace", "old new count", replace},
-    {"split", "sep maxsplit", split}, {"rsplit", "sep maxsplit", rsplit}, {"splitlines", "keepends", splitlines},
-    {"startswith", "prefix start end", has_affix<true>}, {"endswith", "suffix start end", has_affix<false>},
-    {"removeprefix", "prefix", remove_affix<true>}, {"removesuffix", "suffix", remove_affix<false>},
-    {"find", "sub start end", find<false, false>}, {"rfind", "sub start end", find<true, false>},
-    {"index", "sub start end", find<false, true>}, {"rindex", "sub start end", find<true, true>},
-    {"count", "sub", count}, {"join", "iterable", join}, {"format", "*", format},
-    {"isdigit", "", all_are<is_digit>}, {"isalpha", "", all_are<is_alpha>}, {"isspace", "", all_are<is_space>},
-    {"isalnum", "", all_are<is_alpha_or_digit>}, {"islower", "", islower}, {"isupper", "", isupper}};
+constexpr builtin methods[] = {{"strip", "chars", strip<strip_side::both>},
+                               {"lstrip", "chars", strip<strip_side::left>},
+                               {"rstrip", "chars", strip<strip_side::right>},
+                               {"upper", "", change_case<letter_case::upper>},
+                               {"lower", "", change_case<letter_case::lower>},
+                               {"title", "", title},
+                               {"capitalize", "", capitalize},
+                               {"replace", "old new count", replace},
+                               {"split", "sep maxsplit", split},
+                               {"rsplit", "sep maxsplit", rsplit},
+                               {"splitlines", "keepends", splitlines},
+                               {"startswith", "prefix start end", has_affix<true>},
+                               {"endswith", "suffix start end", has_affix<false>},
+                               {"removeprefix", "prefix", remove_affix<true>},
+                               {"removesuffix", "suffix", remove_affix<false>},
+                               {"find", "sub start end", find<false, false>},
+                               {"rfind", "sub start end", find<true, false>},
+                               {"index", "sub start end", find<false, true>},
+                               {"rindex", "sub start end", find<true, true>},
+                               {"count", "sub", count},
+                               {"join", "iterable", join},
+                               {"format", "*", format},
+                               {"isdigit", "", all_are<is_digit>},
+                               {"isalpha", "", all_are<is_alpha>},
+                               {"isspace", "", all_are<is_space>},
+                               {"isalnum", "", all_are<is_alpha_or_digit>},
+                               {"islower", "", islower},
+                               {"isupper", "", isupper}};
 
 }  // namespace
 
 const builtin* find_string_method(std::string_view name) {
-  const auto* found = std::find_if(std::begin(methods), std::end(methods), [&](const builtin& one) { return one.name == name; });
+  const auto* found =
+      std::find_if(std::begin(methods), std::end(methods), [&](const builtin& one) { return one.name == name; });
   return found == std::end(methods) ? nullptr : found;
 }
 

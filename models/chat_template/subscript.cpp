@@ -45,7 +45,9 @@ struct progression {
 progression slice_positions(std::size_t count, const std::int64_t* start, const std::int64_t* stop, std::int64_t step) {
   const auto size = static_cast<std::int64_t>(count);
   const std::int64_t least = step < 0 ? -1 : 0, most = step < 0 ? size - 1 : size;
-  const auto clamped = [&](std::int64_t index) { return std::clamp(index < 0 ? std::max(index, -size - 1) + size : index, least, most); };
+  const auto clamped = [&](std::int64_t index) {
+    return std::clamp(index < 0 ? std::max(index, -size - 1) + size : index, least, most);
+  };
   const std::int64_t first = start ? clamped(*start) : step < 0 ? most : least;
   const std::int64_t end = stop ? clamped(*stop) : step < 0 ? least : most;
   if (step > 0 ? first >= end : first <= end) return {};
@@ -57,13 +59,16 @@ progression slice_positions(std::size_t count, const std::int64_t* start, const 
 }  // namespace
 
 value renderer::missing(const value& object, std::string_view name) const {
-  return value::undefined_because(std::string(object.type_name()).append(" has no attribute '").append(name.substr(0, 100)).append("'"));
+  return value::undefined_because(
+      std::string(object.type_name()).append(" has no attribute '").append(name.substr(0, 100)).append("'"));
 }
 
 value renderer::bound_method(const value& object, const builtin& method) {
   callable made;
   made.name = method.name;
-  made.invoke = [&method, object](renderer& run, const arguments& given) { return call_builtin(run, method, object, given); };
+  made.invoke = [&method, object](renderer& run, const arguments& given) {
+    return call_builtin(run, method, object, given);
+  };
   return value(value::storage(std::make_shared<const callable>(std::move(made))));
 }
 
@@ -119,10 +124,12 @@ value renderer::slice_text(const text& source, const std::int64_t* start, const 
   return string(std::move(made));
 }
 
-value renderer::slice_list(const sequence& source, const std::int64_t* start, const std::int64_t* stop, std::int64_t step) {
+value renderer::slice_list(const sequence& source, const std::int64_t* start, const std::int64_t* stop,
+                           std::int64_t step) {
   const progression picked = slice_positions(source.items.size(), start, stop, step);
   std::vector<value> items;
-  for (std::int64_t i = 0; i < picked.count; ++i) items.push_back(source.items[static_cast<std::size_t>(picked.first + i * step)]);
+  for (std::int64_t i = 0; i < picked.count; ++i)
+    items.push_back(source.items[static_cast<std::size_t>(picked.first + i * step)]);
   return list(std::move(items), source.kind);
 }
 
@@ -146,7 +153,8 @@ value renderer::evaluate_slice(const expression& node) {
   if (bounds[2] == 0) fail("a slice's step cannot be zero");
   const std::int64_t* start = given[0] ? &bounds[0] : nullptr;
   const std::int64_t* stop = given[1] ? &bounds[1] : nullptr;
-  return subject.str() ? slice_text(*subject.str(), start, stop, bounds[2]) : slice_list(*subject.seq(), start, stop, bounds[2]);
+  return subject.str() ? slice_text(*subject.str(), start, stop, bounds[2])
+                       : slice_list(*subject.seq(), start, stop, bounds[2]);
 }
 
 }  // namespace troupe::models::jinja

@@ -20,15 +20,18 @@ struct expression;
 using expression_ptr = std::unique_ptr<expression>;
 
 enum class expression_kind {
-  constant,     // literal
-  name,         // name
-  list, tuple,  // operands
-  dict,         // operands: key, value, key, value ...
-  unary,        // op, operands[0]
-  binary,       // op, operands[0..1]
-  concat,       // operands joined by ~
-  compare,      // operands[0] ops[0] operands[1] ops[1] ...
-  logic_and, logic_or, logic_not,
+  constant,  // literal
+  name,      // name
+  list,
+  tuple,    // operands
+  dict,     // operands: key, value, key, value ...
+  unary,    // op, operands[0]
+  binary,   // op, operands[0..1]
+  concat,   // operands joined by ~
+  compare,  // operands[0] ops[0] operands[1] ops[1] ...
+  logic_and,
+  logic_or,
+  logic_not,
   conditional,  // operands: value, condition, otherwise (may be null)
   attribute,    // operands[0].name
   item,         // operands[0][operands[1]]
@@ -38,8 +41,25 @@ enum class expression_kind {
   call          // operands[0](operands[1..], named)
 };
 
-enum class op { add, subtract, multiply, divide, floor_divide, modulo, power, negate, plus,
-                equal, not_equal, less, less_equal, greater, greater_equal, in, not_in };
+enum class op {
+  add,
+  subtract,
+  multiply,
+  divide,
+  floor_divide,
+  modulo,
+  power,
+  negate,
+  plus,
+  equal,
+  not_equal,
+  less,
+  less_equal,
+  greater,
+  greater_equal,
+  in,
+  not_in
+};
 
 struct expression {
   expression_kind kind = expression_kind::constant;
@@ -84,9 +104,9 @@ struct statement {
   expression_ptr condition;  // for_: the filter or null
   assignment_target target;
   statements body;
-  statements otherwise;      // for_: else
+  statements otherwise;  // for_: else
   std::vector<branch> branches;
-  std::string name;          // macro
+  std::string name;  // macro
   std::vector<parameter> parameters;
 };
 

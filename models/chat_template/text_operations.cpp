@@ -44,7 +44,8 @@ text interleaved(renderer& run, const text& source, const text& added, std::int6
 }  // namespace
 
 text stripped(const text& source, const value* chars, renderer& run, strip_side side) {
-  if (chars && !chars->str()) run.fail(std::string("characters to strip are a string, not ") + std::string(chars->type_name()));
+  if (chars && !chars->str())
+    run.fail(std::string("characters to strip are a string, not ") + std::string(chars->type_name()));
   const std::string_view set = chars ? chars->str()->view() : std::string_view();
   if (set.size() > 1024) run.fail("too many characters to strip");
   const byte_range kept = strip_range(source.view(), chars ? &set : nullptr, side);
@@ -60,7 +61,8 @@ text in_case(renderer& run, const text& source, letter_case wanted) {
 text titled(renderer& run, const text& source, bool (*starts_word)(char32_t, char32_t)) {
   char32_t previous = ' ';
   return rewritten(run, source, [&](std::string_view bytes, std::size_t at, code_point point, std::string& out) {
-    append_in_case(bytes, at, point, starts_word(previous, point.symbol) ? letter_case::title : letter_case::lower, out);
+    append_in_case(bytes, at, point, starts_word(previous, point.symbol) ? letter_case::title : letter_case::lower,
+                   out);
     previous = point.symbol;
   });
 }

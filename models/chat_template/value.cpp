@@ -116,10 +116,11 @@ unsigned value::height() const noexcept {
 }
 
 std::string_view value::type_name() const noexcept {
-  constexpr std::string_view names[] = {"Undefined", "NoneType", "bool",     "int",      "float",      "str",
+  constexpr std::string_view names[] = {"Undefined", "NoneType", "bool",     "int",       "float",      "str",
                                         "list",      "dict",     "function", "Namespace", "LoopContext"};
   if (seq()) {
-    constexpr std::string_view kinds[] = {"list", "tuple", "range", "dict_items", "dict_keys", "dict_values", "generator"};
+    constexpr std::string_view kinds[] = {"list",      "tuple",       "range",    "dict_items",
+                                          "dict_keys", "dict_values", "generator"};
     return kinds[static_cast<std::size_t>(seq()->kind)];
   }
   return names[state_.index()];

@@ -84,7 +84,9 @@ public:
 
   const storage& state() const noexcept { return state_; }
   template <class T>
-  const T* as() const noexcept { return std::get_if<T>(&state_); }
+  const T* as() const noexcept {
+    return std::get_if<T>(&state_);
+  }
 
   const text* str() const noexcept { return pointee<text>(); }
   const sequence* seq() const noexcept { return pointee<sequence>(); }

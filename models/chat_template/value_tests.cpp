@@ -38,8 +38,12 @@ value test_compare(renderer& run, const value& v, given arguments) {
 
 // A string formats here, as in Python, and then equals no number.
 value remainder(renderer& run, const value& v, const value& divisor) { return run.binary(op::modulo, v, divisor); }
-value test_odd(renderer& run, const value& v, given) { return value::boolean(remainder(run, v, value::integer(2)).as_real() == 1.0); }
-value test_even(renderer& run, const value& v, given) { return value::boolean(remainder(run, v, value::integer(2)).as_real() == 0.0); }
+value test_odd(renderer& run, const value& v, given) {
+  return value::boolean(remainder(run, v, value::integer(2)).as_real() == 1.0);
+}
+value test_even(renderer& run, const value& v, given) {
+  return value::boolean(remainder(run, v, value::integer(2)).as_real() == 0.0);
+}
 value test_divisibleby(renderer& run, const value& v, given arguments) {
   return value::boolean(remainder(run, v, arguments.required(0)).as_real() == 0.0);
 }
@@ -64,26 +68,48 @@ bool has_case(renderer& run, const value& v, bool (*wanted)(char32_t), bool (*un
 value test_lower(renderer& run, const value& v, given) { return value::boolean(has_case(run, v, is_lower, is_upper)); }
 value test_upper(renderer& run, const value& v, given) { return value::boolean(has_case(run, v, is_upper, is_lower)); }
 
-constexpr builtin tests[] = {
-    {"defined", "", test_defined}, {"undefined", "", test_undefined}, {"none", "", test_none},
-    {"string", "", test_string}, {"number", "", test_number}, {"mapping", "", test_mapping},
-    {"boolean", "", test_boolean}, {"integer", "", test_integer}, {"float", "", test_float},
-    {"true", "", test_true}, {"false", "", test_false}, {"sequence", "", test_sequence},
-    {"iterable", "", test_iterable}, {"callable", "", test_callable}, {"odd", "", test_odd},
-    {"even", "", test_even}, {"divisibleby", "num", test_divisibleby}, {"sameas", "other", test_sameas},
-    {"lower", "", test_lower}, {"upper", "", test_upper},
-    {"equalto", "b", test_compare<op::equal>}, {"eq", "b", test_compare<op::equal>}, {"==", "b", test_compare<op::equal>},
-    {"ne", "b", test_compare<op::not_equal>}, {"!=", "b", test_compare<op::not_equal>},
-    {"lt", "b", test_compare<op::less>}, {"lessthan", "b", test_compare<op::less>}, {"<", "b", test_compare<op::less>},
-    {"le", "b", test_compare<op::less_equal>}, {"<=", "b", test_compare<op::less_equal>},
-    {"gt", "b", test_compare<op::greater>}, {"greaterthan", "b", test_compare<op::greater>}, {">", "b", test_compare<op::greater>},
-    {"ge", "b", test_compare<op::greater_equal>}, {">=", "b", test_compare<op::greater_equal>},
-    {"in", "seq", test_compare<op::in>}};
+constexpr builtin tests[] = {{"defined", "", test_defined},
+                             {"undefined", "", test_undefined},
+                             {"none", "", test_none},
+                             {"string", "", test_string},
+                             {"number", "", test_number},
+                             {"mapping", "", test_mapping},
+                             {"boolean", "", test_boolean},
+                             {"integer", "", test_integer},
+                             {"float", "", test_float},
+                             {"true", "", test_true},
+                             {"false", "", test_false},
+                             {"sequence", "", test_sequence},
+                             {"iterable", "", test_iterable},
+                             {"callable", "", test_callable},
+                             {"odd", "", test_odd},
+                             {"even", "", test_even},
+                             {"divisibleby", "num", test_divisibleby},
+                             {"sameas", "other", test_sameas},
+                             {"lower", "", test_lower},
+                             {"upper", "", test_upper},
+                             {"equalto", "b", test_compare<op::equal>},
+                             {"eq", "b", test_compare<op::equal>},
+                             {"==", "b", test_compare<op::equal>},
+                             {"ne", "b", test_compare<op::not_equal>},
+                             {"!=", "b", test_compare<op::not_equal>},
+                             {"lt", "b", test_compare<op::less>},
+                             {"lessthan", "b", test_compare<op::less>},
+                             {"<", "b", test_compare<op::less>},
+                             {"le", "b", test_compare<op::less_equal>},
+                             {"<=", "b", test_compare<op::less_equal>},
+                             {"gt", "b", test_compare<op::greater>},
+                             {"greaterthan", "b", test_compare<op::greater>},
+                             {">", "b", test_compare<op::greater>},
+                             {"ge", "b", test_compare<op::greater_equal>},
+                             {">=", "b", test_compare<op::greater_equal>},
+                             {"in", "seq", test_compare<op::in>}};
 
 }  // namespace
 
 const builtin* find_test(std::string_view name) {
-  const auto* found = std::find_if(std::begin(tests), std::end(tests), [&](const builtin& one) { return one.name == name; });
+  const auto* found =
+      std::find_if(std::begin(tests), std::end(tests), [&](const builtin& one) { return one.name == name; });
   return found == std::end(tests) ? nullptr : found;
 }
 

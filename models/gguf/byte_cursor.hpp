@@ -12,8 +12,8 @@
 
 namespace troupe::models {
 
-/// Little-endian, as GGUF is; the hosts that Troupe runs on are too. Does not own the bytes, which may be only the first
-/// of a file of `whole` bytes. Errors say file, offset and reason.
+/// Little-endian, as GGUF is; the hosts that Troupe runs on are too. Does not own the bytes, which may be only the
+/// first of a file of `whole` bytes. Errors say file, offset and reason.
 class byte_cursor {
 public:
   byte_cursor(std::string_view file, std::span<const std::byte> bytes, std::uint64_t whole)

@@ -49,7 +49,8 @@ result<gguf_file> gguf_file::open(const std::string& path) {
     auto room = memory::allocate_host(taken);
     if (!room) return std::move(room).why();
     file.owned_header_ = *std::move(room);
-    const std::span<std::byte> header(static_cast<std::byte*>(file.owned_header_.data()), static_cast<std::size_t>(taken));
+    const std::span<std::byte> header(static_cast<std::byte*>(file.owned_header_.data()),
+                                      static_cast<std::size_t>(taken));
     if (!owned->read(0, header)) return shrunk(path);
     file.header_ = header;
     file.bytes_ = owned->bytes().data();
@@ -77,14 +78,16 @@ result<gguf_file> gguf_file::parse(std::string name, std::span<const std::byte> 
 result<const gguf_file::value*> gguf_file::find(std::string_view key, std::string_view wanted) const {
   const auto at = values_.find(key);
   if (at != values_.end()) return &at->second;
-  return error{errc::corrupt_file, name_ + ": key \"" + std::string(key) + "\" (" + std::string(wanted) + ") is missing", {}};
+  return error{
+      errc::corrupt_file, name_ + ": key \"" + std::string(key) + "\" (" + std::string(wanted) + ") is missing", {}};
 }
 
 error gguf_file::wrong_type(std::string_view key, std::string_view wanted, const value& found) const {
   std::string is(gguf_type_name(found.type));
   if (found.type == gguf_type::array) is += " of " + std::string(gguf_type_name(found.array.element));
   return {errc::corrupt_file,
-          name_ + ": key \"" + std::string(key) + "\" is " + is + ", expected " + std::string(wanted), {}};
+          name_ + ": key \"" + std::string(key) + "\" is " + is + ", expected " + std::string(wanted),
+          {}};
 }
 
 result<std::uint64_t> gguf_file::unsigned_integer(std::string_view key) const {
@@ -186,10 +189,8 @@ result<memory::tensor_view> gguf_file::view(std::string_view name) const {
 
 result<void> gguf_file::read(const gguf_tensor& tensor, std::span<std::byte> into) const {
   const std::size_t bytes = std::min(into.size(), static_cast<std::size_t>(tensor.bytes));
-  if (!file_)
-    std::memcpy(into.data(), bytes_ + tensor.offset, bytes);
-  else if (!file_->read(tensor.offset, into.first(bytes)))
-    return shrunk(name_);
+  if (!file_) std::memcpy(into.data(), bytes_ + tensor.offset, bytes);
+  else if (!file_->read(tensor.offset, into.first(bytes))) return shrunk(name_);
   return {};
 }
 

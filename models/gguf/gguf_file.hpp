@@ -42,9 +42,9 @@ struct gguf_array {
 struct gguf_tensor {
   std::string_view name;
   const ggml_type_info* type = nullptr;
-  std::int64_t rows = 0;     ///< product of all dimensions but the first
-  std::int64_t cols = 0;     ///< the first dimension
-  std::int64_t offset = 0;   ///< from the start of the file
+  std::int64_t rows = 0;    ///< product of all dimensions but the first
+  std::int64_t cols = 0;    ///< the first dimension
+  std::int64_t offset = 0;  ///< from the start of the file
   std::int64_t bytes = 0;
 };
 
@@ -99,9 +99,9 @@ private:
 
   std::string name_;
   std::shared_ptr<const memory::mapped_file> file_;
-  memory::buffer owned_header_;                ///< a copy: who cuts the file short does not harm it
-  std::span<const std::byte> header_;          ///< the file's first bytes: metadata and the tensors' directory
-  const std::byte* bytes_ = nullptr;           ///< the whole file, mapped or given
+  memory::buffer owned_header_;        ///< a copy: who cuts the file short does not harm it
+  std::span<const std::byte> header_;  ///< the file's first bytes: metadata and the tensors' directory
+  const std::byte* bytes_ = nullptr;   ///< the whole file, mapped or given
   std::int64_t size_ = 0;
   std::map<std::string_view, value, std::less<>> values_;
   std::vector<gguf_tensor> tensors_;

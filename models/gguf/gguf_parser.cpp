@@ -37,7 +37,8 @@ result<void> gguf_parser::read_counts() {
   if (*mark != magic) return cursor_.corrupt_at(0, "not a GGUF file (it does not start with \"GGUF\")");
   auto version = cursor_.read<std::uint32_t>();
   if (!version) return std::move(version).why();
-  if (*version == 0x02000000 || *version == 0x03000000) return cursor_.corrupt_at(4, "a big-endian GGUF file cannot be read");
+  if (*version == 0x02000000 || *version == 0x03000000)
+    return cursor_.corrupt_at(4, "a big-endian GGUF file cannot be read");
   if (*version != 2 && *version != 3) {
     return cursor_.corrupt_at(4, "GGUF version " + std::to_string(*version) + " is not known (2 and 3 are)");
   }
@@ -78,7 +79,8 @@ result<void> gguf_parser::read_metadata() {
       if (!bytes) return std::move(bytes).why();
       value.bytes = *bytes;
     }
-    if (!file_.values_.emplace(*key, value).second) return cursor_.corrupt_at(start, "key " + quoted(*key) + " appears twice");
+    if (!file_.values_.emplace(*key, value).second)
+      return cursor_.corrupt_at(start, "key " + quoted(*key) + " appears twice");
   }
   return {};
 }
@@ -111,7 +113,8 @@ result<void> gguf_parser::read_alignment() {
   if (!alignment) return std::move(alignment).why();
   // The specification asks for a multiple of 8; all writers use powers of two, and tensors' offsets rely on it.
   if (*alignment < 8 || *alignment > most_alignment || !std::has_single_bit(*alignment)) {
-    return cursor_.corrupt("general.alignment is " + std::to_string(*alignment) + ", not a power of two from 8 to 2^20");
+    return cursor_.corrupt("general.alignment is " + std::to_string(*alignment) +
+                           ", not a power of two from 8 to 2^20");
   }
   alignment_ = *alignment;
   return {};
@@ -124,7 +127,8 @@ result<void> gguf_parser::read_tensors() {
     gguf_tensor tensor;
     auto name = cursor_.read_string();
     if (!name) return std::move(name).why();
-    if (name->empty() || name->size() >= longest_name) return cursor_.corrupt_at(start, "a tensor's name is empty or too long");
+    if (name->empty() || name->size() >= longest_name)
+      return cursor_.corrupt_at(start, "a tensor's name is empty or too long");
     tensor.name = *name;
     if (auto read = read_shape(tensor); !read) return read;
     auto offset = cursor_.read<std::uint64_t>();

@@ -10,7 +10,8 @@ namespace troupe::models {
 
 class gguf_parser {
 public:
-  explicit gguf_parser(gguf_file& file) : file_(file), cursor_(file.name_, file.header_, static_cast<std::uint64_t>(file.size_)) {}
+  explicit gguf_parser(gguf_file& file)
+      : file_(file), cursor_(file.name_, file.header_, static_cast<std::uint64_t>(file.size_)) {}
   result<void> run();
   /// run() failed only because the header goes on beyond the bytes that the file object was given.
   bool wants_more() const noexcept { return cursor_.wants_more(); }

@@ -29,6 +29,7 @@ constexpr std::array<value_type, 13> value_types{{{"uint8", 1},
                                                   {"int64", 8},
                                                   {"float64", 8}}};
 
+// clang-format off
 constexpr ggml_type_info tensor_types[] = {
     {0, "F32", 1, 4, dtype::f32},
     {1, "F16", 1, 2, dtype::f16},
@@ -65,6 +66,7 @@ constexpr ggml_type_info tensor_types[] = {
     {40, "NVFP4", 64, 36, std::nullopt},
     {41, "Q1_0", 128, 18, std::nullopt},
 };
+// clang-format on
 
 constexpr bool sizes_agree() {
   for (const ggml_type_info& type : tensor_types) {

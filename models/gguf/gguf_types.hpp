@@ -12,7 +12,19 @@
 namespace troupe::models {
 
 enum class gguf_type : std::uint32_t {
-  uint8, int8, uint16, int16, uint32, int32, float32, boolean, string, array, uint64, int64, float64
+  uint8,
+  int8,
+  uint16,
+  int16,
+  uint32,
+  int32,
+  float32,
+  boolean,
+  string,
+  array,
+  uint64,
+  int64,
+  float64
 };
 
 /// Bytes of one value; 0 for strings and arrays, whose size is in the file. nullopt: not a type.

@@ -76,9 +76,10 @@ result<vocabulary_data> read_vocabulary(const gguf_file& file) {
   auto model = file.string(model_key);
   if (!model) return std::move(model).why();
   if (*model != "gpt2") {
-    return error{errc::unsupported,
-                 file.name() + ": tokenizer model \"" + std::string(*model) + "\"; only \"gpt2\" (byte-level BPE) can be read",
-                 {}};
+    return error{
+        errc::unsupported,
+        file.name() + ": tokenizer model \"" + std::string(*model) + "\"; only \"gpt2\" (byte-level BPE) can be read",
+        {}};
   }
   vocabulary_data vocabulary;
   auto tokens = read_texts(file, "tokenizer.ggml.tokens", most_tokens);

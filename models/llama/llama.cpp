@@ -22,11 +22,12 @@ memory::tensor_view llama::forward(kernels::lane& lane, layer_range range, const
   for (std::int32_t i = range.first; i < range.last; ++i) {
     const llama_layer& layer = weights_.layers[static_cast<std::size_t>(i)];
     // Attention: x += output(attend(rope(norm(x) . qkv)))
-    lane.norm_linear(x, layer.attention_norm, shape_.rms_eps, *layer.qkv, normed, qkv);   // [T, W] -> [T, (H + 2G) * D]
-    lane.rope_attention(qkv, shape_.heads, rope, scale, i, kv, batch.sequences, attended);  // K, V -> blocks; -> [T, H * D]
-    lane.linear_add(*layer.attention_output, attended, x);                                // [T, H * D] -> += [T, W]
-    // Gated MLP: x += down(silu(gate) * up)
-    lane.gated_mlp(x, layer.mlp_norm, shape_.rms_eps, *layer.gate_up, *layer.down, {normed, gate_up, gated});  // += [T, W]
+    lane.norm_linear(x, layer.attention_norm, shape_.rms_eps, *layer.qkv, normed, qkv);  // [T, W] -> [T, (H + 2G) * D]
+    // K, V -> blocks; -> [T, H * D]
+    lane.rope_attention(qkv, shape_.heads, rope, scale, i, kv, batch.sequences, attended);
+    lane.linear_add(*layer.attention_output, attended, x);  // [T, H * D] -> += [T, W]
+    // Gated MLP: x += down(silu(gate) * up); += [T, W]
+    lane.gated_mlp(x, layer.mlp_norm, shape_.rms_eps, *layer.gate_up, *layer.down, {normed, gate_up, gated});
   }
   if (range.last != shape_.layers) return scratch.logits(0);
   return logits(lane, batch, scratch);  // [R, V]

@@ -22,11 +22,11 @@ struct llama_layer {
 };
 
 struct llama_weights {
-  kernels::matrix embedding;          ///< [vocabulary, width]
+  kernels::matrix embedding;  ///< [vocabulary, width]
   std::vector<llama_layer> layers;
-  memory::tensor_view output_norm;    ///< [1, width]
-  kernels::matrix head;               ///< [vocabulary, width]; empty where the embedding is the head too (tied)
-  memory::buffer norms;               ///< what the norms' views show
+  memory::tensor_view output_norm;  ///< [1, width]
+  kernels::matrix head;             ///< [vocabulary, width]; empty where the embedding is the head too (tied)
+  memory::buffer norms;             ///< what the norms' views show
 };
 
 class llama final : public network {

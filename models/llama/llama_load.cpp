@@ -21,8 +21,8 @@ error bad(const gguf_file& file, std::string_view key, const std::string& reason
 
 result<void> read_size(const gguf_file& file, const char* key, std::int32_t& to, std::int64_t otherwise = -1,
                        std::uint64_t limit = most) {
-  auto value = otherwise < 0 ? file.unsigned_integer(key)
-                             : file.unsigned_integer_or(key, static_cast<std::uint64_t>(otherwise));
+  auto value =
+      otherwise < 0 ? file.unsigned_integer(key) : file.unsigned_integer_or(key, static_cast<std::uint64_t>(otherwise));
   if (!value) return std::move(value).why();
   if (*value < 1 || *value > limit) return bad(file, key, "is " + std::to_string(*value));
   to = static_cast<std::int32_t>(*value);
@@ -42,8 +42,9 @@ result<void> read_heads(const gguf_file& file, model_shape& shape) {
   if (auto r = read_size(file, "llama.attention.head_count", shape.heads); !r) return r;
   if (auto r = read_size(file, "llama.attention.head_count_kv", shape.kv_heads, shape.heads); !r) return r;
   if (shape.heads % shape.kv_heads != 0) {
-    return bad(file, "llama.attention.head_count_kv",
-               "is " + std::to_string(shape.kv_heads) + ", which does not divide " + std::to_string(shape.heads) + " heads");
+    return bad(
+        file, "llama.attention.head_count_kv",
+        "is " + std::to_string(shape.kv_heads) + ", which does not divide " + std::to_string(shape.heads) + " heads");
   }
   if (auto r = read_size(file, "llama.attention.key_length", shape.head_dim, shape.width / shape.heads); !r) return r;
   std::int32_t value_length = 0;
@@ -61,8 +62,8 @@ result<void> read_rope(const gguf_file& file, model_shape& shape) {
   if (auto r = read_positive(file, "llama.rope.freq_base", shape.rope_base, 10000.0); !r) return r;
   if (auto r = read_size(file, "llama.rope.dimension_count", shape.rope_dims, shape.head_dim); !r) return r;
   if (shape.rope_dims % 2 != 0 || shape.rope_dims > shape.head_dim) {
-    return bad(file, "llama.rope.dimension_count", "is " + std::to_string(shape.rope_dims) + " of a head's " +
-                                                       std::to_string(shape.head_dim));
+    return bad(file, "llama.rope.dimension_count",
+               "is " + std::to_string(shape.rope_dims) + " of a head's " + std::to_string(shape.head_dim));
   }
   auto scaling = file.string_or("llama.rope.scaling.type", "none");
   if (!scaling) return std::move(scaling).why();
@@ -90,7 +91,8 @@ public:
     if (!values) return std::move(values).why();
     const std::int64_t offset = next_++ * width_ * 4;
     if (auto r = lane_->write(bytes_, offset, std::as_bytes(std::span(*values))); !r) return std::move(r).why();
-    return memory::tensor_view{static_cast<std::byte*>(bytes_.data()) + offset, memory::dtype::f32, 1, width_, width_ * 4};
+    return memory::tensor_view{static_cast<std::byte*>(bytes_.data()) + offset, memory::dtype::f32, 1, width_,
+                               width_ * 4};
   }
   memory::buffer release() && { return std::move(bytes_); }
 
@@ -119,10 +121,16 @@ result<void> load_layer(weight_reader& reader, norm_shelf& norms, const model_sh
   const std::int64_t q = shape.attention_width();
   const std::int64_t ff = shape.feed_forward;
   if (auto r = assign(layer.attention_norm, norms.add(reader, p + "attn_norm.weight")); !r) return r;
-  if (auto r = assign(layer.qkv, reader.matrix({{p + "attn_q.weight", q}, {p + "attn_k.weight", kv}, {p + "attn_v.weight", kv}}, width)); !r) return r;
+  if (auto r = assign(
+          layer.qkv,
+          reader.matrix({{p + "attn_q.weight", q}, {p + "attn_k.weight", kv}, {p + "attn_v.weight", kv}}, width));
+      !r)
+    return r;
   if (auto r = assign(layer.attention_output, reader.matrix({{p + "attn_output.weight", width}}, q)); !r) return r;
   if (auto r = assign(layer.mlp_norm, norms.add(reader, p + "ffn_norm.weight")); !r) return r;
-  if (auto r = assign(layer.gate_up, reader.matrix({{p + "ffn_gate.weight", ff}, {p + "ffn_up.weight", ff}}, width)); !r) return r;
+  if (auto r = assign(layer.gate_up, reader.matrix({{p + "ffn_gate.weight", ff}, {p + "ffn_up.weight", ff}}, width));
+      !r)
+    return r;
   return assign(layer.down, reader.matrix({{p + "ffn_down.weight", width}}, ff));
 }
 
@@ -133,13 +141,15 @@ result<model_shape> read_llama_shape(const gguf_file& file) {
   if (file.has("llama.expert_count")) {
     auto experts = file.unsigned_integer("llama.expert_count");
     if (!experts) return std::move(experts).why();
-    if (*experts > 0) return bad(file, "llama.expert_count", "is set: mixtures of experts are not offered", errc::unsupported);
+    if (*experts > 0)
+      return bad(file, "llama.expert_count", "is set: mixtures of experts are not offered", errc::unsupported);
   }
   if (auto r = read_size(file, "llama.block_count", shape.layers, -1, most_layers); !r) return std::move(r).why();
   if (auto r = read_size(file, "llama.embedding_length", shape.width); !r) return std::move(r).why();
   if (auto r = read_size(file, "llama.feed_forward_length", shape.feed_forward); !r) return std::move(r).why();
   if (auto r = read_size(file, "llama.context_length", shape.context); !r) return std::move(r).why();
-  if (auto r = read_positive(file, "llama.attention.layer_norm_rms_epsilon", shape.rms_eps, 0); !r) return std::move(r).why();
+  if (auto r = read_positive(file, "llama.attention.layer_norm_rms_epsilon", shape.rms_eps, 0); !r)
+    return std::move(r).why();
   if (auto r = read_heads(file, shape); !r) return std::move(r).why();
   if (auto r = read_rope(file, shape); !r) return std::move(r).why();
   // The embedding's rows, not "llama.vocab_size": files leave that out, and some pad the table.
@@ -152,7 +162,8 @@ result<model_shape> read_llama_shape(const gguf_file& file) {
   return shape;
 }
 
-result<std::unique_ptr<const network>> load_llama(const gguf_file& file, kernels::lane& lane, const load_progress& progress) {
+result<std::unique_ptr<const network>> load_llama(const gguf_file& file, kernels::lane& lane,
+                                                  const load_progress& progress) {
   auto read = read_llama_shape(file);
   if (!read) return std::move(read).why();
   model_shape shape = *std::move(read);
@@ -176,7 +187,8 @@ result<std::unique_ptr<const network>> load_llama(const gguf_file& file, kernels
   }
   if (auto r = assign(weights.output_norm, norms->add(reader, "output_norm.weight")); !r) return std::move(r).why();
   if (!tied) {
-    if (auto r = assign(weights.head, reader.matrix({{"output.weight", shape.vocabulary}}, shape.width)); !r) return std::move(r).why();
+    if (auto r = assign(weights.head, reader.matrix({{"output.weight", shape.vocabulary}}, shape.width)); !r)
+      return std::move(r).why();
   }
   if (auto r = reader.finish(); !r) return std::move(r).why();
   weights.norms = std::move(*norms).release();

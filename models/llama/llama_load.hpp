@@ -14,6 +14,7 @@ namespace troupe::models {
 result<model_shape> read_llama_shape(const gguf_file& file);
 
 /// Reads and packs all weights. Errors: as weight_reader.
-result<std::unique_ptr<const network>> load_llama(const gguf_file& file, kernels::lane& lane, const load_progress& progress);
+result<std::unique_ptr<const network>> load_llama(const gguf_file& file, kernels::lane& lane,
+                                                  const load_progress& progress);
 
 }  // namespace troupe::models

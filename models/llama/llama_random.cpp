@@ -38,7 +38,8 @@ result<model_shape> known_shape(std::string_view name) {
   if (const named_shape* one = find(name)) return one->shape;
   std::string known;
   for (const named_shape& one : shapes()) known += (known.empty() ? "" : ", ") + std::string(one.name);
-  return error{errc::invalid_argument, "There is no shape named '" + std::string(name) + "' (known: " + known + ").", "shape"};
+  return error{errc::invalid_argument, "There is no shape named '" + std::string(name) + "' (known: " + known + ").",
+               "shape"};
 }
 
 bool tied_shape(std::string_view name) {
@@ -46,7 +47,8 @@ bool tied_shape(std::string_view name) {
   return one != nullptr && one->tied;
 }
 
-result<std::unique_ptr<const network>> make_random_llama(model_shape shape, bool tied, kernels::lane& lane, const matrix_source& source) {
+result<std::unique_ptr<const network>> make_random_llama(model_shape shape, bool tied, kernels::lane& lane,
+                                                         const matrix_source& source) {
   llama_weights weights;
   std::uint64_t seed = 1;
   result<void> so_far;

@@ -35,8 +35,7 @@ bool append_bytes_of_letters(std::string_view text, std::string& bytes) {
     unsigned letter = lead;
     if (lead >= 0xC2 && lead <= 0xC5 && i + 1 < text.size() && (static_cast<uint8_t>(text[i + 1]) & 0xC0) == 0x80)
       letter = (lead & 0x1Fu) << 6 | (static_cast<uint8_t>(text[++i]) & 0x3Fu);
-    else if (lead >= 0x80)
-      letter = byte_of_letter.size();
+    else if (lead >= 0x80) letter = byte_of_letter.size();
     if (letter >= byte_of_letter.size() || byte_of_letter[letter] < 0) {
       bytes.resize(before);
       return false;

@@ -18,8 +18,8 @@ enum class character_class : uint8_t {
 
 struct code_point {
   char32_t value = 0;
-  uint8_t length = 0;      ///< bytes; for an invalid sequence, of its longest prefix that could have become valid (1 to 3)
-  bool valid = false;      ///< a well-formed sequence (Unicode, table 3-7)
+  uint8_t length = 0;  ///< bytes; for an invalid sequence, of its longest prefix that could have become valid (1 to 3)
+  bool valid = false;  ///< a well-formed sequence (Unicode, table 3-7)
   bool truncated = false;  ///< not valid, but more bytes could make it so
 };
 

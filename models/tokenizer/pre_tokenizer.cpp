@@ -51,8 +51,8 @@ size_t contraction(std::string_view text, bool any_case) noexcept {
 
 struct blank_run {
   size_t end = 0;
-  size_t last_start = 0;         // where its last character begins
-  size_t after_last_newline = 0; // 0: none
+  size_t last_start = 0;          // where its last character begins
+  size_t after_last_newline = 0;  // 0: none
 };
 
 blank_run read_blanks(std::string_view text) noexcept {
@@ -72,8 +72,7 @@ blank_run read_blanks(std::string_view text) noexcept {
 size_t blank_word(const split_rules& rules, std::string_view text) noexcept {
   const blank_run run = read_blanks(text);
   if (rules.llama3_style && run.after_last_newline > 0) return run.after_last_newline;
-  const bool ends_text =
-      run.end == text.size() || (rules.digits_first && classify(text, run.end).kind == number);
+  const bool ends_text = run.end == text.size() || (rules.digits_first && classify(text, run.end).kind == number);
   if (ends_text || run.last_start == 0) return run.end;
   return run.last_start;
 }

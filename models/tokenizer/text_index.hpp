@@ -32,8 +32,8 @@ public:
   void settle() noexcept { shift_ = 64 - std::countr_zero(slots_.size()); }
 
   /// Eight bytes a round; multiplying carries each bit upwards, folding brings the upper ones down again.
-  /// Where a text is looked for, worked out ahead of time: prefetch() of a few texts before the first of them is looked up
-  /// lets their memory come together.
+  /// Where a text is looked for, worked out ahead of time: prefetch() of a few texts before the first of them is looked
+  /// up lets their memory come together.
   static uint64_t hash_of(std::string_view text) noexcept {
     uint64_t hash = text.size() * 0x9E3779B97F4A7C15u;
     const auto mix = [&hash](uint64_t word) {

@@ -25,10 +25,8 @@ struct joined_text {
       const size_t begin = size;
       size += span.text.size();
       if (!span.trusted || span.text.empty()) continue;
-      if (!trusted.empty() && trusted.back().end == begin)
-        trusted.back().end = size;
-      else
-        trusted.push_back({begin, size});
+      if (!trusted.empty() && trusted.back().end == begin) trusted.back().end = size;
+      else trusted.push_back({begin, size});
     }
     if (spans.size() == 1) {
       text = spans[0].text;

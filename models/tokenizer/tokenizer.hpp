@@ -35,8 +35,8 @@ public:
 
   /// What create() made, as bytes (a multiple of 8) to keep for the next start; tens of times faster to take up again.
   std::vector<std::byte> tables() const;
-  /// Of such bytes, aligned to 8, which `held` keeps and nobody changes. They are believed: whoever keeps them sees to it
-  /// that they come back as they went. Errors: corrupt_file.
+  /// Of such bytes, aligned to 8, which `held` keeps and nobody changes. They are believed: whoever keeps them sees to
+  /// it that they come back as they went. Errors: corrupt_file.
   static result<tokenizer> of_tables(std::span<const std::byte> tables, std::shared_ptr<const void> held);
 
   /// The ids of the spans put end to end; bos is not added. A control token is recognised only where all its

@@ -85,7 +85,8 @@ result<void> take_texts(tokenizer_parts& parts, const std::vector<std::string>& 
       return corrupt("token " + std::to_string(i) + " has " + std::to_string(tokens[i].size()) + " bytes");
     starts.push_back(static_cast<uint32_t>(chars.size()));
     chars.insert(chars.end(), tokens[i].begin(), tokens[i].end());
-    if (chars.size() > most_chars) return corrupt("the tokens are longer than " + std::to_string(most_chars) + " bytes together");
+    if (chars.size() > most_chars)
+      return corrupt("the tokens are longer than " + std::to_string(most_chars) + " bytes together");
   }
   starts.push_back(static_cast<uint32_t>(chars.size()));
   parts.texts = {flat_table(std::move(chars)), flat_table(std::move(starts))};
@@ -185,7 +186,9 @@ error bad_merge(std::string_view line, size_t rank, const char* why) {
 int32_t id_of_both(const tokenizer_parts& parts, const merge_line& line, int32_t guess, std::string& joined) {
   if (static_cast<size_t>(guess) < parts.texts.size()) {
     const std::string_view text = parts.text_of(guess);
-    if (text.size() == line.left.size() + line.right.size() && text.starts_with(line.left) && text.ends_with(line.right)) return guess;
+    if (text.size() == line.left.size() + line.right.size() && text.starts_with(line.left) &&
+        text.ends_with(line.right))
+      return guess;
   }
   joined.assign(line.left);
   joined += line.right;
@@ -193,7 +196,8 @@ int32_t id_of_both(const tokenizer_parts& parts, const merge_line& line, int32_t
 }
 
 /// Lines [first, first + lines.size()) of the list, up to the ids of their two texts.
-result<void> look_up(tokenizer_parts& parts, const std::vector<std::string>& merges, size_t first, std::span<merge_line> lines) {
+result<void> look_up(tokenizer_parts& parts, const std::vector<std::string>& merges, size_t first,
+                     std::span<merge_line> lines) {
   for (size_t i = 0; i < lines.size(); ++i) {
     const std::string_view text = merges[first + i];
     const size_t gap = text.find(' ');
@@ -230,7 +234,8 @@ result<void> build_merges(tokenizer_parts& parts, const std::vector<std::string>
       switch (parts.merges.insert(line.left_id, line.right_id, {static_cast<uint32_t>(rank), merged})) {
         case merge_table::insertion::done: break;
         case merge_table::insertion::duplicate: return bad_merge(merges[rank], rank, " occurs twice");
-        case merge_table::insertion::too_crowded: return bad_merge(merges[rank], rank, ": too many merges collide in the look-up table");
+        case merge_table::insertion::too_crowded:
+          return bad_merge(merges[rank], rank, ": too many merges collide in the look-up table");
       }
     }
   }
@@ -282,7 +287,8 @@ result<std::shared_ptr<const tokenizer_parts>> build_tokenizer_parts(vocabulary_
   if (auto ok = index_texts(*parts); !ok) return std::move(ok).why();
   settle_kinds(*parts, std::move(vocabulary.kinds));
   // Merges need the texts' ids, bytes only the texts: they fill different tables side by side.
-  auto merging = std::async(std::launch::async, [&parts, &vocabulary] { return build_merges(*parts, vocabulary.merges); });
+  auto merging =
+      std::async(std::launch::async, [&parts, &vocabulary] { return build_merges(*parts, vocabulary.merges); });
   auto decoded = decode_tokens(*parts);
   if (decoded) decoded = index_bytes(*parts);
   auto merged = merging.get();

@@ -46,9 +46,7 @@ struct tokenizer_parts {
     return by_bytes.find(word, [this](int32_t id) { return bytes_of(id); });
   }
   token_kind kind_of(int32_t id) const { return kinds[static_cast<size_t>(id)]; }
-  bool is_control(int32_t id) const {
-    return kind_of(id) == token_kind::control || kind_of(id) == token_kind::unknown;
-  }
+  bool is_control(int32_t id) const { return kind_of(id) == token_kind::control || kind_of(id) == token_kind::unknown; }
 };
 
 result<std::shared_ptr<const tokenizer_parts>> build_tokenizer_parts(vocabulary_data vocabulary);

@@ -74,7 +74,8 @@ std::vector<std::byte> tables_of(const tokenizer_parts& parts) {
   return bytes;
 }
 
-result<std::shared_ptr<const tokenizer_parts>> parts_of(std::span<const std::byte> bytes, std::shared_ptr<const void> held) {
+result<std::shared_ptr<const tokenizer_parts>> parts_of(std::span<const std::byte> bytes,
+                                                        std::shared_ptr<const void> held) {
   const error unfit{errc::corrupt_file, "the kept tables of the vocabulary do not fit each other", {}};
   tables_head head;
   if (bytes.size() < sizeof head) return unfit;

@@ -12,12 +12,9 @@ constexpr uint32_t none = UINT32_MAX;
 }  // namespace
 
 void word_merger::merge(std::span<int32_t> symbols, std::vector<int32_t>& ids) {
-  if (symbols.size() < 2)
-    ids.insert(ids.end(), symbols.begin(), symbols.end());
-  else if (symbols.size() <= short_word)
-    merge_short(symbols, ids);
-  else
-    merge_long(symbols, ids);
+  if (symbols.size() < 2) ids.insert(ids.end(), symbols.begin(), symbols.end());
+  else if (symbols.size() <= short_word) merge_short(symbols, ids);
+  else merge_long(symbols, ids);
 }
 
 void word_merger::merge_short(std::span<int32_t> symbols, std::vector<int32_t>& ids) {

@@ -1,6 +1,6 @@
-// Byte pair encoding of one word: merges the best-ranked pair of neighbours (the leftmost of equals) until none is left.
-// Knows ids and merges, not text. O(n log n) in the length of the word, no recursion. One per thread: it keeps scratch
-// memory between words.
+// Byte pair encoding of one word: merges the best-ranked pair of neighbours (the leftmost of equals) until none is
+// left. Knows ids and merges, not text. O(n log n) in the length of the word, no recursion. One per thread: it keeps
+// scratch memory between words.
 #pragma once
 
 #include <cstdint>

@@ -94,7 +94,8 @@ struct actor_bench {
     made->kv_store = spawn_kv_store(*system, planner.total_blocks, planner.total_blocks, metrics);
     made->prefill = spawn_lane_actor(*system, lane_kind::prefill, setup);
     made->decode = spawn_lane_actor(*system, lane_kind::decode, setup);
-    made->scheduler = spawn_scheduler(*system, {planner, time, metrics, patience, [this](const error& why) { lost.push_back(why); }});
+    made->scheduler =
+        spawn_scheduler(*system, {planner, time, metrics, patience, [this](const error& why) { lost.push_back(why); }});
     supervisor = spawn_supervisor(*system, metrics);
     links = made;
     const wire_engine wire{links};
@@ -121,7 +122,8 @@ struct actor_bench {
     auto terms = std::make_shared<sequence_terms>();
     terms->generation = id;
     terms->max_tokens = max_tokens;
-    caf::anon_send(links->scheduler, admit_sequence{terms, std::make_shared<const std::vector<std::int32_t>>(std::move(prompt)), 0});
+    caf::anon_send(links->scheduler,
+                   admit_sequence{terms, std::make_shared<const std::vector<std::int32_t>>(std::move(prompt)), 0});
   }
   void end(generation_id id) {
     caf::anon_send<caf::message_priority::high>(links->scheduler, end_sequence{id});

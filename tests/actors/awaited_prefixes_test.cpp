@@ -31,7 +31,8 @@ std::vector<std::int32_t> prompt(std::int32_t common, std::int32_t length, std::
 
 bool computes(const planned_sequence& of, const planned_sequence& other, std::int32_t least) {
   const std::int32_t rows = std::max(of.offered + 1, (least + width - 1) / width) * width;
-  return rows <= of.known_rows() && rows < other.known_rows() && std::equal(of.known->begin(), of.known->begin() + rows, other.known->begin());
+  return rows <= of.known_rows() && rows < other.known_rows() &&
+         std::equal(of.known->begin(), of.known->begin() + rows, other.known->begin());
 }
 
 }  // namespace
@@ -50,7 +51,8 @@ TEST_CASE("a sequence waits for exactly those who compute its beginning") {
     }
     for (int i = 0; i < 20; ++i) {
       const auto one = with_tokens(prompt(16 * up_to(8) + up_to(2), 1 + up_to(150), 1000 + up_to(3)));
-      const bool expected = std::any_of(running.begin(), running.end(), [&](const auto& of) { return computes(of, one, least); });
+      const bool expected =
+          std::any_of(running.begin(), running.end(), [&](const auto& of) { return computes(of, one, least); });
       REQUIRE(all.contain_beginning_of(one) == expected);
       waits += expected ? 1 : 0;
     }
@@ -75,7 +77,8 @@ TEST_CASE("10,000 that wait beside 256 that run cost one look-up each, not one a
     all.add(running.back());
   }
   std::int64_t waits = 0;
-  for (std::int32_t i = 0; i < 10000; ++i) waits += all.contain_beginning_of(with_tokens(prompt(512, 640, 1000 + i))) ? 1 : 0;
+  for (std::int32_t i = 0; i < 10000; ++i)
+    waits += all.contain_beginning_of(with_tokens(prompt(512, 640, 1000 + i))) ? 1 : 0;
   REQUIRE(waits == 256);  // those whose tail is being computed; the others may enter
   REQUIRE(all.look_ups() == 256 + 10000);
 }
@@ -91,7 +94,10 @@ TEST_CASE("a queue of 10,000 behind one long prompt that all begin with enters w
     auto terms = std::make_shared<sequence_terms>();
     terms->generation = id;
     terms->max_tokens = 4;
-    planner.admit(terms, std::make_shared<const std::vector<std::int32_t>>(prompt(512, 520, 1000 + static_cast<std::int32_t>(id))), 0, out);
+    planner.admit(
+        terms,
+        std::make_shared<const std::vector<std::int32_t>>(prompt(512, 520, 1000 + static_cast<std::int32_t>(id))), 0,
+        out);
   }
   std::int32_t next_block = 0;
   const auto grant = [&](std::int32_t cached) {

@@ -14,7 +14,18 @@
 namespace troupe::tests {
 
 inline const std::vector<std::string>& long_tokens() {
-  static const std::vector<std::string> all = {"ab", "abc", "\xC3\xA9" "a", "\xE2\x82", "STOP", "OP", "ba", "\xAC" "b", " the", "aab"};
+  static const std::vector<std::string> all = {"ab",
+                                               "abc",
+                                               "\xC3\xA9"
+                                               "a",
+                                               "\xE2\x82",
+                                               "STOP",
+                                               "OP",
+                                               "ba",
+                                               "\xAC"
+                                               "b",
+                                               " the",
+                                               "aab"};
   return all;
 }
 

@@ -127,7 +127,8 @@ TEST_CASE("a probe is answered by the lane, after the steps before it") {
   actor_bench b;
   b.admit(1, 4, 10);
   bool answered = false;
-  caf::anon_send(b.links->scheduler, probe_engine{[&](const result<void>& healthy) { answered = static_cast<bool>(healthy); }});
+  caf::anon_send(b.links->scheduler,
+                 probe_engine{[&](const result<void>& healthy) { answered = static_cast<bool>(healthy); }});
   b.run->run();
   REQUIRE_FALSE(answered);
   b.run_dry();

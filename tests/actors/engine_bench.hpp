@@ -68,7 +68,8 @@ struct engine_bench {
     how.temperature = 0;
     return ask(id, std::move(prompt), max_tokens, std::move(how));
   }
-  std::shared_ptr<collector> ask(generation_id id, std::vector<std::int32_t> prompt, std::int32_t max_tokens, sampling how) {
+  std::shared_ptr<collector> ask(generation_id id, std::vector<std::int32_t> prompt, std::int32_t max_tokens,
+                                 sampling how) {
     auto what = std::make_shared<request>();
     what->prompt = std::move(prompt);
     what->how = std::move(how);
@@ -103,11 +104,13 @@ struct engine_bench {
 /// `length` tokens, of which `common` are everybody's.
 inline std::vector<std::int32_t> long_prompt(generation_id id, std::int32_t length, std::int32_t common) {
   std::vector<std::int32_t> prompt;
-  for (std::int32_t i = 0; i < length; ++i) prompt.push_back(3 + (i * 37 + (i < common ? 0 : static_cast<std::int32_t>(id) * 11)) % 250);
+  for (std::int32_t i = 0; i < length; ++i)
+    prompt.push_back(3 + (i * 37 + (i < common ? 0 : static_cast<std::int32_t>(id) * 11)) % 250);
   return prompt;
 }
 
-inline std::vector<std::int32_t> expected(const std::string& path, const std::vector<std::int32_t>& prompt, std::int32_t count) {
+inline std::vector<std::int32_t> expected(const std::string& path, const std::vector<std::int32_t>& prompt,
+                                          std::int32_t count) {
   auto lane = kernels::make_cpu_lane({});
   auto model = models::load_model(path, **lane);
   auto bare = models::evaluator::create(*model, **lane, 512);

@@ -27,7 +27,8 @@ TEST_CASE("when an actor dies, what runs fails visibly, the engine is unhealthy,
   b.admit(2, 4, 10);
   REQUIRE(b.seen.failures.at(2).code == errc::internal);
   std::string reason;
-  caf::anon_send(b.links->scheduler, probe_engine{[&](const result<void>& healthy) { reason = healthy ? "none" : healthy.why().text; }});
+  caf::anon_send(b.links->scheduler,
+                 probe_engine{[&](const result<void>& healthy) { reason = healthy ? "none" : healthy.why().text; }});
   b.run_dry();
   CHECK(reason.find("kv_store") != std::string::npos);
 }
@@ -77,7 +78,8 @@ TEST_CASE("a step that hangs is given up: its engine fails visibly and says why"
   CHECK(b.seen.failures.at(1).code == errc::internal);
   CHECK(b.seen.failures.at(2).code == errc::internal);
   std::string reason;
-  caf::anon_send(b.links->scheduler, probe_engine{[&](const result<void>& healthy) { reason = healthy ? "none" : healthy.why().text; }});
+  caf::anon_send(b.links->scheduler,
+                 probe_engine{[&](const result<void>& healthy) { reason = healthy ? "none" : healthy.why().text; }});
   b.run->run();
   CHECK(reason == b.lost[0].text);
   b.admit(3, 4, 10);

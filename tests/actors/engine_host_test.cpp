@@ -48,7 +48,9 @@ TEST_CASE("a prompt whose blocks went to host memory is not computed again, and 
   CHECK(again->ids == expected(b.path.string(), prompt_of(1), 20));
   CHECK(counted.prefill_rows - rows == 8);
   CHECK(counted.kv_host_hit_tokens >= 128);
-  CHECK(counted.kv_host_bytes_in * 16 == counted.kv_host_hit_tokens * static_cast<std::uint64_t>(b.made->figures().kv_bytes / b.made->figures().kv_blocks));
+  CHECK(counted.kv_host_bytes_in * 16 ==
+        counted.kv_host_hit_tokens *
+            static_cast<std::uint64_t>(b.made->figures().kv_bytes / b.made->figures().kv_blocks));
   CHECK(b.gives_everything_back());
 }
 
@@ -58,12 +60,14 @@ TEST_CASE("many that preempt each other and come back say what each says alone, 
     engine_bench b(of_blocks(30, 40), playing_device(fail_every));
     for (generation_id round = 0; round < 4; ++round) {
       std::map<generation_id, std::shared_ptr<collector>> sinks;
-      for (generation_id i = 1; i <= 8; ++i) sinks[i] = b.ask(100 * round + i, long_prompt(i, 90 + static_cast<std::int32_t>(i * 13 % 60), 70), 40);
+      for (generation_id i = 1; i <= 8; ++i)
+        sinks[i] = b.ask(100 * round + i, long_prompt(i, 90 + static_cast<std::int32_t>(i * 13 % 60), 70), 40);
       for (auto& [i, sink] : sinks) {
         REQUIRE(sink->wait());
         INFO(sink->last->why.text);
         CAPTURE(i, round, fail_every);
-        if (!alone.contains(i)) alone[i] = expected(b.path.string(), long_prompt(i, 90 + static_cast<std::int32_t>(i * 13 % 60), 70), 40);
+        if (!alone.contains(i))
+          alone[i] = expected(b.path.string(), long_prompt(i, 90 + static_cast<std::int32_t>(i * 13 % 60), 70), 40);
         CHECK(sink->ids == alone[i]);
       }
     }

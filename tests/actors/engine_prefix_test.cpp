@@ -30,18 +30,20 @@ sampling drawn_with_penalties(std::uint64_t seed) {
   return how;
 }
 
-/// A CPU lane that waits at its first attention until it is let go, and then compares what each step of decodes reads of
-/// K and V with what the sequences' block tables say it must.
+/// A CPU lane that waits at its first attention until it is let go, and then compares what each step of decodes reads
+/// of K and V with what the sequences' block tables say it must.
 class watched_lane final : public test::forwarding_lane {
 public:
   explicit watched_lane(kernels::cpu_lane& cpu) : forwarding_lane(cpu), cpu_(cpu) {}
-  void attention(memory::tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kernels::kv_arena& kv,
-                 std::span<const kernels::sequence_rows> batch, memory::tensor_view out) override {
+  void attention(memory::tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer,
+                 const kernels::kv_arena& kv, std::span<const kernels::sequence_rows> batch,
+                 memory::tensor_view out) override {
     go.wait(false);
     const std::int64_t before = cpu_.kv_bytes_read();
     forwarding_lane::attention(qkv, heads, scale, layer, kv, batch, out);
     if (std::any_of(batch.begin(), batch.end(), [](const auto& one) { return one.rows != 1; })) return;
-    const std::int64_t read = (cpu_.kv_bytes_read() - before) / cpu_.kv_block_bytes({1, kv.shape.kv_heads, kv.shape.head_dim});
+    const std::int64_t read =
+        (cpu_.kv_bytes_read() - before) / cpu_.kv_block_bytes({1, kv.shape.kv_heads, kv.shape.head_dim});
     wrong += read == blocks_to_read(batch) ? 0 : 1;
     together = std::max(together, batch.size());
     for (const auto& one : batch) apart += (one.past + 1 + 15) / 16;
@@ -49,9 +51,10 @@ public:
   }
 
   std::atomic<bool> go{false};
-  std::int64_t wrong = 0;             ///< steps that read something else than once what is shared and each one's own
-  std::int64_t shared = 0, apart = 0; ///< blocks that were read, and that would be if each sequence read all of its own
-  std::size_t together = 0;           ///< sequences in the largest of those steps
+  std::int64_t wrong = 0;  ///< steps that read something else than once what is shared and each one's own
+  std::int64_t shared = 0,
+               apart = 0;    ///< blocks that were read, and that would be if each sequence read all of its own
+  std::size_t together = 0;  ///< sequences in the largest of those steps
 
 private:
   static std::int64_t blocks_to_read(std::span<const kernels::sequence_rows> batch) {
@@ -139,7 +142,9 @@ TEST_CASE("a step of decodes reads the K and V of a beginning that requests have
     const watched_lane& seen = *watched;
     std::atomic<bool>& go = watched->go;
     engine_bench b(with_cache(true), kernels::any_lane{std::move(watched), "cpu", threads, "", {}});
-    const auto prompt = [](generation_id id) { return long_prompt(id, 280 + static_cast<std::int32_t>(id), id < 7 ? 270 : 150); };
+    const auto prompt = [](generation_id id) {
+      return long_prompt(id, 280 + static_cast<std::int32_t>(id), id < 7 ? 270 : 150);
+    };
     std::vector<std::shared_ptr<collector>> sinks;
     for (generation_id id = 1; id <= 8; ++id) sinks.push_back(b.ask(id, prompt(id), 60));
     while (b.made->metrics()->running + b.made->metrics()->queued < 8) std::this_thread::yield();
@@ -157,7 +162,9 @@ TEST_CASE("a step of decodes reads the K and V of a beginning that requests have
 }
 
 TEST_CASE("random text with penalties is the same with the cache and without, whoever came before") {
-  const auto prompts = [](generation_id id) { return long_prompt(id, 90 + static_cast<std::int32_t>(id * 13 % 60), 70); };
+  const auto prompts = [](generation_id id) {
+    return long_prompt(id, 90 + static_cast<std::int32_t>(id * 13 % 60), 70);
+  };
   std::map<generation_id, std::vector<std::int32_t>> alone;
   {
     engine_bench b(with_cache(false));

@@ -14,7 +14,8 @@ using bench = engine_bench;
 
 std::vector<std::int32_t> some_prompt(generation_id id) {
   std::vector<std::int32_t> prompt;
-  for (std::uint64_t i = 0; i < 5 + id * 7 % 60; ++i) prompt.push_back(static_cast<std::int32_t>(3 + (id * 31 + i * 17) % 250));
+  for (std::uint64_t i = 0; i < 5 + id * 7 % 60; ++i)
+    prompt.push_back(static_cast<std::int32_t>(3 + (id * 31 + i * 17) % 250));
   return prompt;
 }
 
@@ -53,8 +54,8 @@ TEST_CASE("with a queue of their own prompts are computed beside decodes, and th
   };
   // Steps before the first, as a device takes them: nothing of them stays.
   std::int32_t warmed = 0;
-  two.warm_up = [&](kernels::lane& lane, kernels::step_space* space, const kernels::step_ops& whole, const kernels::step_ops& ends,
-                    std::int32_t blocks) -> result<void> {
+  two.warm_up = [&](kernels::lane& lane, kernels::step_space* space, const kernels::step_ops& whole,
+                    const kernels::step_ops& ends, std::int32_t blocks) -> result<void> {
     ++warmed;
     CHECK(blocks > 1);
     for (const auto& ops : {whole, ends}) {
@@ -62,7 +63,8 @@ TEST_CASE("with a queue of their own prompts are computed beside decodes, and th
       const std::vector<kernels::sequence_rows> sequences{{0, 3, 15, table}};
       const std::vector<kernels::sampling_row> sampling(1);
       std::vector<kernels::sampled> picks(1);
-      if (auto begun = lane.begin_step(space, {ids, sequences, last, sampling, slots, picks}, ops); !begun) return begun.why();
+      if (auto begun = lane.begin_step(space, {ids, sequences, last, sampling, slots, picks}, ops); !begun)
+        return begun.why();
       if (auto ended = lane.end_step(); !ended) return ended;
       CHECK(picks[0].id >= 0);
     }
@@ -134,7 +136,8 @@ TEST_CASE("the same memory holds as many KV blocks as the type of K and V allows
     const char* type;
     std::int64_t bits;  // of a number
   };
-  for (const auto& [type, bits] : {row{"", 16}, row{"i16", 16}, row{"f16", 16}, row{"bf16", 16}, row{"q8_0", 8}, row{"q4_0", 4}}) {
+  for (const auto& [type, bits] :
+       {row{"", 16}, row{"i16", 16}, row{"f16", 16}, row{"bf16", 16}, row{"q8_0", 8}, row{"q4_0", 4}}) {
     CAPTURE(type);
     engine_options options;
     options.kv_type = type;

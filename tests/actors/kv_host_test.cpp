@@ -16,7 +16,8 @@ constexpr std::int32_t all_kept = 1 << 20;
 
 /// Computes all blocks of a prompt of one token each, and goes.
 void compute(kv_store& store, generation_id id, const std::shared_ptr<const tokens>& prompt) {
-  REQUIRE(store.reserve({{id, static_cast<std::int32_t>(prompt->size()), 0, prompt}}).at(0).blocks.size() == prompt->size());
+  REQUIRE(store.reserve({{id, static_cast<std::int32_t>(prompt->size()), 0, prompt}}).at(0).blocks.size() ==
+          prompt->size());
   store.release({{id, prompt, static_cast<std::int32_t>(prompt->size())}, false});
 }
 
@@ -166,7 +167,8 @@ TEST_CASE("where the host is full its copies unused for longest go first, from t
   store.release({{4}, false});
   REQUIRE(store.cached_on_host() == 4);
   REQUIRE(store.reserve({{5, 4, 0, shared({1, 2, 3, 4})}}).at(0).later);
-  REQUIRE(end_copies(store, copy_way::out) == 2);  // what it waits for pushes out others, not the copies that it will read
-  REQUIRE(end_copies(store, copy_way::in) == 2);   // 3 and 4 went before
+  REQUIRE(end_copies(store, copy_way::out) ==
+          2);  // what it waits for pushes out others, not the copies that it will read
+  REQUIRE(end_copies(store, copy_way::in) == 2);  // 3 and 4 went before
   REQUIRE(store.take_late().at(0).cached == 2);
 }

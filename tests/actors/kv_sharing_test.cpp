@@ -16,7 +16,9 @@ namespace {
 constexpr std::int32_t width = 2;
 using tokens = std::vector<std::int32_t>;
 
-tokens start_of(const tokens& all, std::size_t blocks) { return {all.begin(), all.begin() + static_cast<std::ptrdiff_t>(blocks * width)}; }
+tokens start_of(const tokens& all, std::size_t blocks) {
+  return {all.begin(), all.begin() + static_cast<std::ptrdiff_t>(blocks * width)};
+}
 
 std::shared_ptr<const tokens> shared(tokens all) { return std::make_shared<const tokens>(std::move(all)); }
 
@@ -41,7 +43,8 @@ struct naive_store {
   std::uint64_t now = 0;
 
   std::int32_t resting() const {
-    return static_cast<std::int32_t>(std::count_if(tree.begin(), tree.end(), [](const auto& one) { return one.second.readers.empty(); }));
+    return static_cast<std::int32_t>(
+        std::count_if(tree.begin(), tree.end(), [](const auto& one) { return one.second.readers.empty(); }));
   }
   std::int32_t in_use() const {
     std::set<std::int32_t> all;
@@ -114,7 +117,8 @@ struct naive_store {
       if (std::find(blocks.begin(), blocks.end(), node.block) != blocks.end()) gone.push_back(prefix);
     for (auto& [other, one] : held)
       for (const tokens& prefix : gone)
-        if (one.offered * width >= prefix.size() && std::equal(prefix.begin(), prefix.end(), one.all->begin())) one.lost = true;
+        if (one.offered * width >= prefix.size() && std::equal(prefix.begin(), prefix.end(), one.all->begin()))
+          one.lost = true;
     std::erase_if(tree, [&](const auto& one) {
       return std::any_of(gone.begin(), gone.end(), [&](const tokens& prefix) {
         return one.first.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), one.first.begin());
@@ -139,7 +143,9 @@ TEST_CASE("admits, ends, failures and evictions at random find what a map from w
     for (int step = 0; step < 300; ++step) {
       const std::string before = store.draw();
       CAPTURE(seed, step, before);
-      const auto some = [&] { return std::next(naive.held.begin(), up_to(static_cast<std::uint32_t>(naive.held.size()))); };
+      const auto some = [&] {
+        return std::next(naive.held.begin(), up_to(static_cast<std::uint32_t>(naive.held.size())));
+      };
       if (naive.held.empty() || up_to(3) == 0) {
         tokens all(static_cast<std::size_t>(1 + up_to(12)));
         for (auto& token : all) token = up_to(2);
@@ -156,7 +162,8 @@ TEST_CASE("admits, ends, failures and evictions at random find what a map from w
           naive.serve(next++, prompt, grant);
         }
       } else if (const auto one = some(); up_to(2) == 0) {
-        const auto full = static_cast<std::size_t>(up_to(static_cast<std::uint32_t>(one->second.all->size() / width + 1)));
+        const auto full =
+            static_cast<std::size_t>(up_to(static_cast<std::uint32_t>(one->second.all->size() / width + 1)));
         const auto rows = static_cast<std::int32_t>(full) * width + (full * width < one->second.all->size() ? 1 : 0);
         store.offer({one->first, one->second.all, rows});
         naive.offer(one->first, full);
@@ -165,7 +172,8 @@ TEST_CASE("admits, ends, failures and evictions at random find what a map from w
         const auto all = one->second.all;
         const bool spoiled = up_to(8) == 0;
         // Rows that were found computed or offered are computed.
-        const auto full = std::max(one->second.offered, static_cast<std::size_t>(up_to(static_cast<std::uint32_t>(all->size() / width + 1))));
+        const auto full = std::max(
+            one->second.offered, static_cast<std::size_t>(up_to(static_cast<std::uint32_t>(all->size() / width + 1))));
         store.release({{id, all, static_cast<std::int32_t>(full) * width}, spoiled});
         spoiled ? naive.spoil(id) : naive.release(id, full);
       }
@@ -223,7 +231,9 @@ TEST_CASE("what nobody reads counts as free and is evicted only when blocks run 
   REQUIRE(store.check().ok());
 }
 
-TEST_CASE("no more rests than was allowed, or than the longest sequence had, and what is freed is used before what was never touched") {
+TEST_CASE(
+    "no more rests than was allowed, or than the longest sequence had, and what is freed is used before what was never "
+    "touched") {
   kv_store store(1000, 1, 4);
   std::int32_t highest = 0;
   for (std::int32_t round = 0; round < 50; ++round) {

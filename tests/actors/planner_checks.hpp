@@ -45,8 +45,10 @@ struct host_copies {
   std::int64_t restored = 0, lost = 0;
 };
 
-/// With `host`, blocks leave for host memory, and copies fail; how many came back and how many were lost is added there.
-inline void random_life(std::uint32_t seed, batch_policy policy, double most_growth = 0, bool share = false, host_copies* host = nullptr) {
+/// With `host`, blocks leave for host memory, and copies fail; how many came back and how many were lost is added
+/// there.
+inline void random_life(std::uint32_t seed, batch_policy policy, double most_growth = 0, bool share = false,
+                        host_copies* host = nullptr) {
   std::mt19937 random(seed);
   const auto up_to = [&random](std::uint32_t n) { return static_cast<std::int32_t>(random() % n); };
   planner_options options = small(3 + up_to(12), policy, share);
@@ -59,15 +61,13 @@ inline void random_life(std::uint32_t seed, batch_policy policy, double most_gro
   for (int step = 0; step < 400; ++step) {
     const auto what = up_to(20);
     if (what == 0 && next < 30)
-      engine.admit(next++, 1 + up_to(70), 1 + up_to(60), up_to(3) == 0 ? up_to(40) : -1, up_to(3), 16 * up_to(3) + up_to(2));
-    else if (share && what == 2 && up_to(6) == 0)
-      engine.fail_a_step();
-    else if (host && what == 3 && up_to(6) == 0)
-      engine.fail_a_copy();
+      engine.admit(next++, 1 + up_to(70), 1 + up_to(60), up_to(3) == 0 ? up_to(40) : -1, up_to(3),
+                   16 * up_to(3) + up_to(2));
+    else if (share && what == 2 && up_to(6) == 0) engine.fail_a_step();
+    else if (host && what == 3 && up_to(6) == 0) engine.fail_a_copy();
     else if (what == 1 && next > 1)
       up_to(3) == 0 ? engine.cancel(1 + random() % (next - 1)) : engine.pause(1 + random() % (next - 1), up_to(2) == 0);
-    else
-      engine.let(random() % 12);
+    else engine.let(random() % 12);
     require_sound(engine);
   }
   for (generation_id id = 1; id < next; ++id) engine.pause(id, false);

@@ -1,4 +1,5 @@
-// The planner and the store with host memory behind the device's: what leaves comes back as it was, and nobody waits for ever.
+// The planner and the store with host memory behind the device's: what leaves comes back as it was, and nobody waits
+// for ever.
 #include "planner_checks.hpp"
 
 using namespace troupe;
@@ -14,7 +15,8 @@ TEST_CASE("blocks that leave for host memory come back as they were, whatever jo
 
 TEST_CASE("a prompt that left the device whole is not computed again") {
   simulated_engine engine(small(10, batch_policy::mix, true), 32);
-  for (generation_id id = 1; id <= 4; ++id) {  // of 9 blocks each; the fourth pushes the first one out, of which 128 rows are left
+  for (generation_id id = 1; id <= 4;
+       ++id) {  // of 9 blocks each; the fourth pushes the first one out, of which 128 rows are left
     engine.admit(id, 130, 4, -1, static_cast<std::int32_t>(id % 3));
     engine.run_dry();
   }

@@ -12,7 +12,8 @@ TEST_CASE("sequences that begin alike read only rows that finished steps compute
   for (std::uint32_t seed = 4001; seed <= 4600; ++seed) random_life(seed, batch_policy::split, 0, true);
 }
 
-TEST_CASE("sequences that begin alike read only rows that finished steps computed from their tokens, chosen step by step") {
+TEST_CASE(
+    "sequences that begin alike read only rows that finished steps computed from their tokens, chosen step by step") {
   for (std::uint32_t seed = 5001; seed <= 5400; ++seed) random_life(seed, batch_policy::choose, 1.5, true);
 }
 

@@ -12,12 +12,15 @@ using namespace troupe::actors;
 namespace {
 
 constexpr const char* chat_source =
-    "{% for m in messages %}<|end|>{{ m.role }}:{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|end|>{% endif %}";
+    "{% for m in messages %}<|end|>{{ m.role }}:{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|end|>{% "
+    "endif %}";
 
 prompt_encoder encoder(std::int32_t context = 100) {
   return {tests::byte_tokenizer(), models::chat_template::parse(chat_source).value_or_throw(), context};
 }
-result<encoded_prompt> encode(const request& what, std::int32_t context = 100) { return encoder(context).encode(7, what, {}); }
+result<encoded_prompt> encode(const request& what, std::int32_t context = 100) {
+  return encoder(context).encode(7, what, {});
+}
 request chat(std::string content) {
   request what;
   what.prompt = chat_prompt{{"user", std::move(content)}};
@@ -40,12 +43,16 @@ TEST_CASE("each number out of range is refused by its name, and so is NaN") {
     set(what);
     return fault(what);
   };
-  for (float bad : {-0.1f, 2.1f, nan, infinity}) CHECK(faulty([&](request& r) { r.how.temperature = bad; }) == "temperature");
+  for (float bad : {-0.1f, 2.1f, nan, infinity})
+    CHECK(faulty([&](request& r) { r.how.temperature = bad; }) == "temperature");
   for (float bad : {0.0f, 1.1f, nan}) CHECK(faulty([&](request& r) { r.how.top_p = bad; }) == "top_p");
   for (float bad : {-0.1f, 1.1f, nan}) CHECK(faulty([&](request& r) { r.how.min_p = bad; }) == "min_p");
-  for (float bad : {0.0f, 11.0f, nan}) CHECK(faulty([&](request& r) { r.how.repetition_penalty = bad; }) == "repetition_penalty");
-  for (float bad : {-2.1f, 2.1f, nan}) CHECK(faulty([&](request& r) { r.how.presence_penalty = bad; }) == "presence_penalty");
-  for (float bad : {-2.1f, 2.1f, nan}) CHECK(faulty([&](request& r) { r.how.frequency_penalty = bad; }) == "frequency_penalty");
+  for (float bad : {0.0f, 11.0f, nan})
+    CHECK(faulty([&](request& r) { r.how.repetition_penalty = bad; }) == "repetition_penalty");
+  for (float bad : {-2.1f, 2.1f, nan})
+    CHECK(faulty([&](request& r) { r.how.presence_penalty = bad; }) == "presence_penalty");
+  for (float bad : {-2.1f, 2.1f, nan})
+    CHECK(faulty([&](request& r) { r.how.frequency_penalty = bad; }) == "frequency_penalty");
   for (float bad : {-101.0f, nan}) CHECK(faulty([&](request& r) { r.how.logit_bias = {{1, bad}}; }) == "logit_bias");
   CHECK(faulty([](request& r) { r.how.logit_bias.resize(1025); }) == "logit_bias");
   CHECK(faulty([](request& r) { r.how.top_k = -1; }) == "top_k");

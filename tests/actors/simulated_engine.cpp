@@ -13,7 +13,8 @@ void simulated_engine::admit(generation_id id, std::int32_t prompt, std::int32_t
   admit_tokens(id, std::move(tokens), max_tokens, eos_after);
 }
 
-void simulated_engine::admit_tokens(generation_id id, std::vector<std::int32_t> prompt, std::int32_t max_tokens, std::int32_t eos_after) {
+void simulated_engine::admit_tokens(generation_id id, std::vector<std::int32_t> prompt, std::int32_t max_tokens,
+                                    std::int32_t eos_after) {
   fate& one = fates[id] = {};
   one.prompt = static_cast<std::int32_t>(prompt.size());
   one.max_tokens = max_tokens;
@@ -57,7 +58,8 @@ void simulated_engine::take(planner_outputs& out) {
   for (const auto& one : out.plans) {
     std::int32_t rows = 0;
     for (const slot_work& work : one.plan->work) rows += work.rows;
-    expect(rows <= std::max(options_.max_batch_tokens, options_.max_sequences + options_.block_tokens), "a step over budget");
+    expect(rows <= std::max(options_.max_batch_tokens, options_.max_sequences + options_.block_tokens),
+           "a step over budget");
     expect(rows > 0, "an empty step");
     plans.push_back(*one.plan);
     lanes_[static_cast<std::size_t>(one.lane)].push_back(one.plan);
@@ -70,13 +72,16 @@ void simulated_engine::take(planner_outputs& out) {
 }
 
 std::size_t simulated_engine::waiting() const {
-  return to_store_.size() + from_store_.size() + lanes_[0].size() + lanes_[1].size() + results_.size() + copies_[0].size() + copies_[1].size();
+  return to_store_.size() + from_store_.size() + lanes_[0].size() + lanes_[1].size() + results_.size() +
+         copies_[0].size() + copies_[1].size();
 }
 
 void simulated_engine::let(std::size_t n) {
   for (std::size_t i = 0; i < 6; ++i) {
     switch ((n + i) % 6) {
-      case 0: if (!to_store_.empty()) return run_store(); break;
+      case 0:
+        if (!to_store_.empty()) return run_store();
+        break;
       case 1:
         if (!from_store_.empty()) {
           const auto answer = std::move(from_store_.front());
@@ -86,9 +91,15 @@ void simulated_engine::let(std::size_t n) {
           return take(out);
         }
         break;
-      case 2: if (!lanes_[0].empty()) return run_lane(0); break;
-      case 3: if (!lanes_[1].empty()) return run_lane(1); break;
-      case 4: if (!results_.empty()) return deliver(); break;
+      case 2:
+        if (!lanes_[0].empty()) return run_lane(0);
+        break;
+      case 3:
+        if (!lanes_[1].empty()) return run_lane(1);
+        break;
+      case 4:
+        if (!results_.empty()) return deliver();
+        break;
       default:
         if (!copies_[0].empty() && (n < 6 || copies_[1].empty())) return run_copy(memory::copy_way::out);
         if (!copies_[1].empty()) return run_copy(memory::copy_way::in);
@@ -167,12 +178,13 @@ void simulated_engine::run_copy(memory::copy_way way) {
   for (std::size_t i = 0; i < one.sources.size(); ++i) {
     const auto [block, place] = one.order.copies[i];
     copying_.erase(block);
-    expect(one.sources[i] == (way == memory::copy_way::out ? rows_of(block) : host_[place]), "a source changed while it was copied");
+    expect(one.sources[i] == (way == memory::copy_way::out ? rows_of(block) : host_[place]),
+           "a source changed while it was copied");
     const auto rows = fails ? std::vector<std::uint64_t>(one.sources[i].size(), 1) : one.sources[i];
-    if (way == memory::copy_way::out)
-      host_[place] = rows;
+    if (way == memory::copy_way::out) host_[place] = rows;
     else
-      for (std::size_t row = 0; row < rows.size(); ++row) kv_[block * options_.block_tokens + static_cast<std::int32_t>(row)] = rows[row];
+      for (std::size_t row = 0; row < rows.size(); ++row)
+        kv_[block * options_.block_tokens + static_cast<std::int32_t>(row)] = rows[row];
   }
   (fails ? lost : restored) += fails || way == memory::copy_way::in ? static_cast<std::int64_t>(one.sources.size()) : 0;
   store.copied(one.order, !fails);
@@ -185,7 +197,8 @@ void simulated_engine::run_lane(std::size_t lane) {
   for (const slot_leave& leave : plan->leaves)
     if (slots_[leave.slot].joined == leave.joined) slots_.erase(leave.slot);
   for (const slot_join& join : plan->joins)
-    slots_[join.slot] = {join.terms->generation, plan->step, *join.tokens, join.generated, join.cached, join.terms->max_tokens, {}, false, join.tokens->size()};
+    slots_[join.slot] = {join.terms->generation, plan->step, *join.tokens, join.generated,     join.cached,
+                         join.terms->max_tokens, {},         false,        join.tokens->size()};
   step_result result;
   result.step = plan->step;
   const bool fails = std::exchange(failing_, false);
@@ -197,7 +210,8 @@ void simulated_engine::run_lane(std::size_t lane) {
 void simulated_engine::touch_kv(const slot_state& slot, const slot_work& work, bool fails) {
   const std::int32_t width = options_.block_tokens;
   std::uint64_t prefix = 1;
-  for (std::int32_t row = 0; row < work.position + work.rows && row < static_cast<std::int32_t>(slot.known.size()); ++row) {
+  for (std::int32_t row = 0; row < work.position + work.rows && row < static_cast<std::int32_t>(slot.known.size());
+       ++row) {
     prefix = (prefix ^ static_cast<std::uint64_t>(slot.known[static_cast<std::size_t>(row)] + 1)) * 0x9e3779b97f4a7c15u;
     const std::int32_t block = slot.blocks[static_cast<std::size_t>(row / width)];
     auto& stored = kv_[block * width + row % width];
@@ -227,14 +241,16 @@ void simulated_engine::run_work(const slot_work& work, bool fails, step_result& 
   if (fails) {
     slot.ended = true;
     fates[slot.generation].step_failed = true;
-    result.tokens.push_back({slot.generation, work.slot, -1, sequence_end::failed, 0, {}, {errc::numeric, "as told", {}}});
+    result.tokens.push_back(
+        {slot.generation, work.slot, -1, sequence_end::failed, 0, {}, {errc::numeric, "as told", {}}});
     return;
   }
   const auto known = static_cast<std::int32_t>(slot.known.size());
   expect(slot.rows <= known, "a row before its token");
   expect(work.sample == (slot.rows == known), "sampling not after the last known token");
   if (!work.sample) return;
-  step_token token{slot.generation, work.slot, true_token(slot.generation, slot.generated), sequence_end::none, 0, {}, {}};
+  step_token token{
+      slot.generation, work.slot, true_token(slot.generation, slot.generated), sequence_end::none, 0, {}, {}};
   if (slot.generated++ == fates[slot.generation].eos_after) token.end = sequence_end::eos;
   else if (slot.generated == slot.max_tokens) token.end = sequence_end::length;
   slot.known.push_back(token.id);

@@ -37,16 +37,18 @@ public:
   };
 
   simulated_engine(planner_options options, std::int32_t host_blocks = 0)
-      : planner(options), store(options.total_blocks, options.block_tokens, options.total_blocks, host_blocks), options_(options) {}
+      : planner(options), store(options.total_blocks, options.block_tokens, options.total_blocks, host_blocks),
+        options_(options) {}
 
   /// Prompts of a family begin alike, as far as they both go; where `common` is not 0, so far with every family.
-  void admit(generation_id id, std::int32_t prompt, std::int32_t max_tokens, std::int32_t eos_after, std::int32_t family = 0,
-             std::int32_t common = 0);
-  void admit_tokens(generation_id id, std::vector<std::int32_t> prompt, std::int32_t max_tokens, std::int32_t eos_after);
+  void admit(generation_id id, std::int32_t prompt, std::int32_t max_tokens, std::int32_t eos_after,
+             std::int32_t family = 0, std::int32_t common = 0);
+  void admit_tokens(generation_id id, std::vector<std::int32_t> prompt, std::int32_t max_tokens,
+                    std::int32_t eos_after);
   void cancel(generation_id id);
   void pause(generation_id id, bool on);
-  /// Lets the `n`th of the waiting things happen: a message to the store, an answer of it, a step of a lane, a result, a
-  /// copy out to the host or, from 6 on, one in.
+  /// Lets the `n`th of the waiting things happen: a message to the store, an answer of it, a step of a lane, a result,
+  /// a copy out to the host or, from 6 on, one in.
   void let(std::size_t n);
   /// The next step fails: what it writes is garbage.
   void fail_a_step() { failing_ = true; }
@@ -113,13 +115,14 @@ private:
   };
   std::deque<store_answer> from_store_;
   std::deque<waiting_copy> copies_[2];
-  std::set<std::int32_t> copying_;  ///< blocks
+  std::set<std::int32_t> copying_;                           ///< blocks
   std::map<std::int32_t, std::vector<std::uint64_t>> host_;  ///< rows of each place
   std::deque<std::shared_ptr<const step_plan>> lanes_[2];
   std::deque<step_result> results_;
   std::map<std::int32_t, slot_state> slots_;
   std::map<std::int32_t, std::set<generation_id>> holders_;  ///< of each block, as the store sees it
-  std::map<std::int32_t, std::uint64_t> kv_;  ///< of a row of a block: what stands for all tokens that it was computed from
+  std::map<std::int32_t, std::uint64_t>
+      kv_;  ///< of a row of a block: what stands for all tokens that it was computed from
   bool failing_ = false, failing_copy_ = false;
 };
 

@@ -1,5 +1,5 @@
-// The planner with two queues on one device, in a time of the test's own: which prompts are mixed with decodes, and which
-// are computed beside them.
+// The planner with two queues on one device, in a time of the test's own: which prompts are mixed with decodes, and
+// which are computed beside them.
 #include <algorithm>
 #include <array>
 #include <deque>
@@ -19,8 +19,8 @@ namespace {
 
 using milliseconds = std::chrono::duration<double, std::milli>;
 
-/// Each queue computes its steps in order. Milliseconds: decodes take 5, or `beside` while the other queue computes; prompts
-/// `start` more, for each row `row`, and for each key of a row `key`.
+/// Each queue computes its steps in order. Milliseconds: decodes take 5, or `beside` while the other queue computes;
+/// prompts `start` more, for each row `row`, and for each key of a row `key`.
 struct device_cost {
   double beside = 7, start = 0, row = 0.02, key = 0;
 };
@@ -48,7 +48,8 @@ public:
   void step() {
     std::size_t next = 2;
     for (const std::size_t lane : {0u, 1u})
-      if (!flying_[lane].empty() && (next == 2 || flying_[lane].front().ended < flying_[next].front().ended)) next = lane;
+      if (!flying_[lane].empty() && (next == 2 || flying_[lane].front().ended < flying_[next].front().ended))
+        next = lane;
     REQUIRE(next < 2);
     const step_result result = flying_[next].front();
     flying_[next].pop_front();
@@ -79,7 +80,8 @@ private:
   }
   void begin(const step_plan& plan) {
     const auto lane = static_cast<std::size_t>(plan.lane);
-    for (const slot_join& join : plan.joins) slots_[join.slot] = {join.terms->generation, static_cast<std::int32_t>(join.tokens->size())};
+    for (const slot_join& join : plan.joins)
+      slots_[join.slot] = {join.terms->generation, static_cast<std::int32_t>(join.tokens->size())};
     step_result result;
     result.step = plan.step;
     result.lane = plan.lane;
@@ -95,8 +97,10 @@ private:
     }
     double ms = result.decode_rows > 0 ? (flying_[1 - lane].empty() ? 5 : cost_.beside) : 0;
     if (result.prefill_rows > 0) ms += cost_.start + cost_.row * result.prefill_rows + cost_.key * keys;
-    if (result.prefill_rows > 0 && result.decode_rows > 0) mixed_ms.push_back(ms), mixed_rows.push_back(result.prefill_rows);
-    const auto took = std::chrono::duration_cast<clock::duration>(milliseconds(ms * std::uniform_real_distribution(0.98, 1.02)(random_)));
+    if (result.prefill_rows > 0 && result.decode_rows > 0)
+      mixed_ms.push_back(ms), mixed_rows.push_back(result.prefill_rows);
+    const auto took = std::chrono::duration_cast<clock::duration>(
+        milliseconds(ms * std::uniform_real_distribution(0.98, 1.02)(random_)));
     result.ended = (flying_[lane].empty() ? now_ : flying_[lane].back().ended) + took;
     flying_[lane].push_back(std::move(result));
   }
@@ -142,7 +146,9 @@ TEST_CASE("where decodes beside prompts take longer than a mixed step may, long 
   CHECK(device.mixed[6] == 8000);
 }
 
-TEST_CASE("mixed steps keep their bound when a new prompt begins where keys are few, though only those over many were seen last") {
+TEST_CASE(
+    "mixed steps keep their bound when a new prompt begins where keys are few, though only those over many were seen "
+    "last") {
   timed_device device({7, 2.5, 0.012, 1.2e-6}, batch_policy::mix, 1.8);
   for (generation_id id = 1; id <= 4; ++id) device.admit(id, 32, 20000);
   device.run(200);

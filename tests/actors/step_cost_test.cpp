@@ -12,8 +12,8 @@ namespace {
 struct machine {
   double step = 3.5, decode_row = 0.02, decode_key = 3e-5, prompt_row = 0.021, prompt_key = 1.2e-6;
   double takes(const step_size& s) const {
-    return step + decode_row * s.decode_rows + decode_key * static_cast<double>(s.decode_keys) + prompt_row * s.prompt_rows +
-           prompt_key * static_cast<double>(s.prompt_keys);
+    return step + decode_row * s.decode_rows + decode_key * static_cast<double>(s.decode_keys) +
+           prompt_row * s.prompt_rows + prompt_key * static_cast<double>(s.prompt_keys);
   }
 };
 

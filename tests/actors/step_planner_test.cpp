@@ -42,12 +42,9 @@ TEST_CASE("whatever comes and goes, nobody's prompt is begun before that of one 
     simulated_engine engine(small(6 + up_to(12), seed % 2 == 0 ? batch_policy::mix : batch_policy::split));
     generation_id next = 1;
     while (next <= 30) {
-      if (up_to(6) == 0)
-        engine.admit(next++, 1 + up_to(70), 1 + up_to(20), -1);
-      else if (up_to(20) == 0 && next > 1)
-        engine.cancel(1 + random() % (next - 1));
-      else
-        engine.let(random() % 6);
+      if (up_to(6) == 0) engine.admit(next++, 1 + up_to(70), 1 + up_to(20), -1);
+      else if (up_to(20) == 0 && next > 1) engine.cancel(1 + random() % (next - 1));
+      else engine.let(random() % 6);
     }
     engine.run_dry();
     require_sound(engine);
@@ -195,7 +192,7 @@ TEST_CASE("prompt chunks beside decodes are as long as their bound lets them") {
     carry_out(std::move(out));
   };
   clock::time_point now{};
-  std::vector<std::int32_t> mixed;  // prompt rows of the steps that hold both
+  std::vector<std::int32_t> mixed;            // prompt rows of the steps that hold both
   std::map<std::int32_t, std::int32_t> rows;  // by slot: so many are known
   const auto step = [&] {
     REQUIRE_FALSE(plans.empty());
@@ -205,7 +202,8 @@ TEST_CASE("prompt chunks beside decodes are as long as their bound lets them") {
     step_result result;
     result.step = plan->step;
     result.started = now;
-    for (const slot_work& work : plan->work) (work.position < rows[work.slot] ? result.prefill_rows : result.decode_rows) += work.rows;
+    for (const slot_work& work : plan->work)
+      (work.position < rows[work.slot] ? result.prefill_rows : result.decode_rows) += work.rows;
     now += std::chrono::microseconds(5000 + 10 * result.prefill_rows);
     result.ended = now;
     if (result.prefill_rows > 0 && result.decode_rows > 0) mixed.push_back(result.prefill_rows);

@@ -35,9 +35,15 @@ protected:
         [this](const end_sequence& m) { log_.ended.push_back(m.id); },
         [this](const pause_sequence& m) { log_.paused.push_back(m.id); },
         [this](const resume_sequence& m) { log_.resumed.push_back(m.id); },
-        [](const step_done&) {}, [](const blocks_granted&) {}, [](const blocks_arrived&) {}, [](const fail_sequences&) {}, [](const probe_engine&) {}, [](const check_steps&) {},
+        [](const step_done&) {},
+        [](const blocks_granted&) {},
+        [](const blocks_arrived&) {},
+        [](const fail_sequences&) {},
+        [](const probe_engine&) {},
+        [](const check_steps&) {},
         [](const drain_scheduler&) {},
-        [](const wire_engine&) {}, [this](const stop_actor&) { quit(); },
+        [](const wire_engine&) {},
+        [this](const stop_actor&) { quit(); },
     };
   }
 
@@ -88,7 +94,8 @@ struct bench {
     caf::anon_send(to, std::move(m));
     dynamic_cast<caf::scheduler::test_coordinator&>(system.scheduler()).run();
   }
-  void open(generation_id id, std::shared_ptr<event_sink> sink, std::string text, std::shared_ptr<const operator_chain> operators = {}) {
+  void open(generation_id id, std::shared_ptr<event_sink> sink, std::string text,
+            std::shared_ptr<const operator_chain> operators = {}) {
     auto what = std::make_shared<request>();
     what->prompt = std::move(text);
     send(stream, open_generation{id, what, id, std::move(sink), 100, false, clock::now(), std::move(operators)});

@@ -20,26 +20,20 @@ struct take_nothing {
 // Replaces "cat" by "dog", whatever tokens it comes in; needs two tokens of look-ahead when they are single letters.
 struct cat_to_dog {
   void operator()(token_window& window) {
-    if (window.text().substr(0, 3) == "cat" && window.size() >= 3)
-      window.rewrite(3, "dog");
-    else
-      window.pass();
+    if (window.text().substr(0, 3) == "cat" && window.size() >= 3) window.rewrite(3, "dog");
+    else window.pass();
   }
 };
 struct drop_vowels {
   void operator()(token_window& window) {
-    if (std::string("aeiou").find(window[0].text) != std::string::npos)
-      window.drop();
-    else
-      window.pass();
+    if (std::string("aeiou").find(window[0].text) != std::string::npos) window.drop();
+    else window.pass();
   }
 };
 struct stop_at_bang {
   void operator()(token_window& window) {
-    if (window[0].text == "!")
-      window.stop();
-    else
-      window.pass();
+    if (window[0].text == "!") window.stop();
+    else window.pass();
   }
 };
 struct count_then_throw {
@@ -95,7 +89,8 @@ TEST_CASE("operators that change nothing change nothing, whatever they hold") {
 }
 
 TEST_CASE("an operator rewrites across tokens with look-ahead") {
-  CHECK(run("a cat, a cast, a cat", operator_chain{}.add(cat_to_dog{}, 2)).log().text_from(0) == "a dog, a cast, a dog");
+  CHECK(run("a cat, a cast, a cat", operator_chain{}.add(cat_to_dog{}, 2)).log().text_from(0) ==
+        "a dog, a cast, a dog");
 }
 
 TEST_CASE("a rewritten span is one entry that keeps all its ids") {

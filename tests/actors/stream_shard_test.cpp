@@ -28,12 +28,18 @@ struct bench {
   std::shared_ptr<recording_sink> open(generation_id id, std::uint32_t credit, bool keep = false, request what = {}) {
     auto sink = std::make_shared<recording_sink>();
     stream_outputs out;
-    shard.open({id, std::make_shared<request>(std::move(what)), nullptr, id, sink, credit, keep, at(0ms)}, at(0ms), out);
+    shard.open({id, std::make_shared<request>(std::move(what)), nullptr, id, sink, credit, keep, at(0ms)}, at(0ms),
+               out);
     done(out);
     return sink;
   }
-  void admit(generation_id id) { stream_outputs out; shard.admitted(id, 5, at(1ms), out); done(out); }
-  void token(generation_id id, std::int32_t what, sequence_end end = sequence_end::none, clock::time_point when = at(10ms)) {
+  void admit(generation_id id) {
+    stream_outputs out;
+    shard.admitted(id, 5, at(1ms), out);
+    done(out);
+  }
+  void token(generation_id id, std::int32_t what, sequence_end end = sequence_end::none,
+             clock::time_point when = at(10ms)) {
     step_result step;
     step.tokens.push_back({id, 0, what, end, 0.0f, {}, {}});
     step.ended = when;
@@ -46,14 +52,19 @@ struct bench {
     shard.add_credit(id, who, events, at(20ms), out);
     done(out);
   }
-  std::shared_ptr<recording_sink> watch(generation_id id, std::uint64_t who, std::uint64_t offset, std::uint32_t credit) {
+  std::shared_ptr<recording_sink> watch(generation_id id, std::uint64_t who, std::uint64_t offset,
+                                        std::uint32_t credit) {
     auto sink = std::make_shared<recording_sink>();
     stream_outputs out;
     shard.subscribe(id, who, offset, sink, credit, at(20ms), out);
     done(out);
     return sink;
   }
-  void leave(generation_id id, std::uint64_t who) { stream_outputs out; shard.unsubscribe(id, who, at(20ms), out); done(out); }
+  void leave(generation_id id, std::uint64_t who) {
+    stream_outputs out;
+    shard.unsubscribe(id, who, at(20ms), out);
+    done(out);
+  }
   bool cancel(generation_id id) {
     stream_outputs out;
     const bool found = shard.cancel(id, at(30ms), out);
@@ -84,7 +95,8 @@ TEST_CASE("every watcher reads the same text and one end, whatever the credits, 
     b.admit(7);
     std::map<std::uint64_t, std::pair<std::shared_ptr<recording_sink>, std::uint64_t>> watchers{{7, {first, 0}}};
     const auto act = [&] {
-      if (random() % 3 == 0) b.credit(7, random() % 8 == 0 ? 999 : watchers.begin()->first + random() % watchers.size(), random() % 3);
+      if (random() % 3 == 0)
+        b.credit(7, random() % 8 == 0 ? 999 : watchers.begin()->first + random() % watchers.size(), random() % 3);
       if (random() % 12 == 0 && watchers.size() < 6) {
         const std::uint64_t offset = random() % (b.shard.find(7)->log().size() + 1);
         const std::uint64_t who = 7 + watchers.size();
@@ -92,7 +104,8 @@ TEST_CASE("every watcher reads the same text and one end, whatever the credits, 
       }
     };
     for (unsigned n = random() % 60; n > 0; --n) {
-      b.token(7, static_cast<std::int32_t>(random() % 2 ? 256 + random() % tests::long_tokens().size() : random() % static_cast<unsigned>(tokens->size() - 1)));
+      b.token(7, static_cast<std::int32_t>(random() % 2 ? 256 + random() % tests::long_tokens().size()
+                                                        : random() % static_cast<unsigned>(tokens->size() - 1)));
       act();
     }
     b.token(7, tokens->size() - 1, random() % 2 ? sequence_end::eos : sequence_end::length);
@@ -121,7 +134,13 @@ TEST_CASE("who keeps up has an event for every token, with text or without") {
   b.admit(1);
   const std::int32_t control = tests::byte_tokenizer()->size() - 1;
   const std::vector<std::int32_t> ids = {'a', 0xC3, 0xA9, control, 0xE2, 'b'};
-  const std::vector<std::string> texts = {"a", "", "\xC3\xA9", "", "", "\xEF\xBF\xBD" "b"};
+  const std::vector<std::string> texts = {"a",
+                                          "",
+                                          "\xC3\xA9",
+                                          "",
+                                          "",
+                                          "\xEF\xBF\xBD"
+                                          "b"};
   for (std::size_t i = 0; i < ids.size(); ++i) {
     b.token(1, ids[i]);
     REQUIRE(sink->events.size() == i + 2);
@@ -164,7 +183,8 @@ TEST_CASE("what waits for a watcher is bounded by its credit and by bytes, log-p
     b.credit(1, 1, 3);
     REQUIRE(sink->events.size() == 4);
     for (std::size_t i = 1; i < 4; ++i) {
-      CHECK(sink->events[i].text.size() == (with_logprobs ? 1 : 100));  // each log-probability is written in 69 bytes or so
+      CHECK(sink->events[i].text.size() ==
+            (with_logprobs ? 1 : 100));  // each log-probability is written in 69 bytes or so
       CHECK(sink->events[i].logprobs.size() == (with_logprobs ? 1 : 0));
       CHECK(sink->events[i].offset == (i == 1 ? 0 : sink->events[i - 1].next_offset));
     }

@@ -35,7 +35,8 @@ std::string cut_at_stop(const std::string& text, const std::vector<std::string>&
   for (std::size_t end = 1; end <= text.size(); ++end) {
     std::size_t longest = 0;
     for (const std::string& stop : stops)
-      if (stop.size() <= end && text.compare(end - stop.size(), stop.size(), stop) == 0) longest = std::max(longest, stop.size());
+      if (stop.size() <= end && text.compare(end - stop.size(), stop.size(), stop) == 0)
+        longest = std::max(longest, stop.size());
     if (longest > 0) return text.substr(0, end - longest);
   }
   return text;

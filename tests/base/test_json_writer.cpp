@@ -36,13 +36,28 @@ std::string random_bytes(std::mt19937_64& random, bool valid) {
   for (std::size_t i = 0; i < length; ++i) {
     if (!valid) {
       // Bytes near the borders of table 3-7 are likelier than chance would make them.
-      static const std::string edges("\xC1\xC2\xDF\xE0\xED\xEF\xF0\xF4\xF5\x80\x8F\x90\x9F\xA0\xBF\xC0\"\\\0\x1F\x7F", 21);
+      static const std::string edges("\xC1\xC2\xDF\xE0\xED\xEF\xF0\xF4\xF5\x80\x8F\x90\x9F\xA0\xBF\xC0\"\\\0\x1F\x7F",
+                                     21);
       text += random() % 2 ? static_cast<char>(random()) : edges[random() % edges.size()];
       continue;
     }
-    static const std::string points[] = {"a", "\"", "\\", "\n", std::string(1, '\0'), "\x1b", "\x7f", "\xC2\x80",
-                                         "\xC3\xA9", "\xE0\xA0\x80", "\xED\x9F\xBF", "\xEE\x80\x80", "\xE2\x80\xA8",
-                                         "\xE2\x80\xA9", "\xEF\xBF\xBF", "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF"};
+    static const std::string points[] = {"a",
+                                         "\"",
+                                         "\\",
+                                         "\n",
+                                         std::string(1, '\0'),
+                                         "\x1b",
+                                         "\x7f",
+                                         "\xC2\x80",
+                                         "\xC3\xA9",
+                                         "\xE0\xA0\x80",
+                                         "\xED\x9F\xBF",
+                                         "\xEE\x80\x80",
+                                         "\xE2\x80\xA8",
+                                         "\xE2\x80\xA9",
+                                         "\xEF\xBF\xBF",
+                                         "\xF0\x90\x80\x80",
+                                         "\xF4\x8F\xBF\xBF"};
     text += points[random() % std::size(points)];
   }
   return text;
@@ -80,10 +95,15 @@ TEST_CASE("broken UTF-8 never comes out, and writing twice changes nothing") {
 TEST_CASE("each maximal broken sequence becomes one replacement character") {
   const std::string r = "\xEF\xBF\xBD";
   // The examples of Unicode 15, tables 3-8 to 3-11.
-  CHECK(read_back(written("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82" "A")) == r + r + r + r + r + r + r + r + "A");
-  CHECK(read_back(written("\xED\xA0\x80\xED\xBF\xBF\xED\xAF" "A")) == r + r + r + r + r + r + r + r + "A");
-  CHECK(read_back(written("\xF4\x91\x92\x93\xFF" "A\x80\xBF" "B")) == r + r + r + r + r + "A" + r + r + "B");
-  CHECK(read_back(written("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF" "A")) == r + r + r + r + "A");
+  CHECK(read_back(written("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82"
+                          "A")) == r + r + r + r + r + r + r + r + "A");
+  CHECK(read_back(written("\xED\xA0\x80\xED\xBF\xBF\xED\xAF"
+                          "A")) == r + r + r + r + r + r + r + r + "A");
+  CHECK(read_back(written("\xF4\x91\x92\x93\xFF"
+                          "A\x80\xBF"
+                          "B")) == r + r + r + r + r + "A" + r + r + "B");
+  CHECK(read_back(written("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF"
+                          "A")) == r + r + r + r + "A");
 }
 
 TEST_CASE("line separators are escaped for those who paste JSON into scripts") {

@@ -122,7 +122,9 @@ TEST_CASE("names, features and caches are read") {
 
 TEST_CASE("a processor is told from others by the first one's lines and its caches") {
   fake_root root;
-  const std::string first = "processor\t: 0\nvendor_id\t: Maker\ncpu family\t: 6\nmodel\t\t: 143\nmodel name\t: Some CPU\nstepping\t: 8\ncpu MHz\t\t: 2000\n";
+  const std::string first =
+      "processor\t: 0\nvendor_id\t: Maker\ncpu family\t: 6\nmodel\t\t: 143\nmodel name\t: Some CPU\nstepping\t: 8\ncpu "
+      "MHz\t\t: 2000\n";
   root.write("proc/cpuinfo", first + "\nprocessor\t: 1\nvendor_id\t: Other\n");
   root.write("sys/devices/system/cpu/cpu0/cache/index0/level", "2\n");
   root.write("sys/devices/system/cpu/cpu0/cache/index0/size", "2048K\n");

@@ -48,8 +48,7 @@ void two_sockets(const fake_machine& m) {
 
 /// Two performance cores with two threads each, four efficiency cores.
 void hybrid(const fake_machine& m) {
-  for (int cpu = 0; cpu < 4; ++cpu)
-    m.cpu(cpu, "topology/thread_siblings_list", cpu < 2 ? "0-1" : "2-3");
+  for (int cpu = 0; cpu < 4; ++cpu) m.cpu(cpu, "topology/thread_siblings_list", cpu < 2 ? "0-1" : "2-3");
   for (int cpu = 4; cpu < 8; ++cpu) m.cpu(cpu, "topology/thread_siblings_list", std::to_string(cpu));
   for (int cpu = 0; cpu < 8; ++cpu) m.cpu(cpu, "cpufreq/cpuinfo_max_freq", cpu < 4 ? "5000000" : "3800000");
   m.write("cpu_core/cpus", "0-3");

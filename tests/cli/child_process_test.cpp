@@ -23,7 +23,8 @@ bool alive(pid_t pid) { return kill(pid, 0) == 0; }
 }  // namespace
 
 TEST_CASE("both streams of a child are read, however long each is") {
-  auto done = shell("i=0; while [ $i -lt 3000 ]; do echo 0123456789012345678901234567890123456789; echo err$i >&2; i=$((i+1)); done");
+  auto done = shell(
+      "i=0; while [ $i -lt 3000 ]; do echo 0123456789012345678901234567890123456789; echo err$i >&2; i=$((i+1)); done");
   REQUIRE(done.ok());
   CHECK(done->out.size() == 3000 * 41);
   CHECK(done->err.ends_with("err2999\n"));

@@ -10,7 +10,9 @@ constexpr bench_test prefill{512, 0, 0, 1, 2};
 constexpr bench_test decode{0, 128, 0, 1, 2};
 constexpr bench_test batched{0, 128, 0, 8, 2};
 
-result<measured> llama(const std::string& out, const bench_test& test = decode) { return read_llama_bench({out, ""}, test); }
+result<measured> llama(const std::string& out, const bench_test& test = decode) {
+  return read_llama_bench({out, ""}, test);
+}
 
 const std::string table =
     "main: n_kv_max = 4096\n\n"
@@ -80,10 +82,10 @@ TEST_CASE("the median of llama-bench's samples counts, of the row that was asked
 
 TEST_CASE("llama-bench's nonsense is refused") {
   for (const std::string nonsense :
-       {"", "nonsense", "[", "[]", "[1]", "{}", R"([{"n_prompt":0,"n_gen":128}])", R"([{"n_prompt":0,"n_gen":64,"samples_ts":[1]}])",
-        R"([{"n_prompt":0,"n_gen":128,"samples_ts":[]}])", R"([{"n_prompt":0,"n_gen":128,"samples_ts":["fast"]}])",
-        R"([{"n_prompt":0,"n_gen":128,"samples_ts":[0]}])", R"([{"n_prompt":0,"n_gen":128,"samples_ts":[-5]}])",
-        R"([{"n_prompt":0,"n_gen":128,"samples_ts":[1e999]}])"}) {
+       {"", "nonsense", "[", "[]", "[1]", "{}", R"([{"n_prompt":0,"n_gen":128}])",
+        R"([{"n_prompt":0,"n_gen":64,"samples_ts":[1]}])", R"([{"n_prompt":0,"n_gen":128,"samples_ts":[]}])",
+        R"([{"n_prompt":0,"n_gen":128,"samples_ts":["fast"]}])", R"([{"n_prompt":0,"n_gen":128,"samples_ts":[0]}])",
+        R"([{"n_prompt":0,"n_gen":128,"samples_ts":[-5]}])", R"([{"n_prompt":0,"n_gen":128,"samples_ts":[1e999]}])"}) {
     INFO(nonsense);
     CHECK_FALSE(llama(nonsense).ok());
   }

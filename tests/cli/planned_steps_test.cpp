@@ -18,16 +18,20 @@ std::shared_ptr<const models::loaded_model> small_model(kernels::lane& lane) {
   shape.layers = 1, shape.width = 64, shape.heads = 2, shape.kv_heads = 1, shape.head_dim = 32, shape.feed_forward = 64;
   shape.vocabulary = 96, shape.context = 512, shape.rms_eps = 1e-5f, shape.rope_base = 10000.0f, shape.rope_dims = 32;
   auto made = models::make_random_llama(shape, false, lane,
-      [&](models::matrix_role role, std::int64_t rows, std::int64_t cols, std::uint64_t seed) -> result<kernels::matrix> {
-        std::mt19937 random(static_cast<unsigned>(seed));
-        std::normal_distribution<float> value(0.0f, 0.1f);
-        std::vector<float> numbers(static_cast<std::size_t>(rows * cols));
-        for (float& one : numbers) one = value(random);
-        const memory::tensor_view view{numbers.data(), memory::dtype::f32, rows, cols, cols * 4};
-        // Packed from memory that goes away: only a lane that repacks may be given it.
-        if (role == models::matrix_role::embedding) return lane.pack_table(view, false);
-        return lane.pack({&view, 1});
-      });
+                                        [&](models::matrix_role role, std::int64_t rows, std::int64_t cols,
+                                            std::uint64_t seed) -> result<kernels::matrix> {
+                                          std::mt19937 random(static_cast<unsigned>(seed));
+                                          std::normal_distribution<float> value(0.0f, 0.1f);
+                                          std::vector<float> numbers(static_cast<std::size_t>(rows * cols));
+                                          for (float& one : numbers) one = value(random);
+                                          const memory::tensor_view view{numbers.data(), memory::dtype::f32, rows, cols,
+                                                                         cols * 4};
+                                          // Packed from memory that goes away: only a lane that repacks may be given
+                                          // it.
+                                          if (role == models::matrix_role::embedding)
+                                            return lane.pack_table(view, false);
+                                          return lane.pack({&view, 1});
+                                        });
   REQUIRE(made);
   auto model = std::make_shared<models::loaded_model>();
   model->network = *std::move(made);
@@ -40,8 +44,9 @@ TEST_CASE("every sequence of a workload gets its tokens, though memory for all a
   auto lane = kernels::make_cpu_lane({1});
   REQUIRE(lane);
   std::map<actors::generation_id, std::int32_t> came, wanted;
-  auto steps = cli::planned_steps::create(small_model(**lane), **lane, {8, 64, 40},
-                                          [&](const actors::step_token& token, actors::clock::time_point) { ++came[token.generation]; });
+  auto steps = cli::planned_steps::create(
+      small_model(**lane), **lane, {8, 64, 40},
+      [&](const actors::step_token& token, actors::clock::time_point) { ++came[token.generation]; });
   REQUIRE(steps);
   std::mt19937 random(11);
   for (int i = 0; i < 24; ++i) {
@@ -81,7 +86,9 @@ TEST_CASE("prompts that come again find their blocks on the host, and say the sa
     options.host_bytes = host_blocks * (*lane)->kv_block_bytes(model->network->shape().kv());
     options.copies = test::play_copies(fail_every);
     into.clear();
-    auto steps = cli::planned_steps::create(model, **lane, options, [&](const actors::step_token& token, auto) { into[token.generation].push_back(token.id); });
+    auto steps = cli::planned_steps::create(model, **lane, options, [&](const actors::step_token& token, auto) {
+      into[token.generation].push_back(token.id);
+    });
     REQUIRE(steps);
     for (std::int32_t i = 0; i < 24; ++i) {
       std::vector<std::int32_t> prompt;

@@ -17,7 +17,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     sum += static_cast<unsigned>(view->row_bytes(0)[0]);
     sum += static_cast<unsigned>(view->row_bytes(view->rows - 1)[troupe::memory::row_size(view->type, view->cols) - 1]);
   }
-  if (const auto vocabulary = troupe::models::read_vocabulary(*file); vocabulary && vocabulary->tokens.size() > size) std::abort();
+  if (const auto vocabulary = troupe::models::read_vocabulary(*file); vocabulary && vocabulary->tokens.size() > size)
+    std::abort();
   if (const auto text = troupe::models::read_chat_template(*file); text) sum += static_cast<unsigned>(text->size());
   // Used, so that the reads above are not optimised away.
   return sum == 0xffffffffu ? -1 : 0;

@@ -34,10 +34,8 @@ void check(const parsed_request& parsed) {
 }
 
 void check(const troupe::result<parsed_request>& parsed) {
-  if (parsed)
-    check(*parsed);
-  else
-    require(!parsed.why().text.empty());
+  if (parsed) check(*parsed);
+  else require(!parsed.why().text.empty());
 }
 
 }  // namespace

@@ -12,7 +12,8 @@ namespace {
 using troupe::models::value;
 
 value conversation() {
-  const troupe::models::chat_message_view messages[] = {{"system", "Be brief."}, {"user", " <|im_start|>é\n"}, {"assistant", "a,b"}};
+  const troupe::models::chat_message_view messages[] = {
+      {"system", "Be brief."}, {"user", " <|im_start|>é\n"}, {"assistant", "a,b"}};
   return troupe::models::make_chat_context(messages, true, "<s>", "</s>");
 }
 

@@ -1,5 +1,6 @@
-// Attention and rope on the device against sums in double, on fresh random steps. A plain program: one line a case, exit
-// status 1 if any failed. Argument: what the names of the cases to run contain; none: all; "quick": small ones of their own.
+// Attention and rope on the device against sums in double, on fresh random steps. A plain program: one line a case,
+// exit status 1 if any failed. Argument: what the names of the cases to run contain; none: all; "quick": small ones of
+// their own.
 #include <random>
 
 #include "kernels/cuda/attention_prefill.hpp"
@@ -18,7 +19,9 @@ void report(bool passed, const char* name, double figure) {
 }
 
 template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) { return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0; }
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+}
 
 /// bf16 weights of the values, results rounded to bf16: each 2^-9 of its own size.
 constexpr double tolerance = 6e-3;
@@ -49,10 +52,14 @@ double stored_error(const attention_world& world, const head_shape& shape, int l
   return worst;
 }
 
-/// bf16: rounding after rotation. e4m3: 2^-4 of a number at most, 0.6 of that in the mean; integers: 1/254 of the largest.
-double stored_tolerance(kv_format format) { return format == kv_format::bf16 ? 4e-3 : format == kv_format::fp8 ? 0.045 : 0.016; }
+/// bf16: rounding after rotation. e4m3: 2^-4 of a number at most, 0.6 of that in the mean; integers: 1/254 of the
+/// largest.
+double stored_tolerance(kv_format format) {
+  return format == kv_format::bf16 ? 4e-3 : format == kv_format::fp8 ? 0.045 : 0.016;
+}
 
-void check_decode(const char* name, const head_shape& shape, const std::vector<sequence_shape>& sequences, unsigned seed, kv_format format = kv_format::bf16) {
+void check_decode(const char* name, const head_shape& shape, const std::vector<sequence_shape>& sequences,
+                  unsigned seed, kv_format format = kv_format::bf16) {
   if (!std::strstr(name, wanted)) return;
   const int layer = 1;
   attention_world world(shape, sequences, seed, 2, contents::poisoned_around, format);
@@ -88,7 +95,8 @@ void check_decode(const char* name, const head_shape& shape, const std::vector<s
 }
 
 /// What sequences share is read once, by few works and by many, beside each other and beside what they have alone.
-void check_shared(const char* name, const head_shape& shape, const std::vector<sequence_shape>& sequences, unsigned seed) {
+void check_shared(const char* name, const head_shape& shape, const std::vector<sequence_shape>& sequences,
+                  unsigned seed) {
   if (!std::strstr(name, wanted)) return;
   const int layer = 1;
   attention_world world(shape, sequences, seed, 2);
@@ -117,7 +125,8 @@ void check_shared(const char* name, const head_shape& shape, const std::vector<s
 }
 
 /// `sequences` may hold single rows too: they go to the decode kernel of the same step.
-void check_prefill(const char* name, const head_shape& shape, const std::vector<sequence_shape>& sequences, unsigned seed, kv_format format = kv_format::bf16) {
+void check_prefill(const char* name, const head_shape& shape, const std::vector<sequence_shape>& sequences,
+                   unsigned seed, kv_format format = kv_format::bf16) {
   if (!std::strstr(name, wanted)) return;
   const int layer = 1;
   attention_world world(shape, sequences, seed, 2, contents::poisoned_around, format);
@@ -207,27 +216,46 @@ int main(int count, char** words) {
     all.push_back({any(longest), 1});
     all.push_back({256 + any(longest), 1});
     all.push_back({300 + any(longest), 1, static_cast<int>(all.size()) - 1, 16});
-    for (int m = 0; m < 4; ++m) all.push_back({257 + any(40), 1, static_cast<int>(all.size()) - 1, 16});  // so that there is some to share
+    for (int m = 0; m < 4; ++m)
+      all.push_back({257 + any(40), 1, static_cast<int>(all.size()) - 1, 16});  // so that there is some to share
     return all;
   };
-  const head_shape llama_8b{32, 8, 128, true, 128}, qwen{16, 8, 128, false, 128}, smollm{9, 3, 64, true, 64}, wide{64, 4, 128, false, 128}, part{8, 8, 64, false, 32}, part_interleaved{6, 2, 128, true, 64};
+  const head_shape llama_8b{32, 8, 128, true, 128}, qwen{16, 8, 128, false, 128}, smollm{9, 3, 64, true, 64},
+      wide{64, 4, 128, false, 128}, part{8, 8, 64, false, 32}, part_interleaved{6, 2, 128, true, 64};
   check_decode("decode: one token, nothing before it", llama_8b, {{0, 1}}, random());
   check_decode("decode: one sequence", llama_8b, {{576, 1}}, random());
-  check_decode("decode: the edges of blocks and splits", llama_8b, {{14, 1}, {15, 1}, {16, 1}, {17, 1}, {62, 1}, {63, 1}, {64, 1}, {511, 1}, {512, 1}, {513, 1}, {2047, 1}, {2048, 1}}, random());
+  check_decode("decode: the edges of blocks and splits", llama_8b,
+               {{14, 1},
+                {15, 1},
+                {16, 1},
+                {17, 1},
+                {62, 1},
+                {63, 1},
+                {64, 1},
+                {511, 1},
+                {512, 1},
+                {513, 1},
+                {2047, 1},
+                {2048, 1}},
+               random());
   check_decode("decode: many short, one long", llama_8b, {{3, 1}, {40000, 1}, {100, 1}, {1, 1}, {33000, 1}}, random());
   check_decode("decode: few enough for clusters", llama_8b, {{0, 1}, {127, 1}, {128, 1}, {2047, 1}}, random());
   check_decode("decode: few enough for clusters, halves", qwen, {{1000, 1}, {300, 1}}, random());
-  check_decode("decode: few enough for clusters, heads of 64", smollm, {{1, 1}, {1500, 1}, {15, 1}, {640, 1}, {129, 1}}, random());
+  check_decode("decode: few enough for clusters, heads of 64", smollm, {{1, 1}, {1500, 1}, {15, 1}, {640, 1}, {129, 1}},
+               random());
   check_decode("decode: few enough for clusters, sixteen heads a group", wide, {{700, 1}, {2000, 1}}, random());
   check_decode("decode: 64 random lengths", llama_8b, lengths(64, 900), random());
-  check_decode("decode: as many pairs as blocks, all whole", llama_8b, std::vector<sequence_shape>(32, {150 + any(20), 1}), random());
+  check_decode("decode: as many pairs as blocks, all whole", llama_8b,
+               std::vector<sequence_shape>(32, {150 + any(20), 1}), random());
   check_decode("decode: cuts here and there", llama_8b, std::vector<sequence_shape>(37, {690 + any(20), 1}), random());
   check_decode("decode: two heads a group, halves", qwen, lengths(9, 1500), random());
   check_decode("decode: three heads of 64", smollm, lengths(33, 3000), random());
   check_decode("decode: sixteen heads a group", wide, lengths(5, 2500), random());
   check_decode("decode: a part of the dims turns, halves", part, lengths(7, 700), random());
   check_decode("decode: a part of the dims turns, neighbours", part_interleaved, lengths(7, 700), random());
-  check_shared("shared: a group", llama_8b, {{1100, 1}, {1100, 1, 0, 64}, {1026, 1, 0, 64}, {1024, 1, 0, 64}, {2000, 1, 0, 64}, {1500, 1, 1, 64}}, random());
+  check_shared("shared: a group", llama_8b,
+               {{1100, 1}, {1100, 1, 0, 64}, {1026, 1, 0, 64}, {1024, 1, 0, 64}, {2000, 1, 0, 64}, {1500, 1, 1, 64}},
+               random());
   check_shared("shared: a group of 40, more rows than a tile", llama_8b, groups(1, 40, 1500), random());
   check_shared("shared: several groups", llama_8b, groups(4, 24, 900), random());
   check_shared("shared: many small groups", qwen, groups(12, 5, 1200), random());
@@ -238,11 +266,13 @@ int main(int count, char** words) {
   check_prefill("prefill: two rows", llama_8b, {{0, 2}}, random());
   check_prefill("prefill: one prompt", llama_8b, {{0, 333}}, random());
   check_prefill("prefill: a chunk behind a cached prefix", llama_8b, {{1234, 200}}, random());
-  check_prefill("prefill: ragged, with decode rows among them", llama_8b, {{0, 5}, {77, 1}, {64, 64}, {0, 130}, {500, 1}, {63, 65}, {0, 128}, {129, 257}}, random());
+  check_prefill("prefill: ragged, with decode rows among them", llama_8b,
+                {{0, 5}, {77, 1}, {64, 64}, {0, 130}, {500, 1}, {63, 65}, {0, 128}, {129, 257}}, random());
   check_prefill("prefill: a long one", llama_8b, {{0, 1500}, {3000, 700}}, random());
   check_prefill("prefill: few rows over many keys", llama_8b, {{9000, 67}}, random());
   check_prefill("prefill: few rows at the edge of a key tile", llama_8b, {{4095, 66}}, random());
-  check_prefill("prefill: some over many keys, some over few", qwen, {{6000, 100}, {3, 40}, {700, 1}, {1024, 2}}, random());
+  check_prefill("prefill: some over many keys, some over few", qwen, {{6000, 100}, {3, 40}, {700, 1}, {1024, 2}},
+                random());
   check_prefill("prefill: two tiles of heads of 64 over many keys", smollm, {{7000, 190}}, random());
   check_prefill("prefill: two heads a group, halves", qwen, {{0, 400}, {100, 31}}, random());
   check_prefill("prefill: three heads of 64", smollm, {{0, 400}, {700, 131}, {16, 16}}, random());
@@ -250,18 +280,35 @@ int main(int count, char** words) {
   for (const kv_format format : {kv_format::fp8, kv_format::q8_0}) {
     std::printf("%s\n", format == kv_format::fp8 ? "fp8" : "q8_0");
     check_decode("decode: one token, nothing before it", llama_8b, {{0, 1}}, random(), format);
-    check_decode("decode: the edges of blocks and splits", llama_8b, {{14, 1}, {15, 1}, {16, 1}, {17, 1}, {62, 1}, {63, 1}, {64, 1}, {511, 1}, {512, 1}, {513, 1}, {2047, 1}, {2048, 1}}, random(), format);
+    check_decode("decode: the edges of blocks and splits", llama_8b,
+                 {{14, 1},
+                  {15, 1},
+                  {16, 1},
+                  {17, 1},
+                  {62, 1},
+                  {63, 1},
+                  {64, 1},
+                  {511, 1},
+                  {512, 1},
+                  {513, 1},
+                  {2047, 1},
+                  {2048, 1}},
+                 random(), format);
     check_decode("decode: many short, one long", llama_8b, {{3, 1}, {40000, 1}, {100, 1}, {1, 1}}, random(), format);
-    check_decode("decode: few enough for clusters", llama_8b, {{0, 1}, {127, 1}, {128, 1}, {2047, 1}}, random(), format);
-    check_decode("decode: few enough for clusters, heads of 64", smollm, {{1, 1}, {1500, 1}, {15, 1}, {640, 1}, {129, 1}}, random(), format);
+    check_decode("decode: few enough for clusters", llama_8b, {{0, 1}, {127, 1}, {128, 1}, {2047, 1}}, random(),
+                 format);
+    check_decode("decode: few enough for clusters, heads of 64", smollm,
+                 {{1, 1}, {1500, 1}, {15, 1}, {640, 1}, {129, 1}}, random(), format);
     check_decode("decode: two heads a group, halves", qwen, lengths(9, 1500), random(), format);
     check_decode("decode: three heads of 64", smollm, lengths(33, 3000), random(), format);
     check_decode("decode: sixteen heads a group", wide, lengths(5, 2500), random(), format);
     check_decode("decode: a part of the dims turns, halves", part, lengths(7, 700), random(), format);
     check_decode("decode: a part of the dims turns, neighbours", part_interleaved, lengths(7, 700), random(), format);
     check_prefill("prefill: two rows", llama_8b, {{0, 2}}, random(), format);
-    check_prefill("prefill: ragged, with decode rows among them", llama_8b, {{0, 5}, {77, 1}, {64, 64}, {0, 130}, {500, 1}, {63, 65}, {129, 257}}, random(), format);
-    check_prefill("prefill: some over many keys, some over few", qwen, {{6000, 100}, {3, 40}, {700, 1}, {1024, 2}}, random(), format);
+    check_prefill("prefill: ragged, with decode rows among them", llama_8b,
+                  {{0, 5}, {77, 1}, {64, 64}, {0, 130}, {500, 1}, {63, 65}, {129, 257}}, random(), format);
+    check_prefill("prefill: some over many keys, some over few", qwen, {{6000, 100}, {3, 40}, {700, 1}, {1024, 2}},
+                  random(), format);
     check_prefill("prefill: three heads of 64", smollm, {{0, 400}, {700, 131}, {16, 16}}, random(), format);
     check_prefill("prefill: a part of the dims turns", part, {{0, 100}, {33, 70}}, random(), format);
   }

@@ -2,10 +2,10 @@
 // no one wrote poisoned; and what attention should answer, in double. Used by attention_test and bench/cuda_attention.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <numeric>
-#include <algorithm>
 #include <random>
 #include <vector>
 
@@ -23,7 +23,8 @@ namespace troupe::kernels::cuda {
 
 /// bf16 between -1 and 1, all different.
 static __global__ void fill_random(bf16* to, std::size_t size, unsigned seed) {
-  for (std::size_t i = blockIdx.x * std::size_t{blockDim.x} + threadIdx.x; i < size; i += std::size_t{gridDim.x} * blockDim.x) {
+  for (std::size_t i = blockIdx.x * std::size_t{blockDim.x} + threadIdx.x; i < size;
+       i += std::size_t{gridDim.x} * blockDim.x) {
     unsigned x = static_cast<unsigned>(i) * 2654435761u ^ seed ^ static_cast<unsigned>(i >> 32) * 40503u;
     x ^= x >> 15;
     x *= 0x2c1b3c6du;
@@ -50,7 +51,8 @@ struct sequence_shape {
 
 class attention_world {
 public:
-  attention_world(const head_shape& shape, std::vector<sequence_shape> sequences, unsigned seed, int layers = 1, contents how = contents::poisoned_around, kv_format format = kv_format::bf16)
+  attention_world(const head_shape& shape, std::vector<sequence_shape> sequences, unsigned seed, int layers = 1,
+                  contents how = contents::poisoned_around, kv_format format = kv_format::bf16)
       : shape_(shape), sequences_(std::move(sequences)), random_(seed), layers_(layers), format_(format) {
     make_tables();
     if (how == contents::poisoned_around) {
@@ -59,7 +61,8 @@ public:
     }
     arena_ = device_array<std::byte>(static_cast<std::size_t>((blocks_ + 1) * layout().block_bytes()));
     make_rows();
-    if (format_ == kv_format::bf16) fill_random<<<1024, 256>>>(reinterpret_cast<bf16*>(arena_.data()), arena_.size() / 2, seed);
+    if (format_ == kv_format::bf16)
+      fill_random<<<1024, 256>>>(reinterpret_cast<bf16*>(arena_.data()), arena_.size() / 2, seed);
     else arena_.fill(0x3a);  // numbers and scales alike
     fill_random<<<1024, 256>>>(qkv_.data(), qkv_.size(), seed + 1);
   }
@@ -85,11 +88,15 @@ public:
     p.plan = plan_;
     make_step_plan(p, on);
   }
-  /// From now on what sequences share is read once, in about so many works. False where there is nothing, or too little.
+  /// From now on what sequences share is read once, in about so many works. False where there is nothing, or too
+  /// little.
   bool share(int works, std::int64_t least_saved_bytes = 0) {
     std::vector<sequence_rows> batch;
     for (std::size_t s = 0; s < sequences_.size(); ++s)
-      batch.push_back({first_row_[s], sequences_[s].rows, sequences_[s].past, std::span(host_tables_).subspan(s * static_cast<std::size_t>(tables_.table_stride), static_cast<std::size_t>(tables_.table_stride))});
+      batch.push_back({first_row_[s], sequences_[s].rows, sequences_[s].past,
+                       std::span(host_tables_)
+                           .subspan(s * static_cast<std::size_t>(tables_.table_stride),
+                                    static_cast<std::size_t>(tables_.table_stride))});
     const std::vector<int> changed(batch.size(), 0);
     reads_.find(batch, changed, {shape_.heads, shape_.kv_heads, shape_.head_dim, works, least_saved_bytes});
     if (reads_.empty()) return false;
@@ -223,7 +230,11 @@ public:
           double expected = 0;
           for (std::size_t t = 0; t < keys.size(); ++t) expected += weight[t] * values[t][static_cast<std::size_t>(d)];
           expected /= sum;
-          const double got = __bfloat162float(out[(static_cast<std::size_t>(first_row(s) + r) * static_cast<std::size_t>(shape_.heads) + static_cast<std::size_t>(head)) * static_cast<std::size_t>(D) + static_cast<std::size_t>(d)]);
+          const double got = __bfloat162float(
+              out[(static_cast<std::size_t>(first_row(s) + r) * static_cast<std::size_t>(shape_.heads) +
+                   static_cast<std::size_t>(head)) *
+                      static_cast<std::size_t>(D) +
+                  static_cast<std::size_t>(d)]);
           if (!std::isfinite(got)) return 1e9;
           off += (got - expected) * (got - expected);
           norm += expected * expected;
@@ -259,13 +270,15 @@ public:
       return static_cast<double>(__bfloat162float(reinterpret_cast<const bf16&>(bits)));
     };
     const int token = position % 16;
-    if (format_ == kv_format::bf16) return bf16_at(tile + static_cast<std::size_t>(kv_layout::chunk_offset(token, d / 8) + d % 8 * 2));
+    if (format_ == kv_format::bf16)
+      return bf16_at(tile + static_cast<std::size_t>(kv_layout::chunk_offset(token, d / 8) + d % 8 * 2));
     return narrow_number(format_, arena[tile + static_cast<std::size_t>(kv_layout::byte_offset(value, token, d))]) *
            bf16_at(tile + static_cast<std::size_t>(kv_layout::scale_offset(shape_.head_dim, token)));
   }
   std::size_t tile_index(int layer, int s, int value, int head, int position) const {
     const kv_layout kv = layout();
-    const int block = host_tables_[static_cast<std::size_t>(s) * static_cast<std::size_t>(tables_.table_stride) + static_cast<std::size_t>(position / 16)];
+    const int block = host_tables_[static_cast<std::size_t>(s) * static_cast<std::size_t>(tables_.table_stride) +
+                                   static_cast<std::size_t>(position / 16)];
     return static_cast<std::size_t>(kv.tile(block, layer, head) - kv.base + value * kv.value_offset());
   }
 
@@ -275,9 +288,12 @@ public:
 private:
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(shape_.head_dim)); }
   double input(int row, int head, int d) const {
-    return __bfloat162float(host_qkv_[static_cast<std::size_t>(row) * static_cast<std::size_t>(row_width()) + static_cast<std::size_t>(head * shape_.head_dim + d)]);
+    return __bfloat162float(host_qkv_[static_cast<std::size_t>(row) * static_cast<std::size_t>(row_width()) +
+                                      static_cast<std::size_t>(head * shape_.head_dim + d)]);
   }
-  double stored(int layer, int s, int value, int head, int position, int d) const { return number(host_arena_, layer, s, value, head, position, d); }
+  double stored(int layer, int s, int value, int head, int position, int d) const {
+    return number(host_arena_, layer, s, value, head, position, d);
+  }
   static double as_bf16(double x) { return __bfloat162float(__float2bfloat16(static_cast<float>(x))); }
   /// Rounded as rows are, and turned where K is.
   std::vector<double> turned(std::vector<double> head) const {
@@ -294,7 +310,8 @@ private:
     for (int d = 0; d < D; ++d) x[static_cast<std::size_t>(d)] = input(row, head, d);
     for (int i = 0; i < shape_.rotated / 2; ++i) {
       const double angle = position * host_frequencies_[static_cast<std::size_t>(i)];
-      const auto a = static_cast<std::size_t>(shape_.interleaved ? 2 * i : i), b = static_cast<std::size_t>(shape_.interleaved ? 2 * i + 1 : i + shape_.rotated / 2);
+      const auto a = static_cast<std::size_t>(shape_.interleaved ? 2 * i : i),
+                 b = static_cast<std::size_t>(shape_.interleaved ? 2 * i + 1 : i + shape_.rotated / 2);
       const double u = x[a], w = x[b];
       x[a] = u * std::cos(angle) - w * std::sin(angle);
       x[b] = u * std::sin(angle) + w * std::cos(angle);
@@ -329,7 +346,9 @@ private:
     for (std::size_t s = 0; s < sequences_.size(); ++s) {
       int* const table = &host_tables_[s * static_cast<std::size_t>(stride)];
       const int shared = sequences_[s].shared;
-      if (shared > 0) std::copy_n(&host_tables_[static_cast<std::size_t>(sequences_[s].parent) * static_cast<std::size_t>(stride)], shared, table);
+      if (shared > 0)
+        std::copy_n(&host_tables_[static_cast<std::size_t>(sequences_[s].parent) * static_cast<std::size_t>(stride)],
+                    shared, table);
       for (int b = shared; b < (sequences_[s].past + sequences_[s].rows + 15) / 16; ++b) table[b] = order[next++];
     }
     std::vector<int> all{rows_, static_cast<int>(sequences_.size()), 0, 0};
@@ -338,7 +357,8 @@ private:
       all.insert(all.end(), part.begin(), part.end());
       return at;
     };
-    const auto at_sequence = append(row_sequence), at_position = append(row_position), at_first = append(first_row_), at_count = append(count), at_past = append(past), at_tables = append(host_tables_);
+    const auto at_sequence = append(row_sequence), at_position = append(row_position), at_first = append(first_row_),
+               at_count = append(count), at_past = append(past), at_tables = append(host_tables_);
     ints_ = device_array<int>(all);
     tables_.rows = rows_;
     tables_.sequences = static_cast<int>(sequences_.size());
@@ -353,11 +373,13 @@ private:
     tables_.table_stride = stride;
 
     host_frequencies_.resize(static_cast<std::size_t>(shape_.rotated / 2));
-    for (std::size_t i = 0; i < host_frequencies_.size(); ++i) host_frequencies_[i] = std::pow(500000.0, -2.0 * static_cast<double>(i) / shape_.rotated);
+    for (std::size_t i = 0; i < host_frequencies_.size(); ++i)
+      host_frequencies_[i] = std::pow(500000.0, -2.0 * static_cast<double>(i) / shape_.rotated);
     frequencies_ = device_array<double>(host_frequencies_);
     angles_ = device_array<float2>(static_cast<std::size_t>(rows_ * shape_.rotated / 2));
     decode_ = device_array<decode_plan>(1);
-    tiles_ = device_array<prefill_tile>(static_cast<std::size_t>(most_tiles(tables_.sequences, rows_, prefill_tile_rows())));
+    tiles_ =
+        device_array<prefill_tile>(static_cast<std::size_t>(most_tiles(tables_.sequences, rows_, prefill_tile_rows())));
     counts_ = device_array<int>(2);
     plan_ = {angles_.data(), decode_.data(), tiles_.data(), counts_.data()};
     make_workspace();
@@ -366,7 +388,8 @@ private:
   void make_workspace() {
     std::int64_t results = 0;
     for (const own_part& own : reads_.own()) results += own.results;
-    std::vector<std::byte> bytes(static_cast<std::size_t>(decode_workspace_bytes(results, shape_.heads, layout())), std::byte{0xff});
+    std::vector<std::byte> bytes(static_cast<std::size_t>(decode_workspace_bytes(results, shape_.heads, layout())),
+                                 std::byte{0xff});
     std::fill_n(bytes.begin(), most_decode_blocks * 4, std::byte{});
     workspace_ = device_array<std::byte>(bytes);
   }
@@ -375,14 +398,16 @@ private:
     std::normal_distribution<float> normal;
     host_qkv_.resize(static_cast<std::size_t>(rows_) * static_cast<std::size_t>(row_width()));
     for (bf16& x : host_qkv_) x = __float2bfloat16(normal(random_));
-    host_arena_.assign(static_cast<std::size_t>((blocks_ + 1) * layout().block_bytes()), std::byte{0xff});  // bf16, e4m3: no number
+    host_arena_.assign(static_cast<std::size_t>((blocks_ + 1) * layout().block_bytes()),
+                       std::byte{0xff});  // bf16, e4m3: no number
     std::vector<bf16> noise(1 << 16);
     for (bf16& x : noise) x = __float2bfloat16(normal(random_));
     std::vector<std::byte> narrow_noise(1 << 16);
     for (std::byte& x : narrow_noise) {
       const float size = normal(random_);
-      x = format_ == kv_format::fp8 ? static_cast<std::byte>(__nv_cvt_float_to_fp8(size * 100, __NV_SATFINITE, __NV_E4M3))
-                                    : static_cast<std::byte>(128 + std::clamp(static_cast<int>(std::lround(size * 40)), -127, 127));
+      x = format_ == kv_format::fp8
+              ? static_cast<std::byte>(__nv_cvt_float_to_fp8(size * 100, __NV_SATFINITE, __NV_E4M3))
+              : static_cast<std::byte>(128 + std::clamp(static_cast<int>(std::lround(size * 40)), -127, 127));
     }
     for (int layer = 0; layer < layers_; ++layer)
       for (int s = 0; s < static_cast<int>(sequences_.size()); ++s)
@@ -392,10 +417,12 @@ private:
               std::size_t from = random_() % (noise.size() - 256);
               std::byte* const tile = &host_arena_[tile_index(layer, s, value, head, t)];
               if (format_ == kv_format::bf16) {
-                for (int d = 0; d < shape_.head_dim; d += 8, from += 8) std::memcpy(tile + kv_layout::chunk_offset(t % 16, d / 8), &noise[from], 16);
+                for (int d = 0; d < shape_.head_dim; d += 8, from += 8)
+                  std::memcpy(tile + kv_layout::chunk_offset(t % 16, d / 8), &noise[from], 16);
                 continue;
               }
-              for (int d = 0; d < shape_.head_dim; ++d) tile[kv_layout::byte_offset(value, t % 16, d)] = narrow_noise[from++];
+              for (int d = 0; d < shape_.head_dim; ++d)
+                tile[kv_layout::byte_offset(value, t % 16, d)] = narrow_noise[from++];
               // Values of very different sizes: their sums are kept in units of the largest so far.
               const float one = format_ == kv_format::fp8 ? 0.01f : 0.025f;
               const bf16 scale = __float2bfloat16(value ? std::ldexp(one, static_cast<int>(random_() % 9) - 4) : one);
@@ -407,7 +434,8 @@ private:
   }
   void make_rows() {
     qkv_ = device_array<bf16>(static_cast<std::size_t>(rows_) * static_cast<std::size_t>(row_width()));
-    out_ = device_array<bf16>(static_cast<std::size_t>(rows_) * static_cast<std::size_t>(shape_.heads * shape_.head_dim));
+    out_ =
+        device_array<bf16>(static_cast<std::size_t>(rows_) * static_cast<std::size_t>(shape_.heads * shape_.head_dim));
   }
 
   head_shape shape_;

@@ -79,7 +79,8 @@ int main() {
   }
   waiting.join();
   expect(fired, "a step that a kernel holds up is overdue while its lane still waits");
-  expect(!begun.result && runner->finish(actors::lane_kind::decode).tokens.at(0).end == actors::sequence_end::none, "and is right when it ends after all");
+  expect(!begun.result && runner->finish(actors::lane_kind::decode).tokens.at(0).end == actors::sequence_end::none,
+         "and is right when it ends after all");
 
   trap<<<1, 1, 0, other>>>();
   cudaStreamSynchronize(other);

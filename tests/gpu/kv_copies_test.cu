@@ -55,9 +55,12 @@ int differing_blocks(const char* format, unsigned seed) {
     const bool sent = (*copies)->make(memory::copy_way::out, out).ok();
     other.join();
     if (!well || !sent) return -1;
-    for (const auto [block, place] : out) host[static_cast<std::size_t>(place)] = device[static_cast<std::size_t>(block)];
-    for (const auto [block, place] : in) device[static_cast<std::size_t>(block)] = host[static_cast<std::size_t>(place)];
-    for (std::int32_t i = 0; i < blocks; ++i) differing += read(layout.base + i * size, size) != device[static_cast<std::size_t>(i)] ? 1 : 0;
+    for (const auto [block, place] : out)
+      host[static_cast<std::size_t>(place)] = device[static_cast<std::size_t>(block)];
+    for (const auto [block, place] : in)
+      device[static_cast<std::size_t>(block)] = host[static_cast<std::size_t>(place)];
+    for (std::int32_t i = 0; i < blocks; ++i)
+      differing += read(layout.base + i * size, size) != device[static_cast<std::size_t>(i)] ? 1 : 0;
   }
   return differing;
 }
@@ -76,6 +79,7 @@ int main() {
     auto kv = (*lane)->make_kv({3, 2, 128}, 4);
     return cuda::make_kv_copies(**kv, 1);
   }();
-  if (none || none.why().code != errc::out_of_memory) std::printf("memory for less than a block is not refused\n"), ++failed;
+  if (none || none.why().code != errc::out_of_memory)
+    std::printf("memory for less than a block is not refused\n"), ++failed;
   return failed;
 }

@@ -1,12 +1,12 @@
 // Products on the device against a double-precision product of the same weights, dequantised here from the file's own
 // bytes. A plain program: prints a line a case, PASS or FAIL, and returns the number of failures.
+#include <cuda_fp16.h>
+#include <cuda_fp8.h>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <initializer_list>
 #include <memory>
-#include <cuda_fp16.h>
-#include <cuda_fp8.h>
 #include <random>
 #include <string>
 #include <vector>
@@ -35,9 +35,7 @@ struct file_matrix {
   int rows, cols;
   std::string bytes;
   std::vector<float> values;
-  tensor_view view() {
-    return {bytes.data(), type, rows, cols, troupe::memory::row_size(type, cols)};
-  }
+  tensor_view view() { return {bytes.data(), type, rows, cols, troupe::memory::row_size(type, cols)}; }
 };
 
 file_matrix random_file(dtype type, int rows, int cols) {
@@ -97,7 +95,8 @@ const char* name_of(weight_type t) {
 int failures = 0;
 
 void run_case(const given& c, file_matrix& file, const device_matrix& w, products& engine, cudaStream_t on) {
-  const bool silu = c.output == product_output::silu_bf16, wide = c.output == product_output::f32 || c.output == product_output::add_f32;
+  const bool silu = c.output == product_output::silu_bf16,
+             wide = c.output == product_output::f32 || c.output == product_output::add_f32;
   const int out_n = silu ? c.n / 2 : c.n;
   std::vector<float> hidden(static_cast<std::size_t>(c.rows) * c.k), gain(c.k);
   std::vector<bf16> x(hidden.size()), pairs(c.gated ? 2 * hidden.size() : 0);
@@ -118,7 +117,8 @@ void run_case(const given& c, file_matrix& file, const device_matrix& w, product
   float* d_gain = on_device(gain);
   bf16* d_x = on_device(c.gated ? pairs : x);
   void* d_out = wide ? static_cast<void*>(on_device(before)) : on_device(before16);
-  product p{&w, c.rows, c.norm ? nullptr : d_x, c.gated, c.gated ? 2 * c.k : c.k, d_hidden, d_gain, 1e-5f, d_out, out_n, c.output};
+  product p{&w,    c.rows,  c.norm ? nullptr : d_x, c.gated, c.gated ? 2 * c.k : c.k, d_hidden, d_gain, 1e-5f, d_out,
+            out_n, c.output};
   must(engine.reserve(c.rows, w));
   must(engine.linear(p, on));
   must(check(cudaGetLastError(), "launch"));
@@ -131,22 +131,28 @@ void run_case(const given& c, file_matrix& file, const device_matrix& w, product
     must(check(cudaMemcpy(out16.data(), d_out, out16.size() * 2, cudaMemcpyDeviceToHost), "test copy"));
     for (std::size_t i = 0; i < out.size(); ++i) out[i] = __bfloat162float(out16[i]);
   }
-  for (void* q : {static_cast<void*>(d_hidden), static_cast<void*>(d_gain), static_cast<void*>(d_x), d_out}) cudaFree(q);
+  for (void* q : {static_cast<void*>(d_hidden), static_cast<void*>(d_gain), static_cast<void*>(d_x), d_out})
+    cudaFree(q);
 
   double worst = 0.0;
   bool written = true;
   std::string unwritten;
   for (std::size_t i = 0; i < out.size(); ++i) {
     if (std::isfinite(out[i])) continue;
-    if (written) unwritten = " (row " + std::to_string(i / out_n) + " column " + std::to_string(i % out_n) + " unwritten)";
+    if (written)
+      unwritten = " (row " + std::to_string(i / out_n) + " column " + std::to_string(i % out_n) + " unwritten)";
     written = false;
   }
   const auto dot = [&](int row, int n, double rms) {
     double sum = 0.0;
     for (int i = 0; i < c.k; ++i) {
       const std::size_t at = static_cast<std::size_t>(row) * c.k + i;
-      const auto pair = [&](int half) { return static_cast<double>(__bfloat162float(pairs[(2L * row + half) * c.k + i])); };
-      const double xv = c.gated ? pair(0) / (1.0 + std::exp(-pair(0))) * pair(1) : c.norm ? hidden[at] * rms * gain[i] : static_cast<double>(__bfloat162float(x[at]));
+      const auto pair = [&](int half) {
+        return static_cast<double>(__bfloat162float(pairs[(2L * row + half) * c.k + i]));
+      };
+      const double xv = c.gated  ? pair(0) / (1.0 + std::exp(-pair(0))) * pair(1)
+                        : c.norm ? hidden[at] * rms * gain[i]
+                                 : static_cast<double>(__bfloat162float(x[at]));
       sum += xv * file.values[static_cast<std::size_t>(n) * c.k + i];
     }
     return sum;
@@ -154,7 +160,9 @@ void run_case(const given& c, file_matrix& file, const device_matrix& w, product
   double along = 0.0, squares = 0.0;
   for (int row = 0; row < c.rows; ++row) {
     double error = 0.0, norm = 0.0, rms = 0.0;
-    for (int i = 0; i < c.k; ++i) rms += static_cast<double>(hidden[static_cast<std::size_t>(row) * c.k + i]) * hidden[static_cast<std::size_t>(row) * c.k + i];
+    for (int i = 0; i < c.k; ++i)
+      rms += static_cast<double>(hidden[static_cast<std::size_t>(row) * c.k + i]) *
+             hidden[static_cast<std::size_t>(row) * c.k + i];
     rms = 1.0 / std::sqrt(rms / c.k + 1e-5);
     for (int j = 0; j < (c.rows > 8 ? 30 : 96); ++j) {
       const int n = j < 10 ? j : j < 20 ? out_n - 1 - (j - 10) : static_cast<int>(random_bits() % out_n);
@@ -171,16 +179,17 @@ void run_case(const given& c, file_matrix& file, const device_matrix& w, product
   // bf16 rounds x, packed weights and what silu magnifies; many rows of fp8 have x in 3 bits too: 0.026 a value.
   const bool many = c.rows > 2;
   if (c.drift > 0) worst = std::abs(along / squares);
-  const double allowed = c.drift > 0                            ? c.drift
-                         : c.type == weight_type::fp8 && many   ? silu ? 0.18 : 0.12
-                         : c.type == weight_type::q4_0          ? silu ? 0.12 : 5e-2  // x in bytes
-                         : silu                                 ? 2.5e-2
-                         : many                                 ? 1.5e-2
-                                                                : 5e-3;
+  const double allowed = c.drift > 0                          ? c.drift
+                         : c.type == weight_type::fp8 && many ? silu ? 0.18 : 0.12
+                         : c.type == weight_type::q4_0        ? silu ? 0.12 : 5e-2  // x in bytes
+                         : silu                               ? 2.5e-2
+                         : many                               ? 1.5e-2
+                                                              : 5e-3;
   const bool pass = written && worst < allowed;
   failures += !pass;
   std::printf("%s %-6s %-5s %6dx%-6d rows %3d output %d norm %d error %.2e of %.1e%s\n", pass ? "PASS" : "FAIL",
-              std::string(troupe::memory::info(c.file).name).c_str(), name_of(c.type), c.n, c.k, c.rows, static_cast<int>(c.output), c.norm, worst, allowed, unwritten.c_str());
+              std::string(troupe::memory::info(c.file).name).c_str(), name_of(c.type), c.n, c.k, c.rows,
+              static_cast<int>(c.output), c.norm, worst, allowed, unwritten.c_str());
 }
 
 /// A row's bits alone and among others: within the few-rows kernel, and within the wgmma kernel.
@@ -194,7 +203,17 @@ void run_bits(weight_type type, const device_matrix& w, products& engine, cudaSt
   float* d_out = on_device(zeros);
   must(engine.reserve(64, w));
   const auto run = [&](int first, int rows) {
-    product p{&w, rows, nullptr, false, k, d_hidden + static_cast<long>(first) * k, d_gain, 1e-5f, d_out, n, product_output::f32};
+    product p{&w,
+              rows,
+              nullptr,
+              false,
+              k,
+              d_hidden + static_cast<long>(first) * k,
+              d_gain,
+              1e-5f,
+              d_out,
+              n,
+              product_output::f32};
     must(engine.linear(p, on));
     must(check(cudaStreamSynchronize(on), "product"));
     std::vector<float> out(static_cast<std::size_t>(rows) * n);
@@ -207,20 +226,25 @@ void run_bits(weight_type type, const device_matrix& w, products& engine, cudaSt
     for (int first = 0; first + part <= rows; first += part)
       equal &= std::memcmp(run(first, part).data(), whole.data() + static_cast<long>(first) * n, 4L * part * n) == 0;
     failures += !equal;
-    std::printf("%s %-5s %6dx%-6d rows %3d = %d at a time, bit for bit (%s)\n", equal ? "PASS" : "FAIL", name_of(type), n, k, rows, part, name);
+    std::printf("%s %-5s %6dx%-6d rows %3d = %d at a time, bit for bit (%s)\n", equal ? "PASS" : "FAIL", name_of(type),
+                n, k, rows, part, name);
   };
   same("few", std::min(most, 2), 1);
   if (type == weight_type::bf16 && w.bytes <= 16 << 20) same("more", 64, 17), same("more", 33, 31), same("more", 16, 9);
   if (type == weight_type::fp8) same("more", 64, 17), same("more", 16, 9), same("more", 9, 4);
-  else if (type != weight_type::f16 && type != weight_type::bf16) same("more", 64, 16), same("more", 32, 9), same("more", 9, 4);
+  else if (type != weight_type::f16 && type != weight_type::bf16)
+    same("more", 64, 16), same("more", 32, 9), same("more", 9, 4);
   for (void* q : {d_hidden, d_gain, d_out}) cudaFree(q);
 }
 
 /// The products of two layers as a chain, where a product writes its reader's x, against one by one: bit for bit.
 void run_chain(weight_type type, products& engine, cudaStream_t on, int width, std::initializer_list<int> all_rows) {
   const int feed = width * 3 / 2 / 64 * 64, qkv_width = width + 320;
-  const auto matrix = [&](int rows, int cols) { return random_matrix(type, rows, cols, random_bits(), on).value_or_throw(); };
-  const auto qkv = matrix(qkv_width, width), attended = matrix(width, width), gate_up = matrix(2 * feed, width), down = matrix(width, feed);
+  const auto matrix = [&](int rows, int cols) {
+    return random_matrix(type, rows, cols, random_bits(), on).value_or_throw();
+  };
+  const auto qkv = matrix(qkv_width, width), attended = matrix(width, width), gate_up = matrix(2 * feed, width),
+             down = matrix(width, feed);
   for (const auto* w : {&qkv, &attended, &gate_up, &down}) must(engine.reserve(64, **w));
   std::vector<float> gains(2 * width), residual(64L * width);
   for (float& g : gains) g = 1.0f + 0.3f * normal();
@@ -232,8 +256,10 @@ void run_chain(weight_type type, products& engine, cudaStream_t on, int width, s
   for (int rows : all_rows) {
     const auto both = [&](bool chained) {
       float* hidden = on_device(residual);
-      bf16* gated = on_device(std::vector<bf16>(static_cast<std::size_t>(rows) * feed, __float2bfloat16(std::nanf(""))));
-      bf16* out = on_device(std::vector<bf16>(static_cast<std::size_t>(rows) * qkv_width, __float2bfloat16(std::nanf(""))));
+      bf16* gated =
+          on_device(std::vector<bf16>(static_cast<std::size_t>(rows) * feed, __float2bfloat16(std::nanf(""))));
+      bf16* out =
+          on_device(std::vector<bf16>(static_cast<std::size_t>(rows) * qkv_width, __float2bfloat16(std::nanf(""))));
       const product layer[] = {
           {attended.get(), rows, x, false, width, nullptr, nullptr, 1e-5f, hidden, width, product_output::add_f32},
           {gate_up.get(), rows, nullptr, false, width, hidden, gain, 1e-5f, gated, feed, product_output::silu_bf16},
@@ -261,21 +287,26 @@ void run_chain(weight_type type, products& engine, cudaStream_t on, int width, s
 }
 
 /// Every way that a product of many rows may be told to go, each against sums in double.
-void run_ways(weight_type type, dtype file_type, products& engine, int n, int k, std::initializer_list<int> all_rows, cudaStream_t on) {
+void run_ways(weight_type type, dtype file_type, products& engine, int n, int k, std::initializer_list<int> all_rows,
+              cudaStream_t on) {
   auto file = random_file(file_type, n, k);
   const auto whole = file.view();
   auto w = pack_matrix({&whole, 1}, type, on).value_or_throw();
   if (type == weight_type::fp8) round_to_fp8(file);
-  const auto inputs = type == weight_type::fp8 ? library_shape::element::fp8 : type == weight_type::f16 ? library_shape::element::f16 : library_shape::element::bf16;
+  const auto inputs = type == weight_type::fp8   ? library_shape::element::fp8
+                      : type == weight_type::f16 ? library_shape::element::f16
+                                                 : library_shape::element::bf16;
   for (int rows : all_rows)
     for (library_way way = own_way; way < most_library_ways; ++way) {
       auto choices = std::make_shared<library_choices>();
       for (bool f32_out : {false, true})
         for (std::int64_t columns : {w->cols, w->k_padded})
-          choices->choose({inputs, f32_out, n, static_cast<std::int32_t>(columns), library_range(rows)}, {usual_way, 1000}, {way, 1});
+          choices->choose({inputs, f32_out, n, static_cast<std::int32_t>(columns), library_range(rows)},
+                          {usual_way, 1000}, {way, 1});
       engine.follow(choices);
       std::printf("way %d: ", way);
-      run_case({type, file_type, n, k, rows, static_cast<product_output>(random_bits() % 4), way % 2 == 0}, file, *w, engine, on);
+      run_case({type, file_type, n, k, rows, static_cast<product_output>(random_bits() % 4), way % 2 == 0}, file, *w,
+               engine, on);
     }
   engine.follow(nullptr);
 }
@@ -284,7 +315,14 @@ void run_ways(weight_type type, dtype file_type, products& engine, int n, int k,
 int run_quickly(const std::string& type_name) {
   auto stream = make_stream().value_or_throw();
   auto engine = products::make().value_or_throw(), one_order = products::make(true).value_or_throw();
-  const struct { weight_type type; dtype file; int most; } types[] = {{weight_type::bf16, dtype::bf16, 64}, {weight_type::fp8, dtype::bf16, 64}, {weight_type::q8_0, dtype::q8_0, 129}, {weight_type::q4_0, dtype::q4_0, 129}};
+  const struct {
+    weight_type type;
+    dtype file;
+    int most;
+  } types[] = {{weight_type::bf16, dtype::bf16, 64},
+               {weight_type::fp8, dtype::bf16, 64},
+               {weight_type::q8_0, dtype::q8_0, 129},
+               {weight_type::q4_0, dtype::q4_0, 129}};
   for (auto [type, file_type, most] : types) {
     if (type_name != name_of(type)) continue;
     auto file = random_file(file_type, 192, 512);
@@ -292,7 +330,8 @@ int run_quickly(const std::string& type_name) {
     auto w = pack_matrix({&whole, 1}, type, stream.get()).value_or_throw();
     if (type == weight_type::fp8) round_to_fp8(file);
     for (int rows : {1, 3, 16, 17, 33, 129})
-      run_case({type, file_type, 192, 512, rows, static_cast<product_output>(rows % 4), rows % 3 == 0}, file, *w, rows <= most ? *engine : *one_order, stream.get());
+      run_case({type, file_type, 192, 512, rows, static_cast<product_output>(rows % 4), rows % 3 == 0}, file, *w,
+               rows <= most ? *engine : *one_order, stream.get());
     if (most <= 64) run_chain(type, *engine, stream.get(), 256, {5});
   }
   std::printf("%d failures\n", failures);
@@ -304,15 +343,21 @@ int run_quickly(const std::string& type_name) {
 int main(int argc, char** argv) {
   auto stream = make_stream().value_or_throw();
   auto engine = products::make().value_or_throw();
-  const struct { weight_type type; dtype file; } types[] = {
-      {weight_type::bf16, dtype::bf16},  {weight_type::bf16, dtype::f32},   {weight_type::f16, dtype::f16},
-      {weight_type::fp8, dtype::bf16},   {weight_type::q8_0, dtype::q8_0},  {weight_type::q4_0, dtype::q4_0},
-      {weight_type::q4_1, dtype::q4_1},  {weight_type::q4_1, dtype::q4_k},  {weight_type::q8_16, dtype::q6_k},
-      {weight_type::q8_1, dtype::q5_k},  {weight_type::q8_1, dtype::q5_1},  {weight_type::q8_0, dtype::q5_0},
-      {weight_type::q8_0, dtype::q3_k},  {weight_type::q8_0, dtype::q2_k},  {weight_type::q8_0, dtype::iq4_nl},
+  const struct {
+    weight_type type;
+    dtype file;
+  } types[] = {
+      {weight_type::bf16, dtype::bf16},   {weight_type::bf16, dtype::f32},   {weight_type::f16, dtype::f16},
+      {weight_type::fp8, dtype::bf16},    {weight_type::q8_0, dtype::q8_0},  {weight_type::q4_0, dtype::q4_0},
+      {weight_type::q4_1, dtype::q4_1},   {weight_type::q4_1, dtype::q4_k},  {weight_type::q8_16, dtype::q6_k},
+      {weight_type::q8_1, dtype::q5_k},   {weight_type::q8_1, dtype::q5_1},  {weight_type::q8_0, dtype::q5_0},
+      {weight_type::q8_0, dtype::q3_k},   {weight_type::q8_0, dtype::q2_k},  {weight_type::q8_0, dtype::iq4_nl},
       {weight_type::q8_0, dtype::iq4_xs}, {weight_type::q8_0, dtype::mxfp4}, {weight_type::f16, dtype::q6_k},
       {weight_type::fp8, dtype::q4_k}};
-  const struct { int n, k; } shapes[] = {{3072, 4096}, {1536, 14336}, {1024, 2048}, {6144, 1024}, {1024, 3072}, {960, 576}, {176, 32}, {4096, 576}, {112, 1536}};
+  const struct {
+    int n, k;
+  } shapes[] = {{3072, 4096}, {1536, 14336}, {1024, 2048}, {6144, 1024}, {1024, 3072},
+                {960, 576},   {176, 32},     {4096, 576},  {112, 1536}};
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   const std::string only = argc > 1 ? argv[1] : "";
   if (argc > 2) return run_quickly(only);
@@ -324,7 +369,8 @@ int main(int argc, char** argv) {
       auto file = random_file(file_type, n, k);
       const int cut = n / 3 / 8 * 8;  // three parts, as Q|K|V are stacked
       auto whole = file.view();
-      const tensor_view parts[] = {whole.slice_rows(0, cut), whole.slice_rows(cut, cut), whole.slice_rows(2 * cut, n - 2 * cut)};
+      const tensor_view parts[] = {whole.slice_rows(0, cut), whole.slice_rows(cut, cut),
+                                   whole.slice_rows(2 * cut, n - 2 * cut)};
       auto w = pack_matrix(parts, type, stream.get()).value_or_throw();
       if (type == weight_type::fp8) round_to_fp8(file);
       if (n <= 1536) run_bits(type, *w, *engine, stream.get());
@@ -333,28 +379,34 @@ int main(int argc, char** argv) {
         if (unpacked && rows != 3 && rows != 9 && rows != 65) continue;
         const auto output = static_cast<product_output>(random_bits() % 4);
         run_case({type, file_type, n, k, rows, output, rows % 2 == 1}, file, *w, *engine, stream.get());
-        if (rows == 1) run_case({type, file_type, n, k, rows, product_output::silu_bf16, false}, file, *w, *engine, stream.get());
-        if (engine->takes_gated(*w, rows)) run_case({type, file_type, n, k, rows, product_output::add_f32, false, 0, true}, file, *w, *engine, stream.get());
+        if (rows == 1)
+          run_case({type, file_type, n, k, rows, product_output::silu_bf16, false}, file, *w, *engine, stream.get());
+        if (engine->takes_gated(*w, rows))
+          run_case({type, file_type, n, k, rows, product_output::add_f32, false, 0, true}, file, *w, *engine,
+                   stream.get());
       }
     }
   }
   for (weight_type type : {weight_type::bf16, weight_type::f16, weight_type::fp8, weight_type::q8_0, weight_type::q4_0})
     run_chain(type, *engine, stream.get(), 1024, {1, 5, 16, 17, 31, 33, 63, 64});
-  for (auto [type, file_type] : {std::pair{weight_type::bf16, dtype::bf16}, {weight_type::f16, dtype::f16}, {weight_type::fp8, dtype::bf16}})
+  for (auto [type, file_type] :
+       {std::pair{weight_type::bf16, dtype::bf16}, {weight_type::f16, dtype::f16}, {weight_type::fp8, dtype::bf16}})
     run_ways(type, file_type, *engine, 4608, 2048, {24, 64, 200, 1100}, stream.get());
   for (auto [type, file_type] : {std::pair{weight_type::q8_0, dtype::q8_0}, {weight_type::q4_1, dtype::q4_1}}) {
     auto file = random_file(file_type, 1024, 4096);
     raise_scales(file);
     const auto whole = file.view();
     auto w = pack_matrix({&whole, 1}, type, stream.get()).value_or_throw();
-    for (int rows : {2, 9, 64, 130}) run_case({type, file_type, 1024, 4096, rows, product_output::f32, false, 1e-3}, file, *w, *engine, stream.get());
+    for (int rows : {2, 9, 64, 130})
+      run_case({type, file_type, 1024, 4096, rows, product_output::f32, false, 1e-3}, file, *w, *engine, stream.get());
   }
   {  // sums that stay in the unit lose their last places towards zero: not so many that outputs shrink
     auto file = random_file(dtype::bf16, 1024, 4096);
     const auto whole = file.view();
     auto w = pack_matrix({&whole, 1}, weight_type::fp8, stream.get()).value_or_throw();
     round_to_fp8(file);
-    run_case({weight_type::fp8, dtype::bf16, 1024, 4096, 300, product_output::f32, false, 4e-3}, file, *w, *engine, stream.get());
+    run_case({weight_type::fp8, dtype::bf16, 1024, 4096, 300, product_output::f32, false, 4e-3}, file, *w, *engine,
+             stream.get());
   }
   std::printf("%d failures\n", failures);
   return failures != 0;

@@ -1,5 +1,5 @@
-// A stack of layers with random weights on one step's sequences: by the resident kernel, by the kernels that it stands for,
-// and in double on the host. Used by resident_test.
+// A stack of layers with random weights on one step's sequences: by the resident kernel, by the kernels that it stands
+// for, and in double on the host. Used by resident_test.
 #pragma once
 
 #include <cmath>
@@ -39,8 +39,10 @@ struct stack_shape {
 /// A stack of layers with random weights on one step's sequences.
 class layer_stack {
 public:
-  layer_stack(const stack_shape& m, weight_type type, std::vector<sequence_shape> sequences, unsigned seed, contents how, cudaStream_t on)
-      : m_(m), world_(m.heads, std::move(sequences), seed, m.layers, how), engine_(given_or_exit(products::make())), random_(seed), on_(on) {
+  layer_stack(const stack_shape& m, weight_type type, std::vector<sequence_shape> sequences, unsigned seed,
+              contents how, cudaStream_t on)
+      : m_(m), world_(m.heads, std::move(sequences), seed, m.layers, how), engine_(given_or_exit(products::make())),
+        random_(seed), on_(on) {
     world_.tables_.one_row_each = true;
     const auto make = [&](int rows, int cols) {
       matrices_.push_back(given_or_exit(random_matrix(type, rows, cols, random_(), on)));
@@ -51,13 +53,15 @@ public:
     for (float& g : gains) g = around(random_);
     gain_ = device_array<float>(gains);
     for (int l = 0; l < m.layers; ++l)
-      layers_.push_back({make(m.qkv(), m.width), make(m.width, m.attended()), make(2 * m.feed, m.width), make(m.width, m.feed), gain_.data(), gain_.data()});
+      layers_.push_back({make(m.qkv(), m.width), make(m.width, m.attended()), make(2 * m.feed, m.width),
+                         make(m.width, m.feed), gain_.data(), gain_.data()});
     const auto rows = static_cast<std::size_t>(world_.rows());
     qkv_ = device_array<bf16>(rows * static_cast<std::size_t>(m.qkv()));
     attended_ = device_array<bf16>(rows * static_cast<std::size_t>(m.attended()));
     gated_ = device_array<bf16>(rows * static_cast<std::size_t>(m.feed));
     hidden_ = device_array<float>(rows * static_cast<std::size_t>(m.width));
-    workspace_ = device_array<std::byte>(static_cast<std::size_t>(resident_bytes(layers_[0], world_.rows(), m.heads.heads, m.heads.head_dim)));
+    workspace_ = device_array<std::byte>(
+        static_cast<std::size_t>(resident_bytes(layers_[0], world_.rows(), m.heads.heads, m.heads.head_dim)));
     workspace_.fill(0);
     for (const auto& w : matrices_) succeed(engine_->reserve(world_.rows(), *w));
   }
@@ -116,10 +120,13 @@ public:
     std::vector<double> hidden(x.begin(), x.end());
     for (int l = 0; l < m_.layers; ++l) {
       const resident_layer& w = layers_[static_cast<std::size_t>(l)];
-      const auto qkv = values_of(*w.qkv), output = values_of(*w.output), gate_up = values_of(*w.gate_up), down = values_of(*w.down);
+      const auto qkv = values_of(*w.qkv), output = values_of(*w.output), gate_up = values_of(*w.gate_up),
+                 down = values_of(*w.down);
       for (int s = 0; s < rows(); ++s) {  // a row each
         const auto from = hidden.begin() + static_cast<std::ptrdiff_t>(world_.first_row(s)) * m_.width;
-        const auto add = [&](const std::vector<double>& more) { std::transform(more.begin(), more.end(), from, from, std::plus<>()); };
+        const auto add = [&](const std::vector<double>& more) {
+          std::transform(more.begin(), more.end(), from, from, std::plus<>());
+        };
         add(times(output, attend(l, s, times(qkv, norm(from)))));
         auto gate = times(gate_up, norm(from));
         for (int i = 0; i < m_.feed; ++i) {
@@ -142,7 +149,8 @@ public:
   int width() const { return m_.width; }
 
 private:
-  /// [columns][rows] of a matrix, by its products with unit vectors (products_test holds those against the file's bytes).
+  /// [columns][rows] of a matrix, by its products with unit vectors (products_test holds those against the file's
+  /// bytes).
   std::vector<std::vector<float>> values_of(const device_matrix& w) {
     const auto columns = static_cast<std::size_t>(w.cols), n = static_cast<std::size_t>(w.rows);
     std::vector<bf16> units(columns * columns, __float2bfloat16(0.0f));
@@ -163,7 +171,9 @@ private:
     must(cudaStreamSynchronize(on_), "weights");
     const std::vector<float> all = out.download();
     std::vector<std::vector<float>> values(columns);
-    for (std::size_t c = 0; c < columns; ++c) values[c].assign(all.begin() + static_cast<std::ptrdiff_t>(c * n), all.begin() + static_cast<std::ptrdiff_t>((c + 1) * n));
+    for (std::size_t c = 0; c < columns; ++c)
+      values[c].assign(all.begin() + static_cast<std::ptrdiff_t>(c * n),
+                       all.begin() + static_cast<std::ptrdiff_t>((c + 1) * n));
     return values;
   }
   static std::vector<double> times(const std::vector<std::vector<float>>& w, const std::vector<double>& x) {
@@ -208,12 +218,14 @@ private:
         std::copy(newest + m_.heads.kv_heads * D, newest + (m_.heads.kv_heads + 1) * D, values.back().begin());
       }
       std::vector<double> weight;
-      for (const auto& k : keys) weight.push_back(std::inner_product(k.begin(), k.end(), qkv.data() + h * D, 0.0) / std::sqrt(D));
+      for (const auto& k : keys)
+        weight.push_back(std::inner_product(k.begin(), k.end(), qkv.data() + h * D, 0.0) / std::sqrt(D));
       const double best = *std::max_element(weight.begin(), weight.end());
       double sum = 0;
       for (double& w : weight) sum += w = std::exp(w - best);
       for (std::size_t t = 0; t < weight.size(); ++t)
-        for (int d = 0; d < D; ++d) out[static_cast<std::size_t>(h * D + d)] += weight[t] / sum * values[t][static_cast<std::size_t>(d)];
+        for (int d = 0; d < D; ++d)
+          out[static_cast<std::size_t>(h * D + d)] += weight[t] / sum * values[t][static_cast<std::size_t>(d)];
     }
     return out;
   }
@@ -253,9 +265,7 @@ private:
     p.output = product_output::add_f32;
     return p;
   }
-  void linear(const product& p) {
-    succeed(engine_->linear(p, on_));
-  }
+  void linear(const product& p) { succeed(engine_->linear(p, on_)); }
 
   stack_shape m_;
   attention_world world_;

@@ -1,5 +1,6 @@
-// The resident kernel against the kernels that it stands for and against sums in double, over whole stacks of layers: every
-// weight type, batches and contexts at the edges, step after step on one workspace. `time` as the argument: what both take.
+// The resident kernel against the kernels that it stands for and against sums in double, over whole stacks of layers:
+// every weight type, batches and contexts at the edges, step after step on one workspace. `time` as the argument: what
+// both take.
 #include <cstdio>
 #include <functional>
 #include <string>
@@ -32,7 +33,8 @@ double distance(const std::vector<float>& a, const std::vector<T>& b) {
   return std::sqrt(off / norm);
 }
 
-void compare(const stack_shape& m, weight_type type, const std::vector<sequence_shape>& sequences, unsigned seed, cudaStream_t on) {
+void compare(const stack_shape& m, weight_type type, const std::vector<sequence_shape>& sequences, unsigned seed,
+             cudaStream_t on) {
   layer_stack s(m, type, sequences, seed, contents::poisoned_around, on);
   if (!s.serves()) {
     ++failures;
@@ -56,7 +58,8 @@ void compare(const stack_shape& m, weight_type type, const std::vector<sequence_
     std::vector<float> a, b;
     const auto other = s.world().arena();
     for (std::size_t i = 0; i < arena.size(); i += 2) {
-      const float p = __bfloat162float(reinterpret_cast<const bf16&>(arena[i])), q = __bfloat162float(reinterpret_cast<const bf16&>(other[i]));
+      const float p = __bfloat162float(reinterpret_cast<const bf16&>(arena[i])),
+                  q = __bfloat162float(reinterpret_cast<const bf16&>(other[i]));
       if (std::isnan(p) && std::isnan(q)) continue;
       a.push_back(q), b.push_back(p);
     }
@@ -73,19 +76,23 @@ void compare(const stack_shape& m, weight_type type, const std::vector<sequence_
   const auto first = run();
   const auto others = s.random_input();
   const auto width = static_cast<std::size_t>(s.width());
-  std::copy(others.begin() + static_cast<std::ptrdiff_t>(width), others.end(), x.begin() + static_cast<std::ptrdiff_t>(width));
+  std::copy(others.begin() + static_cast<std::ptrdiff_t>(width), others.end(),
+            x.begin() + static_cast<std::ptrdiff_t>(width));
   const auto second = run();
   const bool same = std::memcmp(first.data(), second.data(), width * sizeof(float)) == 0;
   // The orders of sums differ, and each rounding to bf16 (or to a byte, of x for four bits) may fall to the other side.
   const double allowed = type == weight_type::q4_0 ? 3e-2 : type == weight_type::fp8 && s.rows() > 2 ? 8e-2 : 1e-2;
   const bool pass = worst < allowed && arenas < allowed && moved > 0.2 && same;
   failures += !pass;
-  std::printf("%s  %s %s rows %d: off by %.2e (K and V %.2e, allowed %.0e), moved %.2f%s\n", pass ? "PASS" : "FAIL", m.name, name_of(type), s.rows(), worst, arenas, allowed, moved, same ? "" : ", row 0 depends on its neighbours");
+  std::printf("%s  %s %s rows %d: off by %.2e (K and V %.2e, allowed %.0e), moved %.2f%s\n", pass ? "PASS" : "FAIL",
+              m.name, name_of(type), s.rows(), worst, arenas, allowed, moved,
+              same ? "" : ", row 0 depends on its neighbours");
   std::fflush(stdout);
 }
 
 /// One step against sums in double over the same weights.
-void compare_in_double(const stack_shape& m, weight_type type, const std::vector<sequence_shape>& sequences, unsigned seed, cudaStream_t on) {
+void compare_in_double(const stack_shape& m, weight_type type, const std::vector<sequence_shape>& sequences,
+                       unsigned seed, cudaStream_t on) {
   layer_stack s(m, type, sequences, seed, contents::poisoned_around, on);
   const std::vector<float> x = s.random_input();
   s.restore();
@@ -96,12 +103,15 @@ void compare_in_double(const stack_shape& m, weight_type type, const std::vector
   const double allowed = type == weight_type::q4_0 ? 3e-2 : 1e-2;  // x in bytes; else bf16 between ops
   const bool pass = off < allowed;
   failures += !pass;
-  std::printf("%s  %s %s rows %d in double: off by %.2e of %.0e\n", pass ? "PASS" : "FAIL", m.name, name_of(type), s.rows(), off, allowed);
+  std::printf("%s  %s %s rows %d in double: off by %.2e of %.0e\n", pass ? "PASS" : "FAIL", m.name, name_of(type),
+              s.rows(), off, allowed);
   std::fflush(stdout);
 }
 
-/// Steps around the one after which tags begin anew; before it, all words are as the first step after it would write them.
-void begin_tags_anew(const stack_shape& m, const std::vector<sequence_shape>& sequences, unsigned seed, cudaStream_t on) {
+/// Steps around the one after which tags begin anew; before it, all words are as the first step after it would write
+/// them.
+void begin_tags_anew(const stack_shape& m, const std::vector<sequence_shape>& sequences, unsigned seed,
+                     cudaStream_t on) {
   layer_stack s(m, weight_type::bf16, sequences, seed, contents::poisoned_around, on);
   const std::vector<float> x = s.random_input();
   s.restore();
@@ -121,7 +131,8 @@ void begin_tags_anew(const stack_shape& m, const std::vector<sequence_shape>& se
   }
   const bool pass = worst < 1e-2 && counted;
   failures += !pass;
-  std::printf("%s  tags that begin anew, rows %d: off by %.2e%s\n", pass ? "PASS" : "FAIL", s.rows(), worst, counted ? "" : ", turns are not counted or words not cleared");
+  std::printf("%s  tags that begin anew, rows %d: off by %.2e%s\n", pass ? "PASS" : "FAIL", s.rows(), worst,
+              counted ? "" : ", turns are not counted or words not cleared");
   std::fflush(stdout);
 }
 
@@ -158,8 +169,11 @@ void time_both(const stack_shape& m, weight_type type, const std::vector<sequenc
   const bool served = s.serves();
   s.set(x);
   const double resident = served ? microseconds(on, [&] { s.run_resident_kernel(); }) : 0;
-  std::printf("%-10s %-5s rows %d context %5d: separate %8.1f us (%.2f TB/s), resident %8.1f us (%.2f TB/s), a layer %.2f -> %.2f us\n", m.name, name_of(type), s.rows(),
-              sequences[0].past + 1, apart, s.bytes() / apart / 1e6, resident, served ? s.bytes() / resident / 1e6 : 0.0, apart / m.layers, resident / m.layers);
+  std::printf(
+      "%-10s %-5s rows %d context %5d: separate %8.1f us (%.2f TB/s), resident %8.1f us (%.2f TB/s), a layer %.2f -> "
+      "%.2f us\n",
+      m.name, name_of(type), s.rows(), sequences[0].past + 1, apart, s.bytes() / apart / 1e6, resident,
+      served ? s.bytes() / resident / 1e6 : 0.0, apart / m.layers, resident / m.layers);
   std::fflush(stdout);
 }
 
@@ -192,7 +206,8 @@ int main(int argc, char** argv) {
   const bool quick = argc > 2;  // a layer of one type, for tools that slow it a thousandfold
   unsigned seed = argc > 1 && !quick ? static_cast<unsigned>(std::atoi(argv[1])) : std::random_device()();
   std::printf("seed %u\n", seed);
-  const stack_shape narrow{"narrow", 3, 512, 640, {4, 2, 128, true, 128}}, grouped{"grouped", 2, 1152, 3008, {18, 2, 128, false, 128}};
+  const stack_shape narrow{"narrow", 3, 512, 640, {4, 2, 128, true, 128}},
+      grouped{"grouped", 2, 1152, 3008, {18, 2, 128, false, 128}};
   for (const weight_type type : {weight_type::bf16, weight_type::fp8, weight_type::q8_0, weight_type::q4_0}) {
     // A byte of x that falls to the other side is worth much more than a bf16 that does, and layers of noise enlarge it
     // without a bound: with four bits one layer is compared at a time.
@@ -201,7 +216,9 @@ int main(int argc, char** argv) {
       compare(of_layers(narrow, 1), type, {{127, 1}, {128, 1}}, seed++, on);
       continue;
     }
-    const auto deep = [&](const stack_shape& m, int layers) { return of_layers(m, type == weight_type::q4_0 ? 1 : layers); };
+    const auto deep = [&](const stack_shape& m, int layers) {
+      return of_layers(m, type == weight_type::q4_0 ? 1 : layers);
+    };
     compare(deep(qwen, 4), type, {{64, 1}}, seed++, on);
     compare(deep(narrow, 3), type, {{0, 1}}, seed++, on);
     compare(deep(narrow, 3), type, {{127, 1}, {128, 1}}, seed++, on);

@@ -29,7 +29,8 @@ struct sample_case {
   std::vector<std::vector<std::pair<std::int32_t, float>>> bias;
 };
 
-/// The rows whose choice, log-probabilities or last id differ from the CPU's. `counted`: penalties from counts on the device.
+/// The rows whose choice, log-probabilities or last id differ from the CPU's. `counted`: penalties from counts on the
+/// device.
 int differences(const sample_case& c, bool counted) {
   const std::size_t rows = c.rows.size();
   std::vector<float> all;
@@ -41,11 +42,22 @@ int differences(const sample_case& c, bool counted) {
     all.insert(all.end(), c.logits[r].begin(), c.logits[r].end());
     const sampling_row& how = c.rows[r];
     sample_parameters& p = parameters[r];
-    p = {how.temperature, how.top_p, how.min_p, how.repetition_penalty, how.presence_penalty, how.frequency_penalty, how.top_k, how.top_logprobs, how.seed, how.counter};
+    p = {how.temperature,
+         how.top_p,
+         how.min_p,
+         how.repetition_penalty,
+         how.presence_penalty,
+         how.frequency_penalty,
+         how.top_k,
+         how.top_logprobs,
+         how.seed,
+         how.counter};
     if (counted) {
       p.count_row = static_cast<int>(rows - 1 - r);
       for (const token_count& t : c.seen[r])
-        counts[static_cast<std::size_t>(p.count_row) * static_cast<std::size_t>(c.vocab) + static_cast<std::size_t>(t.id)] = static_cast<std::uint16_t>(t.in_output | (t.in_prompt ? in_prompt : 0));
+        counts[static_cast<std::size_t>(p.count_row) * static_cast<std::size_t>(c.vocab) +
+               static_cast<std::size_t>(t.id)] =
+            static_cast<std::uint16_t>(t.in_output | (t.in_prompt ? in_prompt : 0));
     } else {
       p.first_seen = static_cast<int>(seen.size());
       p.seen = static_cast<int>(c.seen[r].size());
@@ -98,17 +110,24 @@ int differences(const sample_case& c, bool counted) {
     const sampled expected = sample_row(copy, c.rows[r], scratch);
     bool same = got[r].id == expected.id && last_ids[static_cast<std::size_t>(ints[3 + r])] == expected.id;
     if (expected.id >= 0 && c.rows[r].top_logprobs >= 0) {
-      same = same && std::abs(got[r].logprob - expected.logprob) < 1e-4f * (1 + std::abs(expected.logprob)) && got[r].tops == static_cast<int>(expected.top.size());
+      same = same && std::abs(got[r].logprob - expected.logprob) < 1e-4f * (1 + std::abs(expected.logprob)) &&
+             got[r].tops == static_cast<int>(expected.top.size());
       for (std::size_t i = 0; same && i < expected.top.size(); ++i)
-        same = got[r].top_ids[i] == expected.top[i].first && std::abs(got[r].top_logprobs[i] - expected.top[i].second) < 1e-4f * (1 + std::abs(expected.top[i].second));
+        same = got[r].top_ids[i] == expected.top[i].first && std::abs(got[r].top_logprobs[i] - expected.top[i].second) <
+                                                                 1e-4f * (1 + std::abs(expected.top[i].second));
     }
     if (counted && expected.id >= 0) {
-      const std::size_t at = static_cast<std::size_t>(parameters[r].count_row) * static_cast<std::size_t>(c.vocab) + static_cast<std::size_t>(expected.id);
+      const std::size_t at = static_cast<std::size_t>(parameters[r].count_row) * static_cast<std::size_t>(c.vocab) +
+                             static_cast<std::size_t>(expected.id);
       same = same && counts_after[at] == counts[at] + 1;
     }
     if (!same && wrong < 3)
-      std::printf("      row %zu: got %d (%g, %d tops), expected %d (%g, %zu tops); temperature %g top_k %d top_p %g min_p %g\n", r, got[r].id, static_cast<double>(got[r].logprob), got[r].tops, expected.id,
-                  static_cast<double>(expected.logprob), expected.top.size(), static_cast<double>(c.rows[r].temperature), c.rows[r].top_k, static_cast<double>(c.rows[r].top_p), static_cast<double>(c.rows[r].min_p));
+      std::printf(
+          "      row %zu: got %d (%g, %d tops), expected %d (%g, %zu tops); temperature %g top_k %d top_p %g min_p "
+          "%g\n",
+          r, got[r].id, static_cast<double>(got[r].logprob), got[r].tops, expected.id,
+          static_cast<double>(expected.logprob), expected.top.size(), static_cast<double>(c.rows[r].temperature),
+          c.rows[r].top_k, static_cast<double>(c.rows[r].top_p), static_cast<double>(c.rows[r].min_p));
     wrong += !same;
   }
   return wrong;
@@ -159,7 +178,8 @@ sample_case make_case(std::mt19937& random, int rows, int vocab, spread how, boo
       std::fill(known.begin(), known.end(), false);
       for (int i = 0; i < 40; ++i) {
         const auto id = static_cast<std::int32_t>(random() % logits.size());
-        if (!known[static_cast<std::size_t>(id)]) c.bias[static_cast<std::size_t>(r)].emplace_back(id, 10 * normal(random));
+        if (!known[static_cast<std::size_t>(id)])
+          c.bias[static_cast<std::size_t>(r)].emplace_back(id, 10 * normal(random));
         known[static_cast<std::size_t>(id)] = true;
       }
     }
@@ -201,7 +221,8 @@ int main(int argc, char** argv) {
   check("sampling: three tokens", make_case(random, share_of(16), share_of(3), spread::normal, false));
   check("sampling: one token", make_case(random, share_of(16), share_of(1), spread::normal, false));
   check("sampling: penalties and bias", make_case(random, share_of(33), share_of(32000), spread::normal, true));
-  check("sampling: penalties from counts", make_case(random, share_of(33), share_of(32001), spread::normal, true), true);
+  check("sampling: penalties from counts", make_case(random, share_of(33), share_of(32001), spread::normal, true),
+        true);
   sample_case bad = make_case(random, 9, 5000, spread::normal, false);
   bad.logits[1][77] = std::nanf("");
   bad.logits[3][4999] = infinity;

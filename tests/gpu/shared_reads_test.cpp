@@ -1,5 +1,5 @@
-// What sequences are told to read together: every token once, results beside each other, and told anew whenever it would
-// no longer be true. Needs no device.
+// What sequences are told to read together: every token once, results beside each other, and told anew whenever it
+// would no longer be true. Needs no device.
 #include "support/catch.hpp"
 
 #include <limits>
@@ -37,7 +37,8 @@ struct steps_of {
   }
 };
 
-/// Every token before own().from has been given to its sequence once, by its own blocks, and results are numbered from 0 on.
+/// Every token before own().from has been given to its sequence once, by its own blocks, and results are numbered from
+/// 0 on.
 void check_reads(const shared_reads& reads, const std::vector<sequence_rows>& batch, const shared_shape& shape) {
   if (reads.empty()) return;
   REQUIRE(reads.own().size() == batch.size());
@@ -53,7 +54,8 @@ void check_reads(const shared_reads& reads, const std::vector<sequence_rows>& ba
     CHECK(item.first % shared_piece == 0);
     CHECK(item.tokens % shared_piece == 0);
     const auto& leader = batch[static_cast<std::size_t>(item.sequence)];
-    for (const shared_seat& seat : reads.seats().subspan(static_cast<std::size_t>(item.first_seat), static_cast<std::size_t>(item.seats))) {
+    for (const shared_seat& seat :
+         reads.seats().subspan(static_cast<std::size_t>(item.first_seat), static_cast<std::size_t>(item.seats))) {
       const auto s = static_cast<std::size_t>(seat.sequence);
       ++results[s].at(static_cast<std::size_t>(seat.result + item.split));
       for (std::int32_t t = item.first; t < item.first + item.tokens; ++t) {
@@ -64,11 +66,14 @@ void check_reads(const shared_reads& reads, const std::vector<sequence_rows>& ba
     }
   }
   for (std::size_t s = 0; s < batch.size(); ++s) {
-    for (std::int32_t t = 0; t < batch[s].past; ++t) REQUIRE(times[s][static_cast<std::size_t>(t)] == (t < reads.own()[s].from));
+    for (std::int32_t t = 0; t < batch[s].past; ++t)
+      REQUIRE(times[s][static_cast<std::size_t>(t)] == (t < reads.own()[s].from));
     for (const int count : results[s]) REQUIRE(count == 1);
   }
-  CHECK(reads.items().size() <= static_cast<std::size_t>(shared_reads::most_items(static_cast<std::int32_t>(batch.size()))));
-  CHECK(reads.seats().size() <= static_cast<std::size_t>(shared_reads::most_seats(static_cast<std::int32_t>(batch.size()))));
+  CHECK(reads.items().size() <=
+        static_cast<std::size_t>(shared_reads::most_items(static_cast<std::int32_t>(batch.size()))));
+  CHECK(reads.seats().size() <=
+        static_cast<std::size_t>(shared_reads::most_seats(static_cast<std::int32_t>(batch.size()))));
 }
 
 std::vector<std::int32_t> all_changed(std::size_t sequences) { return std::vector<std::int32_t>(sequences, 0); }
@@ -105,7 +110,8 @@ TEST_CASE("a short beginning that all have is left to the longer ones behind it"
   steps_of steps;
   for (std::int32_t s = 0; s < 6; ++s) {
     std::vector<std::int32_t> table;
-    for (std::int32_t b = 0; b < 40; ++b) table.push_back(b < 8 ? b : b < 32 ? 100 * (s % 2 + 1) + b : 1000 * (s + 1) + b);
+    for (std::int32_t b = 0; b < 40; ++b)
+      table.push_back(b < 8 ? b : b < 32 ? 100 * (s % 2 + 1) + b : 1000 * (s + 1) + b);
     steps.add(table, 600);
   }
   const shared_shape shape{8, 8, 64, 16, 0};

@@ -28,7 +28,8 @@ std::vector<request> drawn(std::mt19937& random, std::size_t count, bool common)
   std::vector<request> all(count);
   const auto write = [&](std::vector<std::int32_t>& text, std::size_t from, std::size_t tokens) {
     text.resize(from + tokens);
-    for (auto id = text.begin() + static_cast<std::ptrdiff_t>(from); id != text.end(); ++id) *id = static_cast<std::int32_t>(random() % test::small_vocabulary);
+    for (auto id = text.begin() + static_cast<std::ptrdiff_t>(from); id != text.end(); ++id)
+      *id = static_cast<std::int32_t>(random() % test::small_vocabulary);
   };
   std::vector<std::int32_t> texts[2];
   for (auto& text : texts) write(text, 0, 300);
@@ -43,15 +44,18 @@ std::vector<request> drawn(std::mt19937& random, std::size_t count, bool common)
   return all;
 }
 
-result<void> warm_up(kernels::lane& of, kernels::step_space* space, const kernels::step_ops& whole, const kernels::step_ops& ends,
-                     std::int32_t blocks) {
+result<void> warm_up(kernels::lane& of, kernels::step_space* space, const kernels::step_ops& whole,
+                     const kernels::step_ops& ends, std::int32_t blocks) {
   return static_cast<kernels::cuda::cuda_lane&>(of).warm_up(*space, {whole, ends}, blocks);
 }
 
 /// Each by itself, one after the other.
-answers fresh(const std::shared_ptr<const models::loaded_model>& model, kernels::cuda::cuda_lane& lane, const std::vector<request>& all) {
+answers fresh(const std::shared_ptr<const models::loaded_model>& model, kernels::cuda::cuda_lane& lane,
+              const std::vector<request>& all) {
   answers out;
-  auto steps = cli::planned_steps::create(model, lane, {1, 512, 64}, [&](const actors::step_token& token, auto) { out[token.generation].push_back(token); });
+  auto steps = cli::planned_steps::create(model, lane, {1, 512, 64}, [&](const actors::step_token& token, auto) {
+    out[token.generation].push_back(token);
+  });
   REQUIRE(steps);
   for (const request& one : all) {
     (*steps)->submit(one.prompt, one.tokens, 1);
@@ -60,27 +64,32 @@ answers fresh(const std::shared_ptr<const models::loaded_model>& model, kernels:
   return out;
 }
 
-/// A sequence may go another way than its fresh run only where the two best tokens were as good as equal: kernels for few
-/// and for many rows round differently. From there on the two differ rightly. Returns the tokens compared.
-std::size_t require_same_or_tied(const std::vector<actors::step_token>& got, const std::vector<actors::step_token>& alone, float most) {
+/// A sequence may go another way than its fresh run only where the two best tokens were as good as equal: kernels for
+/// few and for many rows round differently. From there on the two differ rightly. Returns the tokens compared.
+std::size_t require_same_or_tied(const std::vector<actors::step_token>& got,
+                                 const std::vector<actors::step_token>& alone, float most) {
   for (std::size_t i = 0; i < got.size(); ++i) {
     REQUIRE(i < alone.size());
-    INFO("token " << i << ": " << got[i].id << " (" << got[i].logprob << "), alone " << alone[i].id << " (" << alone[i].logprob << ")");
+    INFO("token " << i << ": " << got[i].id << " (" << got[i].logprob << "), alone " << alone[i].id << " ("
+                  << alone[i].logprob << ")");
     REQUIRE(std::abs(got[i].logprob - alone[i].logprob) < most);
     if (got[i].id != alone[i].id) return i;
   }
   return got.size();
 }
 
-void random_life(const std::shared_ptr<const models::loaded_model>& model, kernels::cuda::cuda_lane& lane, kernels::lane* prompts, double growth, unsigned seed,
-                 std::int64_t least_steps, float most = 0.05f, bool common = false, std::int64_t host_bytes = 0) {
+void random_life(const std::shared_ptr<const models::loaded_model>& model, kernels::cuda::cuda_lane& lane,
+                 kernels::lane* prompts, double growth, unsigned seed, std::int64_t least_steps, float most = 0.05f,
+                 bool common = false, std::int64_t host_bytes = 0) {
   std::mt19937 random(seed);
   const auto all = drawn(random, host_bytes > 0 ? few_requests : all_requests, common);
   const answers alone = fresh(model, lane, all);
   answers got;
   // 33 at once: a graph of 40 rows would have no room. 130 blocks: some must give way.
-  const cli::planned_steps::options options{33, 96, 130, growth, prompts, warm_up, common, host_bytes, kernels::cuda::make_kv_copies};
-  auto steps = cli::planned_steps::create(model, lane, options, [&](const actors::step_token& token, auto) { got[token.generation].push_back(token); });
+  const cli::planned_steps::options options{
+      33, 96, 130, growth, prompts, warm_up, common, host_bytes, kernels::cuda::make_kv_copies};
+  auto steps = cli::planned_steps::create(
+      model, lane, options, [&](const actors::step_token& token, auto) { got[token.generation].push_back(token); });
   REQUIRE(steps);
   cli::planned_steps::figures sum;
   std::map<actors::generation_id, std::size_t> which;  // of `all`
@@ -118,8 +127,8 @@ void random_life(const std::shared_ptr<const models::loaded_model>& model, kerne
       one = which.erase(one);
     }
   }
-  std::cout << sum.steps << " steps, " << sum.mixed << " mixed, " << sum.preemptions << " preemptions, " << cut.size() << " cut, " << whole
-            << " whole, " << compared << " tokens compared, " << sum.blocks_out << " blocks out, "
+  std::cout << sum.steps << " steps, " << sum.mixed << " mixed, " << sum.preemptions << " preemptions, " << cut.size()
+            << " cut, " << whole << " whole, " << compared << " tokens compared, " << sum.blocks_out << " blocks out, "
             << sum.blocks_in << " in" << std::endl;
   CHECK(sum.preemptions > 0);
   CHECK(compared > 1000);
@@ -163,7 +172,8 @@ TEST_CASE("the same on a device that is divided, anew and anew, while both queue
 TEST_CASE("the same with K and V in fp8") {
   const auto lane = test::cuda_lane_or_skip({{}, "fp8"});
   if (!lane) return;
-  random_life(test::small_model(*lane, 3, 2048), *lane, nullptr, 0, 3, 3000, 0.2f);  // a number between two bytes may go either way
+  random_life(test::small_model(*lane, 3, 2048), *lane, nullptr, 0, 3, 3000,
+              0.2f);  // a number between two bytes may go either way
 }
 
 TEST_CASE("the same where sequences begin alike, and what they share is read once") {

@@ -1,4 +1,5 @@
-// The ranges that a profiler sees, recorded by standing in for one: NVTX calls what this name points to at its first range.
+// The ranges that a profiler sees, recorded by standing in for one: NVTX calls what this name points to at its first
+// range.
 #include <nvtx3/nvToolsExt.h>
 
 #include <atomic>

@@ -1,6 +1,6 @@
-// The troupe program on a device that breaks when a test wants it: while the file named by TROUPE_TEST_BAD_DEVICE exists, a
-// kernel of each server process traps, which loses the device for that process as an illegal access would. Knows nothing of
-// what follows. `write-model PATH` writes a small model to serve.
+// The troupe program on a device that breaks when a test wants it: while the file named by TROUPE_TEST_BAD_DEVICE
+// exists, a kernel of each server process traps, which loses the device for that process as an illegal access would.
+// Knows nothing of what follows. `write-model PATH` writes a small model to serve.
 #include <pthread.h>
 #include <unistd.h>
 

@@ -1,5 +1,5 @@
-// Sequences with Q, K and V of their own, fed to a lane's rope_store and attention, and plain double loops that say what
-// must come out. Knows no kernel.
+// Sequences with Q, K and V of their own, fed to a lane's rope_store and attention, and plain double loops that say
+// what must come out. Knows no kernel.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +26,7 @@ struct sequence {
 
 /// Sequences of the given lengths over blocks drawn in random order from one arena.
 inline std::vector<sequence> make_sequences(const std::vector<std::int32_t>& lengths, const heads_shape& shape,
-                                     std::int32_t arena, random_source& random) {
+                                            std::int32_t arena, random_source& random) {
   std::vector<std::int32_t> free(static_cast<std::size_t>(arena));
   std::iota(free.begin(), free.end(), 0);
   std::shuffle(free.begin(), free.end(), random.bits);
@@ -71,7 +71,9 @@ inline std::vector<double> naive(const dense& qkv, const heads_shape& shape, con
   std::vector<double> out;
   for (std::int64_t row = 0; row < qkv.rows; ++row)
     for (std::int32_t h = 0; h < shape.heads; ++h) {
-      const auto at = [&](std::int64_t t) { return static_cast<std::size_t>(t * shape.kv_heads + h / (shape.heads / shape.kv_heads)); };
+      const auto at = [&](std::int64_t t) {
+        return static_cast<std::size_t>(t * shape.kv_heads + h / (shape.heads / shape.kv_heads));
+      };
       auto q = head_of(qkv, row, h, shape.dim);
       rotate(q, rope, static_cast<std::int32_t>(row));
       std::vector<double> weights;
@@ -80,7 +82,8 @@ inline std::vector<double> naive(const dense& qkv, const heads_shape& shape, con
       const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
       std::vector<double> mixed(static_cast<std::size_t>(shape.dim), 0.0);
       for (std::int64_t t = 0; t <= row; ++t)
-        for (std::size_t d = 0; d < mixed.size(); ++d) mixed[d] += weights[static_cast<std::size_t>(t)] / total * values[at(t)][d];
+        for (std::size_t d = 0; d < mixed.size(); ++d)
+          mixed[d] += weights[static_cast<std::size_t>(t)] / total * values[at(t)][d];
       out.insert(out.end(), mixed.begin(), mixed.end());
     }
   return out;
@@ -95,8 +98,8 @@ struct arena_of {
         kv(lane->make_kv({layers, shape.kv_heads, shape.dim}, blocks).value_or_throw()) {}
 };
 
-/// Feeds the sequences side by side, in each step all that lie in the next `chunk` positions; the outputs of each sequence,
-/// from the first token that it is fed. `together`: by the composite op.
+/// Feeds the sequences side by side, in each step all that lie in the next `chunk` positions; the outputs of each
+/// sequence, from the first token that it is fed. `together`: by the composite op.
 inline std::vector<std::vector<float>> run(arena_of& on, const std::vector<sequence>& all, const heads_shape& shape,
                                            const rope_shape& rope, float scale, std::int32_t chunk,
                                            bool together = true) {

@@ -41,8 +41,8 @@ TEST_CASE("rows are apart only where no thread reads what another stores in the 
   const attention_shape usual{9, 3, 64};
   const std::vector<std::int32_t> first{0, 1, 2, 3}, second{4, 5, 6, 7}, fork{0, 1, 2, 9};
   CHECK(apart(usual, {{0, 1, 20, first}, {1, 1, 47, second}}));
-  CHECK(apart(usual, {{0, 1, 62, first}, {1, 1, 50, fork}}));        // what they share was stored before
-  CHECK_FALSE(apart(usual, {{0, 1, 47, first}, {1, 1, 48, fork}}));  // the last token of what the other reads
+  CHECK(apart(usual, {{0, 1, 62, first}, {1, 1, 50, fork}}));         // what they share was stored before
+  CHECK_FALSE(apart(usual, {{0, 1, 47, first}, {1, 1, 48, fork}}));   // the last token of what the other reads
   CHECK_FALSE(apart(usual, {{0, 1, 20, first}, {1, 1, 21, first}}));  // one sequence's rows as if they were two's
   CHECK_FALSE(apart(usual, {{0, 40, 0, first}}));                     // several items
   CHECK_FALSE(apart({50, 1, 64}, {{0, 1, 20, first}}));               // more heads than an item takes
@@ -133,7 +133,9 @@ TEST_CASE("a long context is split and merged without loss") {
   }
 }
 
-TEST_CASE("a token's attention has the same bits alone, in a batch, in any chunk, on any number of threads, and in one op or two") {
+TEST_CASE(
+    "a token's attention has the same bits alone, in a batch, in any chunk, on any number of threads, and in one op or "
+    "two") {
   random_source random(3);
   const heads_shape shape{9, 3, 64};
   const rope_shape rope{10000.0f, 64, true, {}};

@@ -45,7 +45,8 @@ TEST_CASE("the head gives the bits of a product, and its maxima the choices of a
         for (const int threads : {1, 2, 3})
           for (const bool repack : {true, false})
             for (const std::int64_t tokens : {1, 3, 17}) {
-              INFO(to_string(which) << ", " << vocabulary << " logits, " << tokens << " rows, " << threads << " threads");
+              INFO(to_string(which) << ", " << vocabulary << " logits, " << tokens << " rows, " << threads
+                                    << " threads");
               const auto lane = make_cpu_lane({threads, which, repack}).value_or_throw();
               const matrix packed = lane->pack(std::vector{table.view()}).value_or_throw();
               dense x(tokens, width, random), plain(tokens, vocabulary), logits(tokens, vocabulary);

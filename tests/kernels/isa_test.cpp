@@ -33,9 +33,7 @@ struct mask {
   ~mask() { set(before ? before->c_str() : nullptr); }
   mask(const mask&) = delete;
   mask& operator=(const mask&) = delete;
-  static void set(const char* value) {
-    value == nullptr ? ::unsetenv("TROUPE_ISA") : ::setenv("TROUPE_ISA", value, 1);
-  }
+  static void set(const char* value) { value == nullptr ? ::unsetenv("TROUPE_ISA") : ::setenv("TROUPE_ISA", value, 1); }
   std::optional<std::string> before;
 };
 

@@ -34,9 +34,7 @@ struct session {
   std::vector<std::int32_t> blocks;
 
   session(isa which, int threads, const heads_shape& s, kv_type t, std::int32_t count)
-      : shape(s),
-        type(t),
-        lane(make_cpu_lane({.threads = threads, .which = which, .kv = t}).value_or_throw()),
+      : shape(s), type(t), lane(make_cpu_lane({.threads = threads, .which = which, .kv = t}).value_or_throw()),
         kv(lane->make_kv({layer + 1, s.kv_heads, s.dim}, count).value_or_throw()),
         blocks(static_cast<std::size_t>(count)) {
     std::iota(blocks.rbegin(), blocks.rend(), 0);
@@ -77,7 +75,9 @@ struct session {
   }
   /// K (or V) of a token as its page has it, turned back.
   std::vector<double> held(bool of_keys, std::int32_t kv_head, std::int32_t token) const {
-    const std::int64_t dim = (shape.dim + 15) / 16 * 16, in_cell = type == kv_type::q4_0 ? 8 : type == kv_type::f16 || type == kv_type::bf16 ? 1 : 2;
+    const std::int64_t dim = (shape.dim + 15) / 16 * 16, in_cell = type == kv_type::q4_0                           ? 8
+                                                                   : type == kv_type::f16 || type == kv_type::bf16 ? 1
+                                                                                                                   : 2;
     const std::int64_t cell_bytes = type == kv_type::i16 || type == kv_type::q4_0 ? 4 : 2;
     const auto& arena = static_cast<const cpu_kv_arena&>(*kv);
     const std::byte* unit = arena.unit(blocks[static_cast<std::size_t>(token / 16)], layer, kv_head);
@@ -94,8 +94,9 @@ struct session {
       std::vector<double> turned(head.size(), 0.0);
       for (std::int64_t a = 0; a < dim; ++a)
         for (std::int64_t b = a / together * together, end = b + together; b < end; ++b)
-          turned[static_cast<std::size_t>(a)] += (std::popcount(static_cast<unsigned>(a & b & (together - 1))) % 2 == 0 ? 1 : -1) *
-                                                 head[static_cast<std::size_t>(b)] / std::sqrt(static_cast<double>(together));
+          turned[static_cast<std::size_t>(a)] +=
+              (std::popcount(static_cast<unsigned>(a & b & (together - 1))) % 2 == 0 ? 1 : -1) *
+              head[static_cast<std::size_t>(b)] / std::sqrt(static_cast<double>(together));
       head = turned;
     }
     head.resize(static_cast<std::size_t>(shape.dim));
@@ -170,7 +171,8 @@ TEST_CASE("pages hold what was stored, and attention is softmax over what they h
           CHECK(stored_error(on, qkv) < most_error(type));
           for (const std::int32_t row : {0, length / 2, length - 1}) {
             const auto from = found.begin() + row * shape.heads * shape.dim;
-            CHECK(distance({from, from + shape.heads * shape.dim}, expected_row(on, qkv, row, static_cast<double>(scale))) < 2e-3);
+            CHECK(distance({from, from + shape.heads * shape.dim},
+                           expected_row(on, qkv, row, static_cast<double>(scale))) < 2e-3);
           }
         }
     }
@@ -244,7 +246,9 @@ TEST_CASE("an f16 too large for the type is scaled") {
 TEST_CASE("a block's bytes follow the type") {
   const kv_shape shape{3, 2, 64};
   const std::int64_t units = 3 * 2, numbers = 2 * 16 * 64, scales = 64;
-  const auto bytes_of = [&](kv_type type) { return make_cpu_lane({.kv = type}).value_or_throw()->kv_block_bytes(shape); };
+  const auto bytes_of = [&](kv_type type) {
+    return make_cpu_lane({.kv = type}).value_or_throw()->kv_block_bytes(shape);
+  };
   CHECK(bytes_of(kv_type::i16) == units * (scales + 2 * numbers));
   CHECK(bytes_of(kv_type::f16) == units * (scales + 2 * numbers));
   CHECK(bytes_of(kv_type::bf16) == units * (scales + 2 * numbers));

@@ -12,9 +12,9 @@ using namespace troupe;
 using namespace troupe::kernels;
 using namespace troupe::kernels::testing;
 
-constexpr dtype all_types[] = {dtype::q4_0, dtype::q4_1, dtype::q5_0, dtype::q5_1,   dtype::q8_0,   dtype::q2_k,
-                               dtype::q3_k, dtype::q4_k, dtype::q5_k, dtype::q6_k,   dtype::iq4_nl, dtype::iq4_xs,
-                               dtype::mxfp4, dtype::f16, dtype::bf16, dtype::f32};
+constexpr dtype all_types[] = {dtype::q4_0,  dtype::q4_1, dtype::q5_0, dtype::q5_1, dtype::q8_0,   dtype::q2_k,
+                               dtype::q3_k,  dtype::q4_k, dtype::q5_k, dtype::q6_k, dtype::iq4_nl, dtype::iq4_xs,
+                               dtype::mxfp4, dtype::f16,  dtype::bf16, dtype::f32};
 
 /// `cols` rounded up to whole blocks.
 std::int64_t whole_blocks(dtype type, std::int64_t cols) {
@@ -90,7 +90,8 @@ TEST_CASE("every format on every instruction set multiplies as plain sums do") {
                                      << s.tokens);
         const auto found = product(*lane_of(which), w, x);
         const bool halves = type == dtype::bf16 && (which == isa::avx512bf16 || which == isa::amx);
-        CHECK(distance(found, halves ? exact_product(w.meaning, bf16_rounded(x)) : near) < 2e-5);  // float rounding of some hundred terms
+        CHECK(distance(found, halves ? exact_product(w.meaning, bf16_rounded(x)) : near) <
+              2e-5);                                 // float rounding of some hundred terms
         CHECK(distance(found, true_values) < 0.08);  // and 8-bit activations, 0.4 % a term, at the worst of all outputs
       }
     }
@@ -243,15 +244,20 @@ TEST_CASE("gated_mlp is norm_linear and then silu_linear_add, and its rows do no
     std::int64_t width, inner, tokens;
   };
   random_source random(31);
-  for (const shape& s : {shape{dtype::q4_1, dtype::q4_1, dtype::q4_1, 64, 1504, 7}, {dtype::q8_0, dtype::q8_0, dtype::q8_0, 608, 96, 3},
-                         {dtype::q4_0, dtype::q4_1, dtype::q5_0, 128, 800, 45}, {dtype::q4_k, dtype::q4_k, dtype::q6_k, 256, 512, 1},
-                         {dtype::q4_1, dtype::q4_1, dtype::q4_1, 96, 512, 401}, {dtype::bf16, dtype::bf16, dtype::q4_1, 64, 96, 5},
+  for (const shape& s : {shape{dtype::q4_1, dtype::q4_1, dtype::q4_1, 64, 1504, 7},
+                         {dtype::q8_0, dtype::q8_0, dtype::q8_0, 608, 96, 3},
+                         {dtype::q4_0, dtype::q4_1, dtype::q5_0, 128, 800, 45},
+                         {dtype::q4_k, dtype::q4_k, dtype::q6_k, 256, 512, 1},
+                         {dtype::q4_1, dtype::q4_1, dtype::q4_1, 96, 512, 401},
+                         {dtype::bf16, dtype::bf16, dtype::q4_1, 64, 96, 5},
                          {dtype::q8_0, dtype::q8_0, dtype::f32, 608, 96, 9}}) {
-    stored gate(s.gate, s.inner, s.width, random), up(s.up, s.inner, s.width, random), down(s.down, s.width, s.inner, random);
+    stored gate(s.gate, s.inner, s.width, random), up(s.up, s.inner, s.width, random),
+        down(s.down, s.width, s.inner, random);
     dense gain(1, s.width, random), before(s.tokens, s.width, random);
     for (const isa which : available_isas())
       for (const int threads : {1, 2, 3}) {
-        INFO(to_string(which) << ", " << threads << " threads, " << s.tokens << " tokens of " << memory::info(s.gate).name);
+        INFO(to_string(which) << ", " << threads << " threads, " << s.tokens << " tokens of "
+                              << memory::info(s.gate).name);
         const auto lane = lane_of(which, threads);
         const matrix both = lane->pack(std::vector{gate.view(), up.view()}).value_or_throw();
         const matrix last = lane->pack(std::vector{down.view()}).value_or_throw();
@@ -265,7 +271,8 @@ TEST_CASE("gated_mlp is norm_linear and then silu_linear_add, and its rows do no
         const auto first = [](dense& rows) { return rows.view().slice_rows(0, 1); };
         lane->gated_mlp(one.view().slice_rows(s.tokens - 1, 1), gain.view(), 1e-5f, *both, *last,
                         {first(normed), first(gate_up), first(gated)});
-        CHECK(same_bits({one.values.end() - s.width, one.values.end()}, {fused.values.end() - s.width, fused.values.end()}));
+        CHECK(same_bits({one.values.end() - s.width, one.values.end()},
+                        {fused.values.end() - s.width, fused.values.end()}));
       }
   }
 }

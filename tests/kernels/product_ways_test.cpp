@@ -169,10 +169,11 @@ TEST_CASE("all ways of a quantised type give the same bits, and those of a float
 
 TEST_CASE("how a product is cut moves no bit") {
   constexpr std::int64_t never = std::int64_t{1} << 40;
-  constexpr product_limits cuts[] = {{.lone_weight_bytes = never},
-                                     {.lone_weight_bytes = 0, .input_bytes_at_once = 1},
-                                     {.lone_weight_bytes = 0, .input_bytes_at_once = never, .least_dealt = 1, .most_dealt = never},
-                                     {.lone_weight_bytes = 0, .input_bytes_at_once = 1, .least_dealt = never}};
+  constexpr product_limits cuts[] = {
+      {.lone_weight_bytes = never},
+      {.lone_weight_bytes = 0, .input_bytes_at_once = 1},
+      {.lone_weight_bytes = 0, .input_bytes_at_once = never, .least_dealt = 1, .most_dealt = never},
+      {.lone_weight_bytes = 0, .input_bytes_at_once = 1, .least_dealt = never}};
   random_source random(79);
   thread_team team(3);
   weight_store weights(team, true, 0, {});

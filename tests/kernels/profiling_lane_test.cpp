@@ -51,14 +51,10 @@ public:
 
   double bytes(op which) const {
     switch (which) {
-      case op::norm_qkv:
-        return static_cast<double>(qkv_->bytes);
-      case op::attention_output:
-        return static_cast<double>(out_->bytes);
-      case op::gated_mlp:
-        return static_cast<double>(gate_up_->bytes + down_->bytes);
-      default:
-        return static_cast<double>(table_->bytes);
+      case op::norm_qkv: return static_cast<double>(qkv_->bytes);
+      case op::attention_output: return static_cast<double>(out_->bytes);
+      case op::gated_mlp: return static_cast<double>(gate_up_->bytes + down_->bytes);
+      default: return static_cast<double>(table_->bytes);
     }
   }
 

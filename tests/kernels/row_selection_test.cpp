@@ -13,6 +13,7 @@
 #include "kernels/cpu/sample_passes.hpp"
 #include "kernels/cpu/sample_row.hpp"
 #include "support/catch.hpp"
+#include "support/random_seed.hpp"
 
 using namespace troupe::kernels;
 
@@ -102,7 +103,7 @@ std::vector<float> row_of(std::size_t n, std::size_t shape, std::mt19937& random
 }  // namespace
 
 TEST_CASE("passes over a row's weights give the same numbers on every instruction set") {
-  const unsigned seed = std::random_device{}();
+  const unsigned seed = troupe::test::random_seed();
   std::mt19937 random(seed);
   for (int round = 0; round < 12; ++round) {
     const std::size_t n = std::array{1u, 15u, 16u, 17u, 100u, 40001u}[static_cast<std::size_t>(round / 2)];
@@ -149,7 +150,7 @@ TEST_CASE("passes over a row's weights give the same numbers on every instructio
 }
 
 TEST_CASE("a running count or mass passes its target where it does in the sorted row") {
-  const unsigned seed = std::random_device{}();
+  const unsigned seed = troupe::test::random_seed();
   std::mt19937 random(seed);
   row_selection selection;
   for (std::size_t shape = 0; shape < std::size(shapes); ++shape)
@@ -182,7 +183,7 @@ TEST_CASE("a running count or mass passes its target where it does in the sorted
 }
 
 TEST_CASE("truncated sampling chooses what a sort of the row chooses") {
-  const unsigned seed = std::random_device{}();
+  const unsigned seed = troupe::test::random_seed();
   std::mt19937 random(seed);
   const auto sets = available_isas();
   std::vector<sample_scratch> scratch(sets.size());
@@ -217,7 +218,7 @@ TEST_CASE("truncated sampling chooses what a sort of the row chooses") {
 }
 
 TEST_CASE("at a temperature next to nothing the best token is drawn, however the row is cut") {
-  std::mt19937 random(std::random_device{}());
+  std::mt19937 random(troupe::test::random_seed());
   sample_scratch scratch;
   scratch.kernels = &kernels_for(best_isa());
   for (const std::size_t n : {std::size_t{100}, std::size_t{9001}}) {

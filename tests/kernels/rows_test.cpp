@@ -78,7 +78,8 @@ TEST_CASE("halves convert to floats and back without a change") {
 }
 
 TEST_CASE("an instruction set that the machine lacks is refused, not executed") {
-  for (const isa which : {isa::scalar, isa::avx2, isa::avx_vnni, isa::avx512vnni, isa::avx512bf16, isa::amx, isa::neon, isa::neon_i8mm, static_cast<isa>(99)}) {
+  for (const isa which : {isa::scalar, isa::avx2, isa::avx_vnni, isa::avx512vnni, isa::avx512bf16, isa::amx, isa::neon,
+                          isa::neon_i8mm, static_cast<isa>(99)}) {
     const auto lane = make_cpu_lane({1, which, true});
     CHECK(lane.ok() == machine_has(which));
     if (!lane) CHECK(lane.why().code == errc::unsupported);

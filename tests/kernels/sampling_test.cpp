@@ -101,7 +101,8 @@ TEST_CASE("the largest of each run is found, and a run that holds no number says
         const std::vector<float> logits = random_logits(n, static_cast<unsigned>(n + run), 20.0f);
         const auto of = [&](const std::vector<float>& row) {
           std::vector<float> best((n + run - 1) / run);
-          kernels_for(which).sampling.best_of_runs(row.data(), static_cast<std::int64_t>(n), static_cast<std::int64_t>(run), best.data());
+          kernels_for(which).sampling.best_of_runs(row.data(), static_cast<std::int64_t>(n),
+                                                   static_cast<std::int64_t>(run), best.data());
           return best;
         };
         std::vector<float> wanted;
@@ -277,7 +278,8 @@ TEST_CASE("maxima known ahead change no choice") {
       const auto best = static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
       seen.push_back({best, 3, true});
       for (std::size_t i = below(40); i > 0; --i) seen.push_back({static_cast<std::int32_t>(below(n)), 1, false});
-      for (std::size_t i = below(5); i > 0; --i) bias.emplace_back(static_cast<std::int32_t>(below(n)), i % 2 == 0 ? 15.0f : -INFINITY);
+      for (std::size_t i = below(5); i > 0; --i)
+        bias.emplace_back(static_cast<std::int32_t>(below(n)), i % 2 == 0 ? 15.0f : -INFINITY);
       how.repetition_penalty = 1.3f;
       how.frequency_penalty = 2.0f;
     }

@@ -1,4 +1,5 @@
-// The search for shared prefixes against a naive one, and attention with sharing bit against bit with attention without.
+// The search for shared prefixes against a naive one, and attention with sharing bit against bit with attention
+// without.
 #include "support/catch.hpp"
 
 #include <map>
@@ -21,7 +22,8 @@ members sharing(const std::vector<sequence_rows>& batch, std::size_t s, std::int
   const auto has = [&](const sequence_rows& one) { return one.rows <= most_rows && one.past / piece_tokens > piece; };
   for (std::size_t other = 0; other < batch.size(); ++other)
     if (has(batch[s]) && has(batch[other]) &&
-        std::equal(batch[s].blocks.begin(), batch[s].blocks.begin() + (piece + 1) * piece_units, batch[other].blocks.begin()))
+        std::equal(batch[s].blocks.begin(), batch[s].blocks.begin() + (piece + 1) * piece_units,
+                   batch[other].blocks.begin()))
       found.insert(static_cast<std::int32_t>(other));
   return found;
 }
@@ -31,7 +33,8 @@ std::vector<std::vector<members>> told(const shared_prefixes& shared, std::size_
   std::vector<std::vector<members>> all(sequences);
   for (const shared_stretch& stretch : shared.stretches) {
     members some;
-    for (std::int32_t i = 0; i < stretch.count; ++i) some.insert(shared.order[static_cast<std::size_t>(stretch.first + i)]);
+    for (std::int32_t i = 0; i < stretch.count; ++i)
+      some.insert(shared.order[static_cast<std::size_t>(stretch.first + i)]);
     CHECK(some.size() > 1);
     for (const std::int32_t s : some) {
       auto& pieces = all[static_cast<std::size_t>(s)];
@@ -124,13 +127,15 @@ TEST_CASE("attention over shared blocks has the bits of attention over copies") 
         copies[s].qkv = forks[s].qkv;
       }
       for (const isa which : available_isas()) {
-        if (shape.heads == 50 && (shared != 256 || which == isa::scalar)) continue;  // more heads than attend takes at once
+        if (shape.heads == 50 && (shared != 256 || which == isa::scalar))
+          continue;  // more heads than attend takes at once
         arena_of plain(which, 1, shape, 120);
         const auto expected = run(plain, copies, shape, rope, 0.125f, 16, false);
         for (const int threads : {1, 2, 3})
           for (const std::int32_t chunk : {1, 5}) {
             if (which == isa::scalar && chunk + threads != 3) continue;  // slow, and like the others
-            INFO(to_string(which) << " heads " << shape.heads << " shared " << shared << " threads " << threads << " chunk " << chunk);
+            INFO(to_string(which) << " heads " << shape.heads << " shared " << shared << " threads " << threads
+                                  << " chunk " << chunk);
             arena_of with(which, threads, shape, 120);
             check_same(run(with, forks, shape, rope, 0.125f, chunk), expected);
           }

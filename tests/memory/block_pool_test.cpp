@@ -62,7 +62,10 @@ TEST_CASE("counts agree with a plain model after every random step") {
           REQUIRE(std::count(counts.begin(), counts.end(), 0) == 0);
         }
         break;
-      case 1: REQUIRE(pool.share(block) == (count > 0)); count += count > 0; break;
+      case 1:
+        REQUIRE(pool.share(block) == (count > 0));
+        count += count > 0;
+        break;
       default: REQUIRE(pool.release(block) == (count == 1)); count -= count > 0;
     }
     REQUIRE(pool.count(block) == counts[static_cast<std::size_t>(block)]);

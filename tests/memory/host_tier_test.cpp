@@ -50,12 +50,9 @@ struct world {
     sequence one{text, {}, 0, 0};
     std::vector<std::int32_t> copies;
     for (const std::int32_t node : tree.match(text, static_cast<std::int32_t>(text.size()))) {
-      if (!tree.is_copy(node))
-        one.blocks.push_back(node);
-      else if (tree.rests(node) && static_cast<std::int32_t>(copies.size()) < pool.free())
-        copies.push_back(node);
-      else
-        break;
+      if (!tree.is_copy(node)) one.blocks.push_back(node);
+      else if (tree.rests(node) && static_cast<std::int32_t>(copies.size()) < pool.free()) copies.push_back(node);
+      else break;
     }
     for (const std::int32_t block : one.blocks) {
       tree.wake(block);
@@ -204,10 +201,8 @@ struct world {
       const auto path = tree.match(longer, static_cast<std::int32_t>(longer.size()));
       if (path.size() < longer.size()) continue;
       const std::int32_t node = path.back();
-      if (!tree.is_copy(node))
-        REQUIRE(device[node] == longer);
-      else if (tree.rests(node))
-        REQUIRE(host[node - pool.total()] == longer);
+      if (!tree.is_copy(node)) REQUIRE(device[node] == longer);
+      else if (tree.rests(node)) REQUIRE(host[node - pool.total()] == longer);
       require_found(longer);
     }
   }
@@ -239,15 +234,10 @@ TEST_CASE("what the tier brings back is what left, and nothing is lost but by a 
             if (here.running[which].order == 0) here.leave(which, up_to(8) == 0);
           }
           break;
-        case 4:
-          here.send_out(up_to(14));
-          break;
+        case 4: here.send_out(up_to(14)); break;
         case 5:
-        case 6:
-          here.end_out(up_to(6) != 0);
-          break;
-        default:
-          here.end_in(up_to(6) != 0);
+        case 6: here.end_out(up_to(6) != 0); break;
+        default: here.end_in(up_to(6) != 0);
       }
       here.require_sound();
     }

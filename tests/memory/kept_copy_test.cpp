@@ -14,6 +14,7 @@
 
 #include "memory/copy_folder.hpp"
 #include "support/catch.hpp"
+#include "support/random_seed.hpp"
 #include "support/scratch_directory.hpp"
 
 using namespace troupe;
@@ -28,7 +29,7 @@ const std::atomic<bool> never{false};
 const copy_key some_key{1234, 5, 6, 7, 8};
 
 std::vector<std::byte> random_bytes(std::size_t count) {
-  std::mt19937_64 random(std::random_device{}());
+  static std::mt19937_64 random(test::random_seed());
   std::vector<std::byte> bytes(count);
   for (auto& byte : bytes) byte = static_cast<std::byte>(random());
   return bytes;
@@ -63,7 +64,8 @@ std::size_t files_in(const std::filesystem::path& folder) {
 TEST_CASE("a copy shows what was kept, at every size") {
   const test::scratch_directory folder;
   const std::string path = folder.path / "a.kept";
-  for (const std::size_t size : {std::size_t{8}, std::size_t{4096}, std::size_t{1 << 20}, std::size_t{(1 << 20) + 8}, std::size_t{(3 << 20) - 64}}) {
+  for (const std::size_t size : {std::size_t{8}, std::size_t{4096}, std::size_t{1 << 20}, std::size_t{(1 << 20) + 8},
+                                 std::size_t{(3 << 20) - 64}}) {
     const auto content = random_bytes(size);
     REQUIRE(keep_copy(path, some_key, content, never).ok());
     const auto copy = kept_copy::open(path, some_key);
@@ -98,15 +100,17 @@ TEST_CASE("a copy that was cut short or altered anywhere is not used") {
   const auto content = random_bytes((2 << 20) + 4096);
   REQUIRE(keep_copy(path, some_key, content, never).ok());
   const auto size = static_cast<std::int64_t>(std::filesystem::file_size(path));
-  for (const std::int64_t offset : {std::int64_t{0}, std::int64_t{9}, std::int64_t{70}, std::int64_t{4096}, std::int64_t{4096 + 20}, std::int64_t{8192},
-                                    std::int64_t{8192 + (1 << 20) + 77}, size - 1}) {
+  for (const std::int64_t offset :
+       {std::int64_t{0}, std::int64_t{9}, std::int64_t{70}, std::int64_t{4096}, std::int64_t{4096 + 20},
+        std::int64_t{8192}, std::int64_t{8192 + (1 << 20) + 77}, size - 1}) {
     INFO(offset);
     flip(path, offset);
     CHECK_FALSE(usable(path));
     flip(path, offset);
     CHECK(usable(path));
   }
-  for (const std::int64_t left : {size - 1, size - 8, size / 2, std::int64_t{8192}, std::int64_t{100}, std::int64_t{0}}) {
+  for (const std::int64_t left :
+       {size - 1, size - 8, size / 2, std::int64_t{8192}, std::int64_t{100}, std::int64_t{0}}) {
     INFO(left);
     std::filesystem::resize_file(path, static_cast<std::uintmax_t>(left));
     CHECK_FALSE(usable(path));
@@ -208,7 +212,8 @@ TEST_CASE("a folder keeps what was used last within its limit, and touches nothi
   for (const char* name : {"/x/a.gguf", "/y/a.gguf", "/x/b.gguf"}) {
     paths.push_back(folder.path_of(name, "tiles"));
     REQUIRE(keep_copy(paths.back(), some_key, random_bytes(3 << 20), never).ok());
-    const timespec old[2] = {{static_cast<time_t>(1000 + paths.size()), 0}, {static_cast<time_t>(1000 + paths.size()), 0}};
+    const timespec old[2] = {{static_cast<time_t>(1000 + paths.size()), 0},
+                             {static_cast<time_t>(1000 + paths.size()), 0}};
     REQUIRE(::utimensat(AT_FDCWD, paths.back().c_str(), old, 0) == 0);
   }
   CHECK(paths[0] != paths[1]);

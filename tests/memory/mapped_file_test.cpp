@@ -46,8 +46,15 @@ TEST_CASE("prefetched pages read the same, whatever the range") {
   write(path.string(), bytes);
   const auto file = mapped_file::open(path.string());
   REQUIRE(file.ok());
-  for (const auto& [offset, size] : std::vector<std::pair<std::int64_t, std::int64_t>>{
-           {0, 50'000}, {1, 1}, {4096, 8192}, {49'999, 1}, {50'000, 10}, {-5, 10}, {10, -5}, {3, INT64_MAX}, {INT64_MAX, 1}}) {
+  for (const auto& [offset, size] : std::vector<std::pair<std::int64_t, std::int64_t>>{{0, 50'000},
+                                                                                       {1, 1},
+                                                                                       {4096, 8192},
+                                                                                       {49'999, 1},
+                                                                                       {50'000, 10},
+                                                                                       {-5, 10},
+                                                                                       {10, -5},
+                                                                                       {3, INT64_MAX},
+                                                                                       {INT64_MAX, 1}}) {
     file->prefetch(offset, size);
     CHECK(text_of(*file) == bytes);
   }
@@ -66,7 +73,8 @@ TEST_CASE("reading copies the file's bytes, and fails where there are none") {
     if (into != nullptr) *into = copy;
     return done;
   };
-  for (const auto& [offset, size] : std::vector<std::pair<std::int64_t, std::size_t>>{{0, 50'000}, {4097, 9000}, {49'999, 1}, {50'000, 0}}) {
+  for (const auto& [offset, size] :
+       std::vector<std::pair<std::int64_t, std::size_t>>{{0, 50'000}, {4097, 9000}, {49'999, 1}, {50'000, 0}}) {
     std::string copy;
     REQUIRE(read(offset, size, &copy));
     CHECK(copy == bytes.substr(static_cast<std::size_t>(offset), size));
@@ -90,7 +98,8 @@ TEST_CASE("an empty file maps to no bytes") {
 TEST_CASE("what is no regular file is refused at once (row 72)") {
   const scratch_path fifo(".fifo");
   REQUIRE(::mkfifo(fifo.string().c_str(), 0600) == 0);
-  for (const std::string& path : {fifo.string(), std::string("/"), std::string("/dev/random"), std::string("/dev/null")}) {
+  for (const std::string& path :
+       {fifo.string(), std::string("/"), std::string("/dev/random"), std::string("/dev/null")}) {
     INFO(path);
     const auto file = mapped_file::open(path);
     REQUIRE_FALSE(file.ok());

@@ -12,6 +12,7 @@
 
 #include "memory/buffer.hpp"
 #include "support/catch.hpp"
+#include "support/random_seed.hpp"
 #include "support/scratch_directory.hpp"
 #include "tests/models/tokenizer/fixtures.hpp"
 #include "tests/support/tiny_model.hpp"
@@ -28,10 +29,12 @@ struct rig {
 
   rig() { REQUIRE(test::write_tiny_model(model, {})); }
   tokenizer read(bool keeps = true) const {
-    return kept_tokenizer(gguf_file::open(model).value_or_throw(), keeps ? copies : memory::copy_folder{}).value_or_throw();
+    return kept_tokenizer(gguf_file::open(model).value_or_throw(), keeps ? copies : memory::copy_folder{})
+        .value_or_throw();
   }
   std::string copy() const { return copies.path_of(model, "tokens"); }
-  /// Gives the copy a time of last use that no use has; used() says whether it has another since, remade() whether it is another file.
+  /// Gives the copy a time of last use that no use has; used() says whether it has another since, remade() whether it
+  /// is another file.
   void age() {
     const timespec old[2] = {{1000, 0}, {1000, 0}};
     REQUIRE(::utimensat(AT_FDCWD, copy().c_str(), old, 0) == 0);
@@ -49,7 +52,7 @@ private:
   ino_t aged_ = 0;
 };
 
-std::mt19937 random_numbers(std::random_device{}());
+std::mt19937 random_numbers(test::random_seed());
 
 void check_alike(const tokenizer& one, const tokenizer& other) {
   REQUIRE(one.size() == other.size());
@@ -58,8 +61,8 @@ void check_alike(const tokenizer& one, const tokenizer& other) {
   CHECK(one.add_bos() == other.add_bos());
   std::int32_t wrong = 0;
   for (std::int32_t id = -1; id <= one.size(); ++id)
-    wrong += one.token_bytes(id) != other.token_bytes(id) || one.is_control(id) != other.is_control(id) || one.is_end(id) != other.is_end(id) ||
-             one.find(one.token_bytes(id)) != other.find(one.token_bytes(id));
+    wrong += one.token_bytes(id) != other.token_bytes(id) || one.is_control(id) != other.is_control(id) ||
+             one.is_end(id) != other.is_end(id) || one.find(one.token_bytes(id)) != other.find(one.token_bytes(id));
   CHECK(wrong == 0);
   for (int i = 0; i < 50; ++i) {
     const std::string text = models::testing::random_text(random_numbers, 20);
@@ -99,7 +102,8 @@ TEST_CASE("a tokenizer taken up from its tables answers as the one that was made
 TEST_CASE("tables that end early, or of sizes that do not fit each other, are refused") {
   const auto tables = tokenizer::create(models::testing::small_vocabulary()).value_or_throw().tables();
   for (std::size_t size = 0; size < tables.size(); size += 64) {
-    const auto fewer = std::make_shared<const std::vector<std::byte>>(tables.begin(), tables.begin() + static_cast<std::ptrdiff_t>(size));
+    const auto fewer = std::make_shared<const std::vector<std::byte>>(
+        tables.begin(), tables.begin() + static_cast<std::ptrdiff_t>(size));
     CHECK_FALSE(tokenizer::of_tables(*fewer, fewer).ok());
   }
   // The counts are the head's last nine words.

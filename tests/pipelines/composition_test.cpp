@@ -82,7 +82,8 @@ TEST_CASE("items pass through stages that map, drop and multiply them, in order"
 
 TEST_CASE("a stage whose reader stands still is stopped by credit, and so is an endless source") {
   int made = 0;
-  const pipeline p = from([&made] { return std::optional<int>(++made); }) >> [](int n) { return n; } >> swallow_number{};
+  const pipeline p =
+      from([&made] { return std::optional<int>(++made); }) >> [](int n) { return n; } >> swallow_number{};
   const pipeline_graph graph = p.built();
   for (int round = 0; round < 1000; ++round)
     for (std::size_t i = 0; i + 1 < graph.parts.size(); ++i) graph.parts[i].what->advance();
@@ -91,7 +92,8 @@ TEST_CASE("a stage whose reader stands still is stopped by credit, and so is an 
 
 TEST_CASE("a part that gives up ends those before it by cancel and those behind it by close") {
   int got = 0;
-  const pipeline p = from([n = 0]() mutable { return std::optional<int>(n++); }) >> [](int n) { return n; } >> [&got](int) { ++got; };
+  const pipeline p =
+      from([n = 0]() mutable { return std::optional<int>(n++); }) >> [](int n) { return n; } >> [&got](int) { ++got; };
   const pipeline_graph graph = p.built();
   for (int i = 0; i < 5; ++i)
     for (const auto& one : graph.parts) one.what->advance();

@@ -37,7 +37,8 @@ TEST_CASE("a prompt gets the same sensible answer alone and in a batch of sixtee
 
   std::vector<generation> together;
   for (int i = 0; i < 16; ++i)
-    together.push_back(i % 5 == 0 ? m.complete(prompt, greedy(32)) : m.chat("Count to " + std::to_string(10 * i) + " in words.", greedy(32)));
+    together.push_back(i % 5 == 0 ? m.complete(prompt, greedy(32))
+                                  : m.chat("Count to " + std::to_string(10 * i) + " in words.", greedy(32)));
   for (std::size_t i = 0; i < 16; i += 5) {
     std::string streamed;
     for (const event& e : together[i]) streamed += e.text;
@@ -49,8 +50,10 @@ TEST_CASE("actors, scheduler and chunks change no token: the engine's ids are th
   if (absent()) return;
   const std::vector<std::int32_t> ids = {1, 4093, 198, 5820, 1296, 7626, 30, 2, 198, 1, 520, 9531, 198};
   auto lane = kernels::make_cpu_lane({}).value_or_throw();
-  const auto bare = models::load_model(models::model_cache().resolve(name).value_or_throw().string(), *lane).value_or_throw();
-  const auto expected = models::evaluator::create(bare, *lane, 256).value_or_throw().continue_greedily(ids, 64).value_or_throw();
+  const auto bare =
+      models::load_model(models::model_cache().resolve(name).value_or_throw().string(), *lane).value_or_throw();
+  const auto expected =
+      models::evaluator::create(bare, *lane, 256).value_or_throw().continue_greedily(ids, 64).value_or_throw();
 
   runtime_options small;
   small.max_batch_tokens = 16;

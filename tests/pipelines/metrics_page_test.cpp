@@ -15,8 +15,11 @@ TEST_CASE("used blocks are those neither free nor cached, and a host hit is said
   engine->kv_host_hit_tokens = 48;
   engine->step_gap.observe(std::chrono::seconds(5));
   std::string text;
-  pipelines::append_metrics_page(text,
-                                 {{{"m", 0, 0, 0}, nullptr, engine, std::make_shared<actors::stream_counters>()}});
+  std::vector<pipelines::served_model> models(1);
+  models[0].card.name = "m";
+  models[0].engine = engine;
+  models[0].stream = std::make_shared<actors::stream_counters>();
+  pipelines::append_metrics_page(text, models);
   CHECK(text.find("troupe_kv_blocks_used{model=\"m\"} 3\n") != std::string::npos);
   CHECK(text.find("troupe_kv_host_hit_tokens_total{model=\"m\"} 48\n") != std::string::npos);
   CHECK(text.find("troupe_engine_healthy{model=\"m\"} 1\n") != std::string::npos);

@@ -88,12 +88,13 @@ TEST_CASE("a stage that throws ends the whole pipeline with its reason, an endle
   stage_of_actors s;
   std::atomic<int> got{0};
   auto endless = from([n = 0]() mutable { return std::optional<int>(n++); });
-  const auto ended = s.run(endless >>
-                           [](int n) {
-                             if (n == 500) throw std::runtime_error("500 is too much");
-                             return n;
-                           } >>
-                           [&](int) { ++got; });
+  const auto ended = s.run(
+      endless >>
+      [](int n) {
+        if (n == 500) throw std::runtime_error("500 is too much");
+        return n;
+      } >>
+      [&](int) { ++got; });
   REQUIRE_FALSE(ended);
   CHECK(ended.why().text.find("500 is too much") != std::string::npos);
   CHECK(got <= 500);

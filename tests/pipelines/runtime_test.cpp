@@ -73,7 +73,9 @@ TEST_CASE("same seed, same text; another seed, another text; alone or among sixt
   CHECK(m.chat("a question", ask(40, 6)).text() != alone);
 
   std::vector<generation> together;
-  for (std::uint64_t seed = 0; seed < 16; ++seed) together.push_back(m.chat(seed == 9 ? "a question" : "another " + std::to_string(seed), ask(40, seed == 9 ? 5 : seed)));
+  for (std::uint64_t seed = 0; seed < 16; ++seed)
+    together.push_back(
+        m.chat(seed == 9 ? "a question" : "another " + std::to_string(seed), ask(40, seed == 9 ? 5 : seed)));
   std::set<std::string> texts;
   for (std::size_t i = 0; i < together.size(); ++i) {
     const std::string text = together[i].text();
@@ -115,7 +117,8 @@ TEST_CASE("dropping an answer unread leaves no generation behind") {
   const model m = t.load();
   for (int round = 0; round < 100; ++round) static_cast<void>(m.chat("nobody listens", ask(400)));
   CHECK(t.owner.drain(std::chrono::seconds(20)));
-  CHECK(t.owner.as_service().metrics_text().find("troupe_generations_live{model=\"" + m.card().name + "\"} 0") != std::string::npos);
+  CHECK(t.owner.as_service().metrics_text().find("troupe_generations_live{model=\"" + m.card().name + "\"} 0") !=
+        std::string::npos);
 }
 
 TEST_CASE("stop strings are cut, log-probabilities come with their tokens, a biased token is chosen") {
@@ -206,6 +209,7 @@ TEST_CASE("a pipeline asks a model, rewrites its stream and hands whole answers 
   CHECK(deltas >= 3);
 
   std::string last;
-  REQUIRE(t.owner.run(from(questions) >> chat(m, ask(4)) >> chat(m, ask(8, 2)) >> [&](std::string answer) { last = answer; }));
+  REQUIRE(t.owner.run(from(questions) >> chat(m, ask(4)) >> chat(m, ask(8, 2)) >>
+                      [&](std::string answer) { last = answer; }));
   CHECK(last == m.chat(m.chat("three", ask(4)).text(), ask(8, 2)).text());
 }

@@ -25,7 +25,8 @@ public:
   std::vector<event> wait() {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] {
-      return !events_.empty() && (events_.back().what == event::kind::done || events_.back().what == event::kind::failed);
+      return !events_.empty() &&
+             (events_.back().what == event::kind::done || events_.back().what == event::kind::failed);
     });
     return events_;
   }
@@ -75,7 +76,8 @@ struct served {
 TEST_CASE("a kept generation is watched from any offset, by several, also after its end") {
   served s;
   auto& service = s.owner.as_service();
-  const auto first = std::make_shared<waiting_sink>(), live = std::make_shared<waiting_sink>(), late = std::make_shared<waiting_sink>();
+  const auto first = std::make_shared<waiting_sink>(), live = std::make_shared<waiting_sink>(),
+             late = std::make_shared<waiting_sink>();
   const auto opened = service.submit("", s.question(50), first, 1000, true);
   REQUIRE(opened);
   service.subscribe(opened->generation, 0, live, 1000);
@@ -99,7 +101,8 @@ TEST_CASE("a kept generation is watched from any offset, by several, also after 
 TEST_CASE("unknown models, generations and offsets are told apart") {
   served s;
   auto& service = s.owner.as_service();
-  CHECK(service.submit("no-such", s.question(1), std::make_shared<waiting_sink>(), 1, false).why().code == errc::not_found);
+  CHECK(service.submit("no-such", s.question(1), std::make_shared<waiting_sink>(), 1, false).why().code ==
+        errc::not_found);
   request bad = s.question(1);
   bad.how.top_p = 0;
   CHECK(service.submit("", bad, std::make_shared<waiting_sink>(), 1, false).why().param == "top_p");
@@ -157,7 +160,8 @@ TEST_CASE("with two models a metric is named once and has a line for each, which
   std::istringstream lines(s.owner.as_service().metrics_text());
   std::map<std::string, int> heads, samples;
   for (std::string line; std::getline(lines, line);)
-    ++(line.starts_with("# TYPE ") ? heads[line.substr(7, line.find(' ', 7) - 7)] : samples[line.substr(0, line.find('{'))]);
+    ++(line.starts_with("# TYPE ") ? heads[line.substr(7, line.find(' ', 7) - 7)]
+                                   : samples[line.substr(0, line.find('{'))]);
   CHECK(heads.size() > 30);
   for (const auto& [name, times] : heads) {
     CAPTURE(name);

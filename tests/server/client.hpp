@@ -38,7 +38,8 @@ public:
     where.sin_family = AF_INET;
     where.sin_port = htons(port);
     where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (::connect(fd_, reinterpret_cast<sockaddr*>(&where), sizeof where) != 0) throw std::runtime_error("no connection");
+    if (::connect(fd_, reinterpret_cast<sockaddr*>(&where), sizeof where) != 0)
+      throw std::runtime_error("no connection");
   }
   ~client() { leave(); }
   client(const client&) = delete;
@@ -65,8 +66,17 @@ public:
 
   void ask(std::string_view method, std::string_view path, std::string_view body = {}, std::string_view more = {}) {
     std::string text;
-    text.append(method).append(" ").append(path).append(" HTTP/1.1\r\nHost: localhost:").append(std::to_string(port_)).append("\r\n").append(more);
-    if (method == "POST") text.append("Content-Type: application/json\r\nContent-Length: ").append(std::to_string(body.size())).append("\r\n");
+    text.append(method)
+        .append(" ")
+        .append(path)
+        .append(" HTTP/1.1\r\nHost: localhost:")
+        .append(std::to_string(port_))
+        .append("\r\n")
+        .append(more);
+    if (method == "POST")
+      text.append("Content-Type: application/json\r\nContent-Length: ")
+          .append(std::to_string(body.size()))
+          .append("\r\n");
     send(text.append("\r\n").append(body));
   }
 
@@ -123,7 +133,8 @@ public:
     return got;
   }
 
-  http_answer call(std::string_view method, std::string_view path, std::string_view body = {}, std::string_view more = {}) {
+  http_answer call(std::string_view method, std::string_view path, std::string_view body = {},
+                   std::string_view more = {}) {
     ask(method, path, body, more);
     return answer();
   }
@@ -131,7 +142,9 @@ public:
   // --- WebSocket (RFC 6455) ---
   http_answer handshake(std::string_view more = "Sec-WebSocket-Protocol: troupe.v1\r\n") {
     return call("GET", "/v1/stream", {},
-                "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + std::string(more));
+                "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+                "dGhlIHNhbXBsZSBub25jZQ==\r\n" +
+                    std::string(more));
   }
   void frame(std::string_view payload, int opcode = 1) {
     std::string out(1, static_cast<char>(0x80 | opcode));
@@ -157,7 +170,9 @@ public:
       auto payload = exactly(size);
       const int opcode = start[0] & 15;
       if (opcode == 1) return payload;
-      if (opcode == 8) return "close " + std::to_string(static_cast<unsigned char>(payload[0]) << 8 | static_cast<unsigned char>(payload[1]));
+      if (opcode == 8)
+        return "close " +
+               std::to_string(static_cast<unsigned char>(payload[0]) << 8 | static_cast<unsigned char>(payload[1]));
     }
   }
 

@@ -30,13 +30,17 @@ public:
     event last;                    ///< done or failed
   };
 
-  std::vector<model_card> models() const override { return {{"small", 1700000000, 8192, 49152}, {"large", 1700000001, 131072, 49152}}; }
+  std::vector<model_card> models() const override {
+    return {{"small", 1700000000, 8192, 49152}, {"large", 1700000001, 131072, 49152}};
+  }
 
-  result<submission> submit(const std::string& name, request what, std::shared_ptr<event_sink> sink, std::uint32_t credit, bool keep) override {
+  result<submission> submit(const std::string& name, request what, std::shared_ptr<event_sink> sink,
+                            std::uint32_t credit, bool keep) override {
     const std::scoped_lock lock(guard_);
     if (broken) throw std::runtime_error("broken on purpose");
     if (refuse_with) return *refuse_with;
-    if (!name.empty() && name != "small" && name != "large") return error{errc::not_found, "No model is named " + name + ".", "model"};
+    if (!name.empty() && name != "small" && name != "large")
+      return error{errc::not_found, "No model is named " + name + ".", "model"};
     const generation_id id = 0xabc0 + ++made_;
     generations_[id] = {std::move(what), name, keep, false, false, {}, {}};
     watchers_[++subscriptions_] = {id, 0, std::move(sink), credit, false};
@@ -44,7 +48,8 @@ public:
     return submission{id, subscriptions_};
   }
 
-  subscription_id subscribe(generation_id id, std::uint64_t offset, std::shared_ptr<event_sink> sink, std::uint32_t credit) override {
+  subscription_id subscribe(generation_id id, std::uint64_t offset, std::shared_ptr<event_sink> sink,
+                            std::uint32_t credit) override {
     const std::scoped_lock lock(guard_);
     watchers_[++subscriptions_] = {id, offset, std::move(sink), credit, false};
     feed(subscriptions_);
@@ -55,8 +60,11 @@ public:
   void unsubscribe(generation_id id, subscription_id who) override {
     const std::scoped_lock lock(guard_);
     watchers_.erase(who);
-    const bool watched = std::any_of(watchers_.begin(), watchers_.end(), [id](const auto& w) { return w.second.generation == id; });
-    if (const auto it = generations_.find(id); it != generations_.end() && !watched && !it->second.keep && !it->second.over) end_locked(id, finish_reason::cancelled);
+    const bool watched =
+        std::any_of(watchers_.begin(), watchers_.end(), [id](const auto& w) { return w.second.generation == id; });
+    if (const auto it = generations_.find(id);
+        it != generations_.end() && !watched && !it->second.keep && !it->second.over)
+      end_locked(id, finish_reason::cancelled);
     changed_.notify_all();
   }
 
@@ -146,7 +154,8 @@ private:
   template <class Ready>
   void wait(Ready ready) {
     std::unique_lock lock(guard_);
-    if (!changed_.wait_for(lock, std::chrono::seconds(20), ready)) throw std::runtime_error("the script waited in vain");
+    if (!changed_.wait_for(lock, std::chrono::seconds(20), ready))
+      throw std::runtime_error("the script waited in vain");
   }
 
   void end_locked(generation_id id, finish_reason reason) {
@@ -200,7 +209,9 @@ private:
       e.offset = w.cursor;
       for (; w.cursor < g.log.size(); ++w.cursor) {
         e.text += g.log[w.cursor];
-        if (g.asked.top_logprobs >= 0) e.logprobs.push_back({static_cast<std::int32_t>(w.cursor), g.log[w.cursor], -0.5f, {{g.log[w.cursor], -0.5f}}, {3}});
+        if (g.asked.top_logprobs >= 0)
+          e.logprobs.push_back(
+              {static_cast<std::int32_t>(w.cursor), g.log[w.cursor], -0.5f, {{g.log[w.cursor], -0.5f}}, {3}});
       }
       e.next_offset = w.cursor;
       --w.credit;

@@ -38,9 +38,9 @@ void check_closed_by_policy(client& c) {
 TEST_CASE("folded fields, bare line ends, zeros and names that are not ASCII are refused (row 11)") {
   running_server s;
   const std::string start = "GET /health HTTP/1.1\r\nHost: localhost\r\n";
-  for (const std::string& field : {std::string("X: a\r\n b"), std::string("X: a\r\n\tb"), std::string("X: a\nY: b"), std::string("X: a\rb"),
-                                  std::string("X: a\0b", 6), std::string("X\0Y: a", 6), std::string("X\xc3\xa9: a"), std::string(" X: a"),
-                                  std::string("X : a")}) {
+  for (const std::string& field : {std::string("X: a\r\n b"), std::string("X: a\r\n\tb"), std::string("X: a\nY: b"),
+                                   std::string("X: a\rb"), std::string("X: a\0b", 6), std::string("X\0Y: a", 6),
+                                   std::string("X\xc3\xa9: a"), std::string(" X: a"), std::string("X : a")}) {
     INFO(field);
     CHECK(sent(s, start + field + "\r\n\r\n").status == 400);
   }
@@ -48,7 +48,10 @@ TEST_CASE("folded fields, bare line ends, zeros and names that are not ASCII are
 
 TEST_CASE("an obsolete fold cannot smuggle a body's length or a host past the guard (rows 1, 11)") {
   running_server s;
-  CHECK(sent(s, "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length:\r\n 5\r\n\r\n12345").status == 400);
+  CHECK(sent(s,
+             "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+             "application/json\r\nContent-Length:\r\n 5\r\n\r\n12345")
+            .status == 400);
   CHECK(sent(s, "GET /health HTTP/1.1\r\nHost:\r\n localhost\r\n\r\n").status == 400);
 }
 
@@ -71,16 +74,19 @@ TEST_CASE("frames against the protocol end the socket with 1002 (rows 26, 31, 32
   running_server s;
   const std::string whole = frame_of(0x81, "{}");
   const std::string rows[] = {
-      frame_of(0xc1, "{}"),                                       // RSV1: compression was not agreed on
-      frame_of(0xa1, "{}"), frame_of(0x91, "{}"),                 // RSV2, RSV3
-      frame_of(0x83, "x"), frame_of(0x8b, "x"),                   // opcodes that mean nothing
-      frame_of(0x80, "x"),                                        // a continuation of nothing
-      frame_of(0x01, "{") + frame_of(0x81, "}"),                  // a new text inside a fragmented one
-      frame_of(0x09, "x"),                                        // a ping in fragments
+      frame_of(0xc1, "{}"),  // RSV1: compression was not agreed on
+      frame_of(0xa1, "{}"),
+      frame_of(0x91, "{}"),  // RSV2, RSV3
+      frame_of(0x83, "x"),
+      frame_of(0x8b, "x"),                                             // opcodes that mean nothing
+      frame_of(0x80, "x"),                                             // a continuation of nothing
+      frame_of(0x01, "{") + frame_of(0x81, "}"),                       // a new text inside a fragmented one
+      frame_of(0x09, "x"),                                             // a ping in fragments
       std::string("\x89\xfe\x00\x7emask", 8) + std::string(126, 'x'),  // a ping of 126 bytes
-      std::string("\x81\x02{}", 4),                               // not masked
-      frame_of(0x88, "x"),                                        // a close with half a code
-      frame_of(0x88, std::string("\x03\xe7", 2)), frame_of(0x88, std::string("\x03\xed", 2)),  // 999, 1005
+      std::string("\x81\x02{}", 4),                                    // not masked
+      frame_of(0x88, "x"),                                             // a close with half a code
+      frame_of(0x88, std::string("\x03\xe7", 2)),
+      frame_of(0x88, std::string("\x03\xed", 2)),  // 999, 1005
   };
   for (const std::string& bytes : rows) {
     client c(s.port());
@@ -94,7 +100,8 @@ TEST_CASE("frames against the protocol end the socket with 1002 (rows 26, 31, 32
 TEST_CASE("compression is not negotiated (row 31)") {
   running_server s;
   client c(s.port());
-  const auto answer = c.handshake("Sec-WebSocket-Protocol: troupe.v1\r\nSec-WebSocket-Extensions: permessage-deflate\r\n");
+  const auto answer =
+      c.handshake("Sec-WebSocket-Protocol: troupe.v1\r\nSec-WebSocket-Extensions: permessage-deflate\r\n");
   CHECK(answer.status == 101);
   CHECK_FALSE(answer.fields.contains("sec-websocket-extensions"));
 }

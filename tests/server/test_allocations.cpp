@@ -32,7 +32,8 @@ public:
   talker() : thread_([this](std::stop_token stop) { talk(stop); }) {}
 
   std::vector<model_card> models() const override { return {{"small", 1, 8192, 100}}; }
-  result<submission> submit(const std::string&, request what, std::shared_ptr<event_sink> sink, std::uint32_t, bool) override {
+  result<submission> submit(const std::string&, request what, std::shared_ptr<event_sink> sink, std::uint32_t,
+                            bool) override {
     const std::scoped_lock lock(guard_);
     for (std::size_t i = 0; i < places_.size(); ++i) {
       if (places_[i].sink) continue;
@@ -42,7 +43,9 @@ public:
     }
     return error{errc::overloaded, "Full.", {}};
   }
-  subscription_id subscribe(generation_id, std::uint64_t, std::shared_ptr<event_sink>, std::uint32_t) override { return 0; }
+  subscription_id subscribe(generation_id, std::uint64_t, std::shared_ptr<event_sink>, std::uint32_t) override {
+    return 0;
+  }
   void unsubscribe(generation_id, subscription_id who) override {
     const std::scoped_lock lock(guard_);
     places_.at(who - 1) = {};
@@ -161,12 +164,9 @@ void check_each_failure(const std::function<void(client&)>& say, const std::stri
       } catch (const std::runtime_error&) {
       }
       failed = test::end_failing();
-      if (has(all, good))
-        ++whole;
-      else if (has(all, R"("code":"internal")") || has(all, R"("code":"out_of_memory")"))
-        ++refused;
-      else
-        ++cut;
+      if (has(all, good)) ++whole;
+      else if (has(all, R"("code":"internal")") || has(all, R"("code":"out_of_memory")")) ++refused;
+      else ++cut;
       INFO(all);
       if (!failed) CHECK(has(all, good));
     }
@@ -191,12 +191,16 @@ void check_request_path(const std::function<void(client&)>& say, const std::stri
 
 }  // namespace
 
-TEST_CASE("reading a request with any allocation failing ends in a value, an error or bad_alloc, and loses nothing (row 95)") {
+TEST_CASE(
+    "reading a request with any allocation failing ends in a value, an error or bad_alloc, and loses nothing (row "
+    "95)") {
   const std::string chat =
       R"({"model":"m","messages":[{"role":"system","content":"be brief"},{"role":"user","content":[{"type":"text","text":"a long enough text of a user"}]}],)"
       R"("stop":["a stop that is no short string","y"],"logit_bias":{"5":-100},"metadata":{"a":"b"},"user":"somebody with a rather long name","seed":7})";
-  const std::string frame = R"({"type":"generate","id":"a name that is longer than sixteen bytes","prompt":[1,2,3],"temperature":"hot"})";
-  CHECK(parse_chat(chat).ok());  // the library chooses its implementation at its first use: a server does so at its start
+  const std::string frame =
+      R"({"type":"generate","id":"a name that is longer than sixteen bytes","prompt":[1,2,3],"temperature":"hot"})";
+  CHECK(
+      parse_chat(chat).ok());  // the library chooses its implementation at its first use: a server does so at its start
   const auto fails = [&](std::uint64_t n, auto read) {
     bool good = false;
     const auto before = test::heap_held();
@@ -216,16 +220,22 @@ TEST_CASE("reading a request with any allocation failing ends in a value, an err
     return read.ok() || read.why().code == errc::out_of_memory;
   };
   CHECK(for_each_allocation([&](std::uint64_t n) { return fails(n, chat_read); }) > 10);
-  CHECK(for_each_allocation([&](std::uint64_t n) { return fails(n, [&] { return parse_completion(R"({"prompt":"once upon a time there was"})").ok(); }); }) > 3);
-  CHECK(for_each_allocation([&](std::uint64_t n) { return fails(n, [&] { return parse_client_message(frame).wrong.param == "temperature"; }); }) > 3);
+  CHECK(for_each_allocation([&](std::uint64_t n) {
+          return fails(n, [&] { return parse_completion(R"({"prompt":"once upon a time there was"})").ok(); });
+        }) > 3);
+  CHECK(for_each_allocation([&](std::uint64_t n) {
+          return fails(n, [&] { return parse_client_message(frame).wrong.param == "temperature"; });
+        }) > 3);
 }
 
 TEST_CASE("a whole answer with any allocation failing: 200, an error or the end, and nothing is left behind (row 95)") {
-  check_request_path([](client& c) { c.ask("POST", "/v1/chat/completions", hello); }, R"("content":"one two three")", R"("total_tokens")");
+  check_request_path([](client& c) { c.ask("POST", "/v1/chat/completions", hello); }, R"("content":"one two three")",
+                     R"("total_tokens")");
 }
 
 TEST_CASE("a streamed answer with any allocation failing ends, and never as a whole one with a hole (row 95)") {
-  check_request_path([](client& c) { c.ask("POST", "/v1/chat/completions", hello_with(R"("stream":true)")); }, "data: [DONE]", "data: [DONE]");
+  check_request_path([](client& c) { c.ask("POST", "/v1/chat/completions", hello_with(R"("stream":true)")); },
+                     "data: [DONE]", "data: [DONE]");
 }
 
 TEST_CASE("a WebSocket with any allocation failing ends, and nothing is left behind (row 95)") {
@@ -246,7 +256,9 @@ TEST_CASE("a body in a million chunks of a byte takes its size in memory (row 6)
   std::string wire;
   for (const char byte : start + text + end) wire.append("1\r\n").append(1, byte).append("\r\n");
   client c(s.port());
-  c.send("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n");
+  c.send(
+      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: "
+      "chunked\r\n\r\n");
   const auto before = test::heap_held();
   test::reset_heap_peak();
   c.send(wire);

@@ -18,7 +18,9 @@ struct refused_row {
   errc code = errc::invalid_argument;
 };
 
-std::string nested(int depth) { return std::string(static_cast<std::size_t>(depth), '[') + std::string(static_cast<std::size_t>(depth), ']'); }
+std::string nested(int depth) {
+  return std::string(static_cast<std::size_t>(depth), '[') + std::string(static_cast<std::size_t>(depth), ']');
+}
 
 }  // namespace
 
@@ -54,8 +56,9 @@ TEST_CASE("every field of a chat request arrives") {
 }
 
 TEST_CASE("null stands for absent in every field") {
-  for (const char* name : {"model", "stream", "stream_options", "max_tokens", "temperature", "top_p", "logit_bias", "seed", "stop", "logprobs", "n",
-                           "tools", "tool_choice", "response_format", "user", "functions", "audio", "modalities"}) {
+  for (const char* name :
+       {"model", "stream", "stream_options", "max_tokens", "temperature", "top_p", "logit_bias", "seed", "stop",
+        "logprobs", "n", "tools", "tool_choice", "response_format", "user", "functions", "audio", "modalities"}) {
     INFO(name);
     CHECK(parse_chat(chat_with("\"" + std::string(name) + "\":null")).ok());
   }
@@ -76,9 +79,11 @@ TEST_CASE("a wrong type or value is refused with its field's name") {
       {R"({"messages":[{"role":"user","content":7}]})", "messages[0].content"},
       {R"({"messages":[{"role":"user","content":"\ud800"}]})", ""},
       {R"({"messages":[{"role":"user","content":"\udc00"}]})", ""},
-      {R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"file:///etc/passwd"}}]}]})", "messages[0].content[0].type", errc::unsupported},
+      {R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"file:///etc/passwd"}}]}]})",
+       "messages[0].content[0].type", errc::unsupported},
       {R"({"messages":[{"role":"user","content":[{"type":"text"}]}]})", "messages[0].content[0].text"},
-      {R"({"messages":[{"role":"assistant","content":"x","tool_calls":[{}]}]})", "messages[0].tool_calls", errc::unsupported},
+      {R"({"messages":[{"role":"assistant","content":"x","tool_calls":[{}]}]})", "messages[0].tool_calls",
+       errc::unsupported},
       {chat_with(R"("model":7)"), "model"},
       {chat_with("\"model\":\"" + std::string(2000, 'a') + "\""), "model"},
       {chat_with(R"("stream":"yes")"), "stream"},
@@ -143,11 +148,25 @@ TEST_CASE("a wrong type or value is refused with its field's name") {
 }
 
 TEST_CASE("what is not one sound JSON object is refused") {
-  const std::vector<std::string> bodies = {
-      "", " ", "nonsense", "[]", "7", "null", "{", R"({"messages":)", chat_with("") + "x", chat_with("") + "{}", "\xEF\xBB\xBF" + chat_with(""),
-      chat_with(R"("temperature":NaN)"), chat_with(R"("temperature":1e400)"), chat_with(R"("user":")" + std::string("\xff") + "\""),
-      chat_with(R"("user":")" + std::string("\x01") + "\""), chat_with("\"metadata\":" + nested(64)), chat_with("\"tools\":" + nested(3000)),
-      nested(60000), std::string(60000, '[')};
+  const std::vector<std::string> bodies = {"",
+                                           " ",
+                                           "nonsense",
+                                           "[]",
+                                           "7",
+                                           "null",
+                                           "{",
+                                           R"({"messages":)",
+                                           chat_with("") + "x",
+                                           chat_with("") + "{}",
+                                           "\xEF\xBB\xBF" + chat_with(""),
+                                           chat_with(R"("temperature":NaN)"),
+                                           chat_with(R"("temperature":1e400)"),
+                                           chat_with(R"("user":")" + std::string("\xff") + "\""),
+                                           chat_with(R"("user":")" + std::string("\x01") + "\""),
+                                           chat_with("\"metadata\":" + nested(64)),
+                                           chat_with("\"tools\":" + nested(3000)),
+                                           nested(60000),
+                                           std::string(60000, '[')};
   for (const auto& body : bodies) {
     INFO(body.substr(0, 100));
     CHECK_FALSE(parse_chat(body).ok());
@@ -201,7 +220,9 @@ TEST_CASE("a frame's id is read even where the rest is wrong") {
 TEST_CASE("what identifies a client or its records has a size, and a salt is not ignored (row 57)") {
   for (const char* name : {"user", "safety_identifier", "prompt_cache_key", "request_id", "cache_salt"}) {
     INFO(name);
-    const auto of = [&](std::size_t size) { return parse_chat(chat_with("\"" + std::string(name) + "\":\"" + std::string(size, 'x') + "\"")); };
+    const auto of = [&](std::size_t size) {
+      return parse_chat(chat_with("\"" + std::string(name) + "\":\"" + std::string(size, 'x') + "\""));
+    };
     const auto large = of(1 << 20);
     REQUIRE_FALSE(large.ok());
     CHECK(large.why().param == name);

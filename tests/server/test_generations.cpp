@@ -29,7 +29,10 @@ TEST_CASE("a watcher that comes back goes on where it stopped") {
   s.engine.finish(id);
   const auto whole = c.call("GET", where + "/events").body;
   CHECK(has(whole, "event: started\ndata: {\"type\":\"started\",\"id\":\"gen-000000000000abc1\""));
-  CHECK(has(whole, "event: delta\nid: 3\ndata: {\"type\":\"delta\",\"id\":\"gen-000000000000abc1\",\"offset\":0,\"next_offset\":3,\"text\":\"abü\"}\n\n"));
+  CHECK(
+      has(whole,
+          "event: delta\nid: 3\ndata: "
+          "{\"type\":\"delta\",\"id\":\"gen-000000000000abc1\",\"offset\":0,\"next_offset\":3,\"text\":\"abü\"}\n\n"));
   CHECK(has(whole, "event: done\nid: 3\ndata: {\"type\":\"done\""));
   const auto rest = c.call("GET", where + "/events", {}, "Last-Event-ID: 1\r\n").body;
   CHECK(has(rest, "\"offset\":1,\"next_offset\":3,\"text\":\"bü\""));

@@ -23,7 +23,8 @@ TEST_CASE("a chat is answered whole") {
   CHECK(has(answer.body, R"("model":"small")"));
   CHECK(has(answer.body, R"("message":{"role":"assistant","content":"Grüß Gott 🚀")"));
   CHECK(has(answer.body, R"("finish_reason":"stop")"));
-  CHECK(has(answer.body, R"("prompt_tokens":7,"completion_tokens":2,"total_tokens":9,"prompt_tokens_details":{"cached_tokens":2})"));
+  CHECK(has(answer.body,
+            R"("prompt_tokens":7,"completion_tokens":2,"total_tokens":9,"prompt_tokens_details":{"cached_tokens":2})"));
   CHECK(has(answer.body, R"({"token":"Grüß ","logprob":-0.5,"bytes":[71,114,195,188,195,159,32])"));
 }
 
@@ -71,7 +72,8 @@ TEST_CASE("errors before the first token get their own status") {
     CHECK(answer.fields["retry-after"] == "1");
     CHECK(has(answer.body, R"("type":"rate_limit_error")"));
     c.ask("POST", "/v1/chat/completions", body);
-    s.engine.fail(s.engine.wait_for(stream ? 4 : 2), {errc::context_length_exceeded, "The prompt has 9000 tokens, the context 8192.", "messages"});
+    s.engine.fail(s.engine.wait_for(stream ? 4 : 2),
+                  {errc::context_length_exceeded, "The prompt has 9000 tokens, the context 8192.", "messages"});
     answer = c.answer();
     CHECK(answer.status == 400);
     CHECK(has(answer.body, R"("code":"context_length_exceeded")"));
@@ -106,7 +108,9 @@ TEST_CASE("models, metrics and health are told") {
   running_server s;
   client c(s.port());
   const auto models = c.call("GET", "/v1/models").body;
-  CHECK(has(models, R"({"object":"list","data":[{"id":"small","object":"model","created":1700000000,"owned_by":"troupe","context_length":8192)"));
+  CHECK(has(
+      models,
+      R"({"object":"list","data":[{"id":"small","object":"model","created":1700000000,"owned_by":"troupe","context_length":8192)"));
   CHECK(c.call("GET", "/health").body == R"({"status":"ok"})");
   auto metrics = c.call("GET", "/metrics");
   CHECK(metrics.fields["content-type"] == "text/plain; version=0.0.4; charset=utf-8");

@@ -14,7 +14,9 @@ TEST_CASE("a slow head and a slow body are answered 408") {
   running_server s(options);
   client silent(s.port()), slow(s.port()), body(s.port());
   slow.send("GET / HTTP/1.1\r\nHo");
-  body.send("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{");
+  body.send(
+      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+      "50\r\n\r\n{");
   for (auto* c : {&silent, &slow, &body}) {
     CHECK(c->answer().status == 408);
     CHECK(c->closed());
@@ -38,15 +40,20 @@ TEST_CASE("a body over the limit is refused, by its length or by its chunks") {
   CHECK(c.call("POST", "/v1/completions", R"({"prompt":")" + std::string(2000, 'x') + "\"}").status == 413);
   CHECK(c.closed());
   client chunked(s.port());
-  chunked.send("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n");
+  chunked.send(
+      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: "
+      "chunked\r\n\r\n");
   chunked.send("400\r\n" + std::string(1024, ' ') + "\r\n");
   CHECK(chunked.answer().status == 413);
 }
 
 TEST_CASE("chunks without end, extensions and trailers are bounded") {
   running_server s;
-  const std::string head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
-  for (const std::string& bad : {"5;" + std::string(70000, 'x'), "0\r\nX: " + std::string(70000, 'x'), std::string("0x3\r\nabc\r\n\r\n"), std::string("-1\r\n")}) {
+  const std::string head =
+      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: "
+      "chunked\r\n\r\n";
+  for (const std::string& bad : {"5;" + std::string(70000, 'x'), "0\r\nX: " + std::string(70000, 'x'),
+                                 std::string("0x3\r\nabc\r\n\r\n"), std::string("-1\r\n")}) {
     client c(s.port());
     INFO(bad.substr(0, 8));
     c.send(head + bad);
@@ -71,19 +78,24 @@ TEST_CASE("large or broken heads are refused") {
   CHECK(status("GET / HTTP/1.1\r\nHost : localhost\r\n\r\n") == 400);
   CHECK(status("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") >= 400);
   CHECK(status("nonsense\r\n\r\n") == 400);
-  CHECK(status("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\nContent-Length: 5\r\n\r\n12345GET /health HTTP/1.1\r\n\r\n") == 400);
+  CHECK(status("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\nContent-Length: "
+               "5\r\n\r\n12345GET /health HTTP/1.1\r\n\r\n") == 400);
 }
 
 TEST_CASE("an expectation is met only for a request that may come") {
   running_server s;
   client c(s.port());
-  c.send("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 14\r\nExpect: 100-continue\r\n\r\n");
+  c.send(
+      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+      "14\r\nExpect: 100-continue\r\n\r\n");
   CHECK(c.head().status == 100);
   c.send(R"({"prompt":"x"})");
   s.engine.finish(s.engine.wait_for(1));
   CHECK(c.answer().status == 200);
   client large(s.port());
-  large.send("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99999999\r\nExpect: 100-continue\r\n\r\n");
+  large.send(
+      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+      "99999999\r\nExpect: 100-continue\r\n\r\n");
   CHECK(large.answer().status == 413);
 }
 
@@ -95,7 +107,9 @@ TEST_CASE("strangers are refused: foreign Host, foreign Origin, form posts") {
   CHECK(client(s.port()).call("POST", "/v1/chat/completions", hello, "Origin: http://evil.com\r\n").status == 403);
   CHECK(client(s.port()).call("DELETE", "/v1/generations/gen-0000000000000001", {}, "Origin: null\r\n").status == 403);
   client form(s.port());
-  form.send("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}");
+  form.send(
+      "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: "
+      "2\r\n\r\n{}");
   CHECK(form.answer().status == 415);
   auto preflight = client(s.port()).call("OPTIONS", "/v1/chat/completions", {}, "Origin: http://evil.com\r\n");
   CHECK_FALSE(preflight.fields.contains("access-control-allow-origin"));

@@ -1,5 +1,5 @@
-// Too many from one address, too little memory, faults of our own, peers that are gone without a word. Rows of the catalogue of
-// bad inputs stand beside each.
+// Too many from one address, too little memory, faults of our own, peers that are gone without a word. Rows of the
+// catalogue of bad inputs stand beside each.
 #include "support/catch.hpp"
 
 #include <atomic>
@@ -170,7 +170,9 @@ TEST_CASE("with no memory left connections wait until there is some (row 22)") {
   options.read_memory = [&] { return base::memory_limits{1000 * mebibyte, left * mebibyte, 0}; };
   running_server s(options);
   client observer(s.port()), known(s.port());
-  const auto connected = [&](int n) { return has(observer.call("GET", "/metrics").body, "troupe_http_connections " + std::to_string(n) + "\n"); };
+  const auto connected = [&](int n) {
+    return has(observer.call("GET", "/metrics").body, "troupe_http_connections " + std::to_string(n) + "\n");
+  };
   CHECK(known.call("GET", "/health").status == 200);
   left = 1;
   while (known.call("POST", "/v1/chat/completions", "{}").status != 503) {

@@ -19,7 +19,8 @@ int framing(const request_head& head) {
 
 request_head with_host(const std::string& host) { return {"GET", "/", 11, {{"Host", host}}}; }
 
-bool access(const std::string& method, const std::string& host, const std::string& origin, const access_rules& rules = {}) {
+bool access(const std::string& method, const std::string& host, const std::string& origin,
+            const access_rules& rules = {}) {
   request_head head{method, "/", 11, {{"Host", host}, {"Origin", origin}}};
   return !check_access(head, rules);
 }
@@ -60,8 +61,10 @@ TEST_CASE("a request names one well-formed host and a plain path") {
 }
 
 TEST_CASE("only loopback and listed hosts are served") {
-  for (const char* host : {"localhost", "LOCALHOST:8080", "127.0.0.1:1", "127.9.9.9", "[::1]", "[::1]:80"}) CHECK_FALSE(check_access(with_host(host), {}));
-  for (const char* host : {"evil.com", "localhost.evil.com", "127.0.0.1.evil.com", "128.0.0.1", "127.0.0.1x", "[::2]", "1.2.3.4", "127..1", "localhost@evil"}) {
+  for (const char* host : {"localhost", "LOCALHOST:8080", "127.0.0.1:1", "127.9.9.9", "[::1]", "[::1]:80"})
+    CHECK_FALSE(check_access(with_host(host), {}));
+  for (const char* host : {"evil.com", "localhost.evil.com", "127.0.0.1.evil.com", "128.0.0.1", "127.0.0.1x", "[::2]",
+                           "1.2.3.4", "127..1", "localhost@evil"}) {
     INFO(host);
     const auto no = check_access(with_host(host), {});
     REQUIRE(no);
@@ -79,7 +82,8 @@ TEST_CASE("only loopback and listed hosts are served") {
 
 TEST_CASE("a page from elsewhere may change nothing") {
   CHECK(access("POST", "localhost:8080", "http://localhost:8080"));
-  for (const char* origin : {"http://evil.com", "null", "http://localhost:8081", "http://localhost", "http://evil-localhost:8080", "http://localhost:8080.evil.com", ""}) {
+  for (const char* origin : {"http://evil.com", "null", "http://localhost:8081", "http://localhost",
+                             "http://evil-localhost:8080", "http://localhost:8080.evil.com", ""}) {
     INFO(origin);
     CHECK_FALSE(access("POST", "localhost:8080", origin));
     CHECK_FALSE(access("DELETE", "localhost:8080", origin));
@@ -89,14 +93,16 @@ TEST_CASE("a page from elsewhere may change nothing") {
   rules.origins = {"https://app.example"};
   CHECK(access("POST", "localhost", "https://app.example", rules));
   CHECK_FALSE(access("POST", "localhost", "https://app.example.evil", rules));
-  const request_head upgrade{"GET", "/v1/stream", 11, {{"Host", "localhost"}, {"Upgrade", "websocket"}, {"Origin", "null"}}};
+  const request_head upgrade{
+      "GET", "/v1/stream", 11, {{"Host", "localhost"}, {"Upgrade", "websocket"}, {"Origin", "null"}}};
   CHECK(check_access(upgrade, {}));
 }
 
 TEST_CASE("a body is JSON and not compressed") {
   CHECK_FALSE(check_content(post({{"Content-Type", "application/json"}})));
   CHECK_FALSE(check_content(post({{"Content-Type", "Application/JSON ; charset=utf-8"}})));
-  for (const char* type : {"text/plain", "application/jsonp", "", "multipart/form-data"}) CHECK(check_content(post({{"Content-Type", type}}))->status == 415);
+  for (const char* type : {"text/plain", "application/jsonp", "", "multipart/form-data"})
+    CHECK(check_content(post({{"Content-Type", type}}))->status == 415);
   CHECK(check_content(post({}))->status == 415);
   CHECK(check_content(post({{"Content-Type", "application/json"}, {"Content-Encoding", "gzip"}}))->status == 415);
 }

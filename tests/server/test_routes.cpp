@@ -52,7 +52,8 @@ TEST_CASE("a path finds its route and its parameter") {
 }
 
 TEST_CASE("no other path is served") {
-  for (const char* path : {"//v1/models", "/v1/models/", "/v1/models/a/b", "/v1/generations//events", "/v1/", "/V1/models", "/v1/../health", ""}) {
+  for (const char* path : {"//v1/models", "/v1/models/", "/v1/models/a/b", "/v1/generations//events", "/v1/",
+                           "/V1/models", "/v1/../health", ""}) {
     INFO(path);
     CHECK(match_route("GET", path).found == nullptr);
     CHECK(match_route("GET", path).allow.empty());

@@ -9,7 +9,8 @@ using namespace troupe::server;
 namespace {
 
 /// Starts a streamed chat and reads up to the first chunk.
-generation_id begin_stream(running_server& s, client& c, std::uint64_t n = 1, const std::string& more = R"("stream":true)") {
+generation_id begin_stream(running_server& s, client& c, std::uint64_t n = 1,
+                           const std::string& more = R"("stream":true)") {
   c.ask("POST", "/v1/chat/completions", hello_with(more));
   const auto id = s.engine.wait_for(n);
   s.engine.start(id);
@@ -28,7 +29,8 @@ TEST_CASE("a chat streams role, text, reason, usage and the end") {
   const auto first = c.chunk();
   CHECK(first.substr(0, 6) == "data: ");
   CHECK(has(first, R"("object":"chat.completion.chunk")"));
-  CHECK(has(first, R"("choices":[{"index":0,"delta":{"content":"für"},"logprobs":null,"finish_reason":null}],"usage":null})"));
+  CHECK(has(first,
+            R"("choices":[{"index":0,"delta":{"content":"für"},"logprobs":null,"finish_reason":null}],"usage":null})"));
   s.engine.token(id, " dich");
   CHECK(has(c.chunk(), R"("content":" dich")"));
   s.engine.finish(id, finish_reason::length);
@@ -55,7 +57,8 @@ TEST_CASE("HTTP/1.0 gets a stream without chunks, ended by the close") {
   running_server s;
   client c(s.port());
   const auto body = hello_with(R"("stream":true)");
-  c.send("POST /v1/chat/completions HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
+  c.send("POST /v1/chat/completions HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: " +
+         std::to_string(body.size()) + "\r\n\r\n" + body);
   const auto id = s.engine.wait_for(1);
   s.engine.token(id, "x");
   s.engine.finish(id);
@@ -95,7 +98,8 @@ TEST_CASE("a slow reader stops its own events and is cut in the end") {
   running_server s(options);
   client c(s.port(), 4096);
   const auto id = begin_stream(s, c);
-  for (int i = 0; i < 400; ++i) s.engine.token(id, std::string(64 * 1024, 'x'));  // nobody reads: more than any kernel buffers
+  for (int i = 0; i < 400; ++i)
+    s.engine.token(id, std::string(64 * 1024, 'x'));  // nobody reads: more than any kernel buffers
   s.engine.wait_until_over(id);
   CHECK(s.engine.reason(id) == finish_reason::cancelled);
 }

@@ -26,7 +26,8 @@ TEST_CASE("two generations share a socket, each with its own events") {
   c.frame(ask_b);
   const auto b = s.engine.wait_for(2);
   s.engine.start(a);
-  CHECK(c.next_frame() == R"({"type":"started","id":"a","generation":"gen-000000000000abc1","model":"small","prompt_tokens":7})");
+  CHECK(c.next_frame() ==
+        R"({"type":"started","id":"a","generation":"gen-000000000000abc1","model":"small","prompt_tokens":7})");
   s.engine.start(b);
   CHECK(has(c.next_frame(), R"("id":"b","generation":"gen-000000000000abc2","model":"large")"));
   s.engine.token(b, "ß");
@@ -34,7 +35,9 @@ TEST_CASE("two generations share a socket, each with its own events") {
   s.engine.token(a, "x");
   CHECK(has(c.next_frame(), R"("id":"a","offset":0)"));
   s.engine.finish(a);
-  CHECK(has(c.next_frame(), R"({"type":"done","id":"a","offset":1,"finish_reason":"stop","usage":{"prompt_tokens":7,"cached_tokens":2,"completion_tokens":1,"total_tokens":8},"timing":{"queued_ms":1,"first_token_ms":2,"total_ms":3}})"));
+  CHECK(has(
+      c.next_frame(),
+      R"({"type":"done","id":"a","offset":1,"finish_reason":"stop","usage":{"prompt_tokens":7,"cached_tokens":2,"completion_tokens":1,"total_tokens":8},"timing":{"queued_ms":1,"first_token_ms":2,"total_ms":3}})"));
   c.frame(ask_a);  // an ended id may be used again
   s.engine.wait_for(3);
   c.frame(R"({"type":"cancel","id":"b"})");
@@ -45,7 +48,8 @@ TEST_CASE("a bad frame gets an error and the socket lives") {
   running_server s;
   client c(s.port());
   c.handshake();
-  for (const char* bad : {"nonsense", R"({"type":"dance"})", R"({"type":"generate","id":"x"})", R"({"type":"generate","id":"x","prompt":"a","temperature":"hot"})",
+  for (const char* bad : {"nonsense", R"({"type":"dance"})", R"({"type":"generate","id":"x"})",
+                          R"({"type":"generate","id":"x","prompt":"a","temperature":"hot"})",
                           R"({"type":"generate","id":"x","prompt":"a","model":"none"})"}) {
     c.frame(bad);
     const auto answer = c.next_frame();
@@ -57,7 +61,8 @@ TEST_CASE("a bad frame gets an error and the socket lives") {
   c.frame(ask_a);
   const auto id = s.engine.wait_for(1);
   c.frame(ask_a);
-  CHECK(has(c.next_frame(), R"({"type":"error","id":"a","error":{"message":"A generation of this id is still running.")"));
+  CHECK(has(c.next_frame(),
+            R"({"type":"error","id":"a","error":{"message":"A generation of this id is still running.")"));
   s.engine.fail(id, {errc::overloaded, "The queue is full.", {}});
   CHECK(has(c.next_frame(), R"("code":"overloaded")"));
 }
@@ -96,7 +101,8 @@ TEST_CASE("broken frames end the socket with their code") {
     int opcode;
     std::string code;
   };
-  for (const auto& [payload, opcode, code] : {row{"x", 2, "close 1003"}, row{"\xff\xfe", 1, "close 1007"}, row{"x", 3, "close 1002"}}) {
+  for (const auto& [payload, opcode, code] :
+       {row{"x", 2, "close 1003"}, row{"\xff\xfe", 1, "close 1007"}, row{"x", 3, "close 1002"}}) {
     client c(s.port());
     c.handshake();
     c.frame(payload, opcode);
@@ -117,12 +123,17 @@ TEST_CASE("a handshake needs the right version, subprotocol and origin") {
   CHECK(client(s.port()).handshake("Sec-WebSocket-Protocol: other, troupe.v1\r\n").status == 101);
   for (const char* key : {"short", "dGhlIHNhbXBsZSBub25jZ===", "dGhlIHNhbXBsZSBub25j!Q=="}) {
     client c(s.port());
-    c.ask("GET", "/v1/stream", {}, "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: troupe.v1\r\nSec-WebSocket-Key: " + std::string(key) + "\r\n");
+    c.ask("GET", "/v1/stream", {},
+          "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: "
+          "troupe.v1\r\nSec-WebSocket-Key: " +
+              std::string(key) + "\r\n");
     CHECK(c.answer().status == 400);
   }
   client hasty(s.port());
-  hasty.send("GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-             "Sec-WebSocket-Protocol: troupe.v1\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\x81\x82");
+  hasty.send(
+      "GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: "
+      "Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+      "Sec-WebSocket-Protocol: troupe.v1\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\x81\x82");
   CHECK(hasty.answer().status == 400);
   CHECK(hasty.closed());
   const auto with_origin = [&](const std::string& origin) {

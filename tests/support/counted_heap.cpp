@@ -29,11 +29,15 @@ void* counted(void* made) noexcept {
   return made;
 }
 
-void* allocate(std::size_t size) noexcept { return is_to_fail() ? nullptr : counted(std::malloc(size == 0 ? 1 : size)); }
+void* allocate(std::size_t size) noexcept {
+  return is_to_fail() ? nullptr : counted(std::malloc(size == 0 ? 1 : size));
+}
 
 void* allocate(std::size_t size, std::size_t alignment) noexcept {
   void* made = nullptr;
-  return is_to_fail() || posix_memalign(&made, alignment < sizeof(void*) ? sizeof(void*) : alignment, size) != 0 ? nullptr : counted(made);
+  return is_to_fail() || posix_memalign(&made, alignment < sizeof(void*) ? sizeof(void*) : alignment, size) != 0
+             ? nullptr
+             : counted(made);
 }
 
 void* or_throw(void* made) {
@@ -74,10 +78,18 @@ void* operator new(std::size_t size) { return or_throw(allocate(size)); }
 void* operator new[](std::size_t size) { return or_throw(allocate(size)); }
 void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return allocate(size); }
 void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return allocate(size); }
-void* operator new(std::size_t size, std::align_val_t at) { return or_throw(allocate(size, static_cast<std::size_t>(at))); }
-void* operator new[](std::size_t size, std::align_val_t at) { return or_throw(allocate(size, static_cast<std::size_t>(at))); }
-void* operator new(std::size_t size, std::align_val_t at, const std::nothrow_t&) noexcept { return allocate(size, static_cast<std::size_t>(at)); }
-void* operator new[](std::size_t size, std::align_val_t at, const std::nothrow_t&) noexcept { return allocate(size, static_cast<std::size_t>(at)); }
+void* operator new(std::size_t size, std::align_val_t at) {
+  return or_throw(allocate(size, static_cast<std::size_t>(at)));
+}
+void* operator new[](std::size_t size, std::align_val_t at) {
+  return or_throw(allocate(size, static_cast<std::size_t>(at)));
+}
+void* operator new(std::size_t size, std::align_val_t at, const std::nothrow_t&) noexcept {
+  return allocate(size, static_cast<std::size_t>(at));
+}
+void* operator new[](std::size_t size, std::align_val_t at, const std::nothrow_t&) noexcept {
+  return allocate(size, static_cast<std::size_t>(at));
+}
 void operator delete(void* old) noexcept { give_back(old); }
 void operator delete[](void* old) noexcept { give_back(old); }
 void operator delete(void* old, std::size_t) noexcept { give_back(old); }
@@ -94,5 +106,7 @@ void operator delete[](void* old, std::align_val_t, const std::nothrow_t&) noexc
 /// Freed with free(): not counted as held.
 extern "C" void* aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
   void* made = nullptr;
-  return is_to_fail() || posix_memalign(&made, alignment < sizeof(void*) ? sizeof(void*) : alignment, size) != 0 ? nullptr : made;
+  return is_to_fail() || posix_memalign(&made, alignment < sizeof(void*) ? sizeof(void*) : alignment, size) != 0
+             ? nullptr
+             : made;
 }

@@ -1,4 +1,5 @@
-// The heap of a test's process: how much is held, and an allocation that fails on demand. Linked into the tests that ask.
+// The heap of a test's process: how much is held, and an allocation that fails on demand. Linked into the tests that
+// ask.
 #pragma once
 
 #include <cstddef>

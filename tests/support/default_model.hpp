@@ -14,7 +14,8 @@ namespace troupe::test {
 inline std::optional<std::string> default_model() {
   const char* cache = std::getenv("XDG_CACHE_HOME");
   const char* home = std::getenv("HOME");
-  const std::string root = cache != nullptr && *cache != '\0' ? cache : std::string(home == nullptr ? "" : home) + "/.cache";
+  const std::string root =
+      cache != nullptr && *cache != '\0' ? cache : std::string(home == nullptr ? "" : home) + "/.cache";
   const std::string path = root + "/troupe/models/smollm2-135m-instruct.gguf";
   if (std::filesystem::exists(path)) return path;
   WARN("skipped: " << path << " is not there (./serve or `troupe pull smollm2-135m-instruct` fetches it)");

@@ -31,8 +31,9 @@ public:
                   kernels::kv_arena& kv, std::span<const kernels::sequence_rows> batch) override {
     inner_->rope_store(qkv, heads, rope, layer, kv, batch);
   }
-  void attention(memory::tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kernels::kv_arena& kv,
-                 std::span<const kernels::sequence_rows> batch, memory::tensor_view out) override {
+  void attention(memory::tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer,
+                 const kernels::kv_arena& kv, std::span<const kernels::sequence_rows> batch,
+                 memory::tensor_view out) override {
     inner_->attention(qkv, heads, scale, layer, kv, batch, out);
   }
   void silu_mul(memory::tensor_view gate_up, memory::tensor_view out) override { inner_->silu_mul(gate_up, out); }

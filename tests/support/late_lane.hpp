@@ -1,4 +1,5 @@
-// A lane whose steps end late, as a device's do, on top of any lane: for what keeps two steps in flight. Knows no device.
+// A lane whose steps end late, as a device's do, on top of any lane: for what keeps two steps in flight. Knows no
+// device.
 #pragma once
 
 #include <array>
@@ -10,11 +11,13 @@
 
 namespace troupe::test {
 
-/// Tokens are sampled at once but told at end_step, and ids that stand for a slot's last token are looked up here. Up to 8 slots.
+/// Tokens are sampled at once but told at end_step, and ids that stand for a slot's last token are looked up here. Up
+/// to 8 slots.
 class late_lane final : public forwarding_lane {
 public:
   using forwarding_lane::forwarding_lane;
-  result<kernels::step_ticket> begin_step(kernels::step_space*, const kernels::step_batch& batch, const kernels::step_ops& ops) override {
+  result<kernels::step_ticket> begin_step(kernels::step_space*, const kernels::step_batch& batch,
+                                          const kernels::step_ops& ops) override {
     if (lost) return error{errc::internal, "the device is gone", {}};
     std::vector<std::int32_t> ids(batch.ids.begin(), batch.ids.end());
     for (auto& id : ids)

@@ -25,10 +25,8 @@ public:
       std::byte* device = kv_.unit(block, 0, 0);
       std::byte* host = host_.data() + place * block_bytes;
       std::byte* to = way == memory::copy_way::out ? host : device;
-      if (fails)
-        std::memset(to, 0x5a, static_cast<std::size_t>(block_bytes));
-      else
-        std::memcpy(to, way == memory::copy_way::out ? device : host, static_cast<std::size_t>(block_bytes));
+      if (fails) std::memset(to, 0x5a, static_cast<std::size_t>(block_bytes));
+      else std::memcpy(to, way == memory::copy_way::out ? device : host, static_cast<std::size_t>(block_bytes));
     }
     if (fails) return error{errc::internal, "the bus is out of order", {}};
     return {};
@@ -43,7 +41,8 @@ private:
 
 inline kernels::kv_copies_maker play_copies(int fail_every = 0) {
   return [fail_every](kernels::kv_arena& kv, std::int64_t bytes) -> result<std::unique_ptr<kernels::kv_copies>> {
-    return std::unique_ptr<kernels::kv_copies>(std::make_unique<played_copies>(static_cast<kernels::cpu_kv_arena&>(kv), bytes, fail_every));
+    return std::unique_ptr<kernels::kv_copies>(
+        std::make_unique<played_copies>(static_cast<kernels::cpu_kv_arena&>(kv), bytes, fail_every));
   };
 }
 

@@ -16,7 +16,8 @@ namespace {
 using memory::dtype;
 
 constexpr const char* chat_ml =
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + "
+    "'\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 template <class T>
@@ -40,12 +41,12 @@ std::vector<std::string> byte_letters() {
 
 const std::vector<std::pair<std::string, std::string>>& merge_pairs() {
   static const std::vector<std::pair<std::string, std::string>> pairs = {
-      {"Ġ", "t"},  {"Ġ", "a"},  {"h", "e"},   {"i", "n"},   {"r", "e"},  {"o", "n"},  {"Ġt", "he"}, {"e", "r"},
-      {"Ġ", "s"},  {"a", "t"},  {"Ġ", "w"},   {"e", "n"},   {"Ġ", "o"},  {"o", "r"},  {"Ġ", "c"},   {"i", "t"},
-      {"i", "s"},  {"e", "s"},  {"Ġ", "b"},   {"Ġ", "p"},   {"Ġ", "f"},  {"in", "g"}, {"o", "u"},   {"Ġa", "n"},
-      {"Ġ", "m"},  {"l", "l"},  {"Ġo", "f"},  {"Ġan", "d"}, {"a", "r"},  {"e", "d"},  {"a", "l"},   {"Ġ", "h"},
-      {"Ġ", "in"}, {"Ġt", "o"}, {"i", "on"},  {"Ġw", "or"}, {"Ġh", "e"}, {"ll", "o"}, {"Ġ", "d"},   {"s", "t"},
-      {"Ċ", "Ċ"}};
+      {"Ġ", "t"},   {"Ġ", "a"},  {"h", "e"},  {"i", "n"}, {"r", "e"},  {"o", "n"},  {"Ġt", "he"},
+      {"e", "r"},   {"Ġ", "s"},  {"a", "t"},  {"Ġ", "w"}, {"e", "n"},  {"Ġ", "o"},  {"o", "r"},
+      {"Ġ", "c"},   {"i", "t"},  {"i", "s"},  {"e", "s"}, {"Ġ", "b"},  {"Ġ", "p"},  {"Ġ", "f"},
+      {"in", "g"},  {"o", "u"},  {"Ġa", "n"}, {"Ġ", "m"}, {"l", "l"},  {"Ġo", "f"}, {"Ġan", "d"},
+      {"a", "r"},   {"e", "d"},  {"a", "l"},  {"Ġ", "h"}, {"Ġ", "in"}, {"Ġt", "o"}, {"i", "on"},
+      {"Ġw", "or"}, {"Ġh", "e"}, {"ll", "o"}, {"Ġ", "d"}, {"s", "t"},  {"Ċ", "Ċ"}};
   return pairs;
 }
 
@@ -109,7 +110,8 @@ public:
     std::string bytes = random_rows(type, rows, cols, deviation, seeds_.next());
     bytes.replace(0, static_cast<std::size_t>(zero_rows * memory::row_size(type, cols)),
                   static_cast<std::size_t>(zero_rows * memory::row_size(type, cols)), '\0');
-    file_.add_tensor(name, {static_cast<std::uint64_t>(cols), static_cast<std::uint64_t>(rows)}, number_of(type), bytes);
+    file_.add_tensor(name, {static_cast<std::uint64_t>(cols), static_cast<std::uint64_t>(rows)}, number_of(type),
+                     bytes);
   }
   /// A vector around `middle`.
   void vector(const std::string& name, std::int64_t size, float middle) {

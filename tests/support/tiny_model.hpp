@@ -20,13 +20,13 @@ struct tiny_model_options {
   std::int32_t head_dim = 32;
   std::int32_t feed_forward = 96;
   std::int32_t context = 512;
-  memory::dtype weights = memory::dtype::q4_0;     ///< of the layers' matrices
-  memory::dtype embedding = memory::dtype::q8_0;   ///< of token_embd (and of output, if untied)
-  std::vector<memory::dtype> mix = {};  ///< if any: all matrices take these types in turn instead
+  memory::dtype weights = memory::dtype::q4_0;    ///< of the layers' matrices
+  memory::dtype embedding = memory::dtype::q8_0;  ///< of token_embd (and of output, if untied)
+  std::vector<memory::dtype> mix = {};            ///< if any: all matrices take these types in turn instead
   bool tied = true;
-  bool vocabulary = true;      ///< false: tokenizer model "none", as files for timing have
-  bool may_end = false;        ///< false: end tokens never win, so greedy text runs to its limit
-  bool rope_factors = false;   ///< with rope_freqs.weight, as Llama 3.1 has
+  bool vocabulary = true;             ///< false: tokenizer model "none", as files for timing have
+  bool may_end = false;               ///< false: end tokens never win, so greedy text runs to its limit
+  bool rope_factors = false;          ///< with rope_freqs.weight, as Llama 3.1 has
   std::int32_t embedding_rows = 300;  ///< other than tiny_vocabulary_size: a table padded or too small
   std::uint64_t seed = 1;
 };

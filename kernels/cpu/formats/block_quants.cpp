@@ -9,10 +9,8 @@ using memory::dtype;
 
 template <dtype Type>
 bool write_scales(const block_rows& from, tile_writer<Type> to) noexcept {
-  if constexpr (layout_of(Type).has_min)
-    return to.d_and_m(from, 0);
-  else
-    return to.d(from, 0);
+  if constexpr (layout_of(Type).has_min) return to.d_and_m(from, 0);
+  else return to.d(from, 0);
 }
 template <dtype Type>
 constexpr int first_quant = layout_of(Type).has_min ? 4 : 2;

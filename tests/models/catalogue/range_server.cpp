@@ -90,7 +90,8 @@ void range_server::answer(int socket) {
     how = how_;
   }
   const std::string ending = "Connection: close\r\n\r\n";
-  if (how.status != 0) return send_all(socket, "HTTP/1.1 " + std::to_string(how.status) + " No\r\nContent-Length: 0\r\n" + ending);
+  if (how.status != 0)
+    return send_all(socket, "HTTP/1.1 " + std::to_string(how.status) + " No\r\nContent-Length: 0\r\n" + ending);
 
   const auto range = header_value(head, "Range");
   const auto condition = header_value(head, "If-Range");
@@ -98,7 +99,8 @@ void range_server::answer(int socket) {
   const std::size_t start = partial ? std::strtoull(range.c_str() + 6, nullptr, 10) : 0;
   const std::string whole = std::to_string(how.content.size());
   if (partial && start >= how.content.size())
-    return send_all(socket, "HTTP/1.1 416 No\r\nContent-Range: bytes */" + whole + "\r\nContent-Length: 0\r\n" + ending);
+    return send_all(socket,
+                    "HTTP/1.1 416 No\r\nContent-Range: bytes */" + whole + "\r\nContent-Length: 0\r\n" + ending);
 
   const std::string body = how.content.substr(start);
   std::string answer = partial ? "HTTP/1.1 206 Partial\r\nContent-Range: bytes " + std::to_string(start) + "-" +

@@ -15,11 +15,11 @@ class range_server {
 public:
   struct behaviour {
     std::string content = {};
-    std::string etag = {};                  ///< with its quotes; "" for none
-    bool ranges = true;                   ///< false: always the whole file with 200
+    std::string etag = {};                      ///< with its quotes; "" for none
+    bool ranges = true;                         ///< false: always the whole file with 200
     std::size_t cut_after = std::string::npos;  ///< the connection ends after so many bytes of the body
-    bool stall = false;                   ///< after cut_after bytes: silence instead of an end
-    int status = 0;                       ///< other than 0: this status and no body
+    bool stall = false;                         ///< after cut_after bytes: silence instead of an end
+    int status = 0;                             ///< other than 0: this status and no body
   };
 
   range_server();

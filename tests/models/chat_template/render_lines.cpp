@@ -20,8 +20,7 @@ value converted(const json::value& from, bool trusted) {
     case json::kind::int64: return value::integer(from.get_int64());
     case json::kind::uint64: return value::real(static_cast<double>(from.get_uint64()));
     case json::kind::double_: return value::real(from.get_double());
-    case json::kind::string:
-      return value::string(troupe::models::jinja::text(std::string(from.get_string()), trusted));
+    case json::kind::string: return value::string(troupe::models::jinja::text(std::string(from.get_string()), trusted));
     case json::kind::array: {
       std::vector<value> items;
       for (const json::value& item : from.get_array()) items.push_back(converted(item, trusted));
@@ -31,7 +30,8 @@ value converted(const json::value& from, bool trusted) {
   }
   std::vector<std::pair<value, value>> entries;
   for (const auto& [key, item] : from.get_object())
-    entries.emplace_back(value::trusted(std::string(key)), converted(item, trusted && key != "messages" && key != "tools"));
+    entries.emplace_back(value::trusted(std::string(key)),
+                         converted(item, trusted && key != "messages" && key != "tools"));
   return value::dict(std::move(entries));
 }
 

@@ -14,7 +14,8 @@ using models::chat_template;
 using models::rendered_span;
 using models::value;
 
-inline const auto now = std::chrono::sys_days(std::chrono::year(2024) / 5 / 6) + std::chrono::seconds(7 * 3600 + 8 * 60 + 9);
+inline const auto now =
+    std::chrono::sys_days(std::chrono::year(2024) / 5 / 6) + std::chrono::seconds(7 * 3600 + 8 * 60 + 9);
 
 inline result<std::vector<rendered_span>> spans(const std::string& source, const value& context = value::dict({}),
                                                 const models::template_budget& budget = {}) {
@@ -39,6 +40,8 @@ inline std::string marked(const std::string& source, const value& context) {
   return shown;
 }
 
-inline value with(const std::string& name, value given) { return value::dict({{value::trusted(name), std::move(given)}}); }
+inline value with(const std::string& name, value given) {
+  return value::dict({{value::trusted(name), std::move(given)}});
+}
 
 }  // namespace chat_template_test

@@ -123,14 +123,16 @@ TEST_CASE("tensors of every readable type are found with their shape and bytes")
 }
 
 TEST_CASE("a tensor of a type that is known but not computed with is listed, and named when used") {
-  const std::vector<std::string> names = {"Q8_1",  "Q8_K",  "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ3_S", "IQ2_S", "I8", "I16",
-                                          "I32", "I64", "F64", "IQ1_M", "TQ1_0", "TQ2_0", "NVFP4", "Q1_0"};
+  const std::vector<std::string> names = {"Q8_1",  "Q8_K",  "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S",
+                                          "IQ3_S", "IQ2_S", "I8",      "I16",    "I32",     "I64",
+                                          "F64",   "IQ1_M", "TQ1_0",   "TQ2_0",  "NVFP4",   "Q1_0"};
   std::size_t refused = 0;
   for (std::uint32_t number = 0; number < 64; ++number) {
     const models::ggml_type_info* type = models::find_ggml_type(number);
     if (type == nullptr || type->readable) continue;
     gguf_writer writer;
-    writer.add_tensor("blk.0.attn_q.weight", {256, 2}, number, std::string(512 / type->block * type->block_bytes, '\0'));
+    writer.add_tensor("blk.0.attn_q.weight", {256, 2}, number,
+                      std::string(512 / type->block * type->block_bytes, '\0'));
     const std::string bytes = writer.bytes();
     const auto file = gguf_file::parse("f", bytes_of(bytes));
     REQUIRE(file.ok());

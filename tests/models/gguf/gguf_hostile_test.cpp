@@ -16,7 +16,9 @@ using test::gguf_writer;
 
 namespace {
 
-result<gguf_file> parse(const std::string& bytes) { return gguf_file::parse("bad.gguf", std::as_bytes(std::span(bytes))); }
+result<gguf_file> parse(const std::string& bytes) {
+  return gguf_file::parse("bad.gguf", std::as_bytes(std::span(bytes)));
+}
 
 void check_refused(const std::string& bytes) {
   // An exact copy on the heap: a sanitizer sees a read of even one byte past the end.
@@ -65,7 +67,8 @@ TEST_CASE("a wrong magic, version or byte order is refused (row 72)") {
 TEST_CASE("counts and lengths that the file cannot hold are refused before memory is taken (row 73)") {
   struct rusage before = {};
   getrusage(RUSAGE_SELF, &before);
-  for (const std::uint64_t claim : {huge, huge / 2 + 1, std::uint64_t{1} << 40, std::uint64_t{1} << 20, std::uint64_t{2}}) {
+  for (const std::uint64_t claim :
+       {huge, huge / 2 + 1, std::uint64_t{1} << 40, std::uint64_t{1} << 20, std::uint64_t{2}}) {
     check_refused(written([claim](auto& w) { w.claimed_keys = claim; }));
     check_refused(written([claim](auto& w) { w.claimed_tensors = claim; }));
     for (const gguf_type element : {gguf_type::uint8, gguf_type::float32, gguf_type::string, gguf_type::float64}) {
@@ -148,8 +151,8 @@ TEST_CASE("duplicate keys, duplicate tensors, empty names and nested arrays are 
 
 TEST_CASE("tensors outside the file, unaligned or overlapping are refused (row 76)") {
   const std::string data(64, '\0');
-  for (const std::uint64_t offset : {huge, huge - 31, huge / 2 + 1, std::uint64_t{1}, std::uint64_t{31}, std::uint64_t{32},
-                                     std::uint64_t{64}, std::uint64_t{1} << 40}) {
+  for (const std::uint64_t offset : {huge, huge - 31, huge / 2 + 1, std::uint64_t{1}, std::uint64_t{31},
+                                     std::uint64_t{32}, std::uint64_t{64}, std::uint64_t{1} << 40}) {
     INFO(offset);
     check_refused(written([&](auto& w) { w.add_tensor("t", {16}, 0, data, offset); }));
   }

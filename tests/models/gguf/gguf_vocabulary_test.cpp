@@ -34,7 +34,8 @@ result<models::vocabulary_data> read(const std::string& bytes) {
   return models::read_vocabulary(*file);
 }
 
-void check_refused(const std::string& key, const std::function<void(gguf_writer&)>& own, errc code = errc::corrupt_file) {
+void check_refused(const std::string& key, const std::function<void(gguf_writer&)>& own,
+                   errc code = errc::corrupt_file) {
   const auto vocabulary = read(vocabulary_with(key, own));
   INFO(key);
   REQUIRE_FALSE(vocabulary.ok());
@@ -111,8 +112,9 @@ TEST_CASE("ten million entries are refused before they are copied (row 78)") {
 }
 
 TEST_CASE("other tokenizer models are unsupported, and none is told apart") {
-  check_refused("tokenizer.ggml.model", [](auto& w) { w.template add<std::string>("tokenizer.ggml.model", "llama"); },
-                errc::unsupported);
+  check_refused(
+      "tokenizer.ggml.model", [](auto& w) { w.template add<std::string>("tokenizer.ggml.model", "llama"); },
+      errc::unsupported);
   test::tiny_model_options bare;
   bare.vocabulary = false;
   const std::string without = test::make_tiny_model(bare).bytes();

@@ -5,6 +5,7 @@
 #include "kernels/cpu/cpu_lane.hpp"
 #include "support/catch.hpp"
 #include "support/gpu.hpp"
+#include "support/random_seed.hpp"
 #include "tests/models/llama/exact_lane.hpp"
 #include "tests/models/llama/step_driver.hpp"
 #include "tests/support/tiny_model.hpp"
@@ -49,12 +50,14 @@ std::vector<std::vector<step_rows>> some_steps(std::mt19937& random) {
   steps.push_back({{0, some_ids(37, random)}});
   steps.push_back({{0, some_ids(1, random)}, {1, some_ids(19, random)}});
   steps.push_back({{0, some_ids(1, random)}, {1, some_ids(23, random)}, {2, some_ids(5, random)}});
-  for (int i = 0; i < 40; ++i) steps.push_back({{0, some_ids(1, random)}, {1, some_ids(1, random)}, {2, some_ids(1, random)}});
+  for (int i = 0; i < 40; ++i)
+    steps.push_back({{0, some_ids(1, random)}, {1, some_ids(1, random)}, {2, some_ids(1, random)}});
   for (int i = 0; i < 3; ++i) steps.push_back({{1, some_ids(1, random)}});
   return steps;
 }
 
-void compare(const test::tiny_model_options& options, const std::string& weights = {}, double bound = 5e-2, const std::string& kv = {}) {
+void compare(const test::tiny_model_options& options, const std::string& weights = {}, double bound = 5e-2,
+             const std::string& kv = {}) {
   auto device = test::cuda_lane_or_skip({weights, kv});
   if (!device) return;
   const test::scratch_path path(".gguf");
@@ -64,10 +67,12 @@ void compare(const test::tiny_model_options& options, const std::string& weights
   const auto on_device = load(path.string(), *device);
   test::step_driver expected(*on_host, host, 3, 128);
   test::step_driver found(*on_device, *device, 3, 128);
-  std::mt19937 random(std::random_device{}());
+  std::mt19937 random(test::random_seed());
   double worst = 0;
   for (const auto& step : some_steps(random)) worst = std::max(worst, distance(found.run(step), expected.run(step)));
-  std::cout << info(options.weights).name << " weights" << (weights.empty() ? "" : " as " + weights) << (kv.empty() ? "" : ", KV in " + kv) << ", heads of " << options.head_dim << ": off by " << worst << std::endl;
+  std::cout << info(options.weights).name << " weights" << (weights.empty() ? "" : " as " + weights)
+            << (kv.empty() ? "" : ", KV in " + kv) << ", heads of " << options.head_dim << ": off by " << worst
+            << std::endl;
   CHECK(worst < bound);  // bf16 activations and KV
   CHECK(worst > 0);
 }
@@ -89,14 +94,15 @@ test::tiny_model_options shape(dtype weights, dtype embedding) {
 TEST_CASE("the device computes the CPU's logits for every weight type") {
   for (const auto type : {dtype::f32, dtype::f16, dtype::bf16, dtype::q4_0, dtype::q4_1, dtype::q8_0}) {
     auto options = shape(type, type == dtype::f32 ? dtype::bf16 : dtype::q8_0);
-    options.seed = std::random_device{}();
+    options.seed = test::random_seed();
     compare(options);
   }
 }
 
 TEST_CASE("the device computes the CPU's logits for what it unpacks while loading, and for types side by side") {
   std::vector<std::vector<dtype>> mixes{{dtype::q4_k, dtype::q6_k}, {dtype::q8_0, dtype::q5_0, dtype::bf16}};
-  for (const auto type : {dtype::q5_0, dtype::q5_1, dtype::q2_k, dtype::q3_k, dtype::q4_k, dtype::q5_k, dtype::q6_k, dtype::iq4_nl, dtype::iq4_xs, dtype::mxfp4})
+  for (const auto type : {dtype::q5_0, dtype::q5_1, dtype::q2_k, dtype::q3_k, dtype::q4_k, dtype::q5_k, dtype::q6_k,
+                          dtype::iq4_nl, dtype::iq4_xs, dtype::mxfp4})
     mixes.push_back({type});
   for (const auto& mix : mixes) {
     auto options = shape(mix.front(), mix.back());
@@ -105,7 +111,7 @@ TEST_CASE("the device computes the CPU's logits for what it unpacks while loadin
     // Random offsets of a K type give its rows a mean, which the rounding of x then moves: up to 0.054 was seen.
     const bool has_mean = mix.front() == dtype::q2_k || mix.front() == dtype::q4_k || mix.front() == dtype::q5_k;
     options.tied = mix.size() % 2 != 0;
-    options.seed = std::random_device{}();
+    options.seed = test::random_seed();
     compare(options, {}, has_mean ? 0.1 : 5e-2);
   }
 }
@@ -122,7 +128,7 @@ TEST_CASE("K and V of a byte a number give nearly the same logits, in prompts, c
   for (const std::int32_t dim : {64, 128}) {
     auto options = shape(dtype::bf16, dtype::bf16);
     options.head_dim = dim;
-    options.seed = std::random_device{}();
+    options.seed = test::random_seed();
     compare(options, {}, 0.1, "fp8");
     compare(options, {}, 0.06, "q8_0");
   }
@@ -133,18 +139,23 @@ TEST_CASE("a deterministic lane computes the same bits token by token, in one st
     dtype weights;
     std::string as, kv;
   };
-  for (const kept& how : {kept{dtype::bf16, "", ""}, {dtype::q4_0, "", ""}, {dtype::q8_0, "fp8", ""}, {dtype::f16, "", ""}, {dtype::q4_0, "", "fp8"}}) {
+  for (const kept& how : {kept{dtype::bf16, "", ""},
+                          {dtype::q4_0, "", ""},
+                          {dtype::q8_0, "fp8", ""},
+                          {dtype::f16, "", ""},
+                          {dtype::q4_0, "", "fp8"}}) {
     const auto device = test::cuda_lane_or_skip({how.as, how.kv, true});
     if (!device) return;
     CAPTURE(info(how.weights).name, how.as, how.kv);
     auto options = shape(how.weights, dtype::q8_0);
     options.feed_forward = 512;
-    options.seed = std::random_device{}();
+    options.seed = test::random_seed();
     const test::scratch_path path(".gguf");
     REQUIRE(test::write_tiny_model(path.string(), options));
     const auto model = load(path.string(), *device);
-    std::mt19937 random(std::random_device{}());
-    const std::vector<std::vector<std::int32_t>> texts{some_ids(150, random), some_ids(41, random), some_ids(97, random)};
+    std::mt19937 random(test::random_seed());
+    const std::vector<std::vector<std::int32_t>> texts{some_ids(150, random), some_ids(41, random),
+                                                       some_ids(97, random)};
     const auto run = [&](const auto& next_rows) {  // how many rows each sequence has in the next step, of how many left
       test::step_driver driver(*model, *device, 3, 160, 300);
       std::vector<rows_of_logits> out(texts.size());
@@ -159,7 +170,8 @@ TEST_CASE("a deterministic lane computes the same bits token by token, in one st
         const rows_of_logits logits = driver.run(step);
         auto row = logits.begin();
         for (const step_rows& part : step)
-          for (std::size_t i = 0; i < part.ids.size(); ++i) out[static_cast<std::size_t>(part.sequence)].push_back(*row++);
+          for (std::size_t i = 0; i < part.ids.size(); ++i)
+            out[static_cast<std::size_t>(part.sequence)].push_back(*row++);
       }
     };
     std::vector<rows_of_logits> alone(texts.size());

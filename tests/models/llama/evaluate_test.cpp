@@ -57,7 +57,8 @@ TEST_CASE("scores follow from the raw logits, whatever the chunk") {
       REQUIRE(scored->top[t].size() == 5);
       const auto best = std::max_element(logits[t].begin(), logits[t].end()) - logits[t].begin();
       CHECK(scored->top[t][0].first == best);
-      for (const auto& [id, logprob] : scored->top[t]) CHECK(logprob == Approx(log_probability(logits[t], id)).margin(1e-5));
+      for (const auto& [id, logprob] : scored->top[t])
+        CHECK(logprob == Approx(log_probability(logits[t], id)).margin(1e-5));
     }
   }
 }
@@ -94,8 +95,9 @@ TEST_CASE("perplexity over one window is the score's, and strides score each tok
   // Rebuild all windows by hand.
   double nll = 0;
   for (std::size_t start = 0, next = 1; next < ids.size(); start += 5) {
-    const std::vector<std::int32_t> part(ids.begin() + static_cast<std::ptrdiff_t>(start),
-                                         ids.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(start + 16, ids.size())));
+    const std::vector<std::int32_t> part(
+        ids.begin() + static_cast<std::ptrdiff_t>(start),
+        ids.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(start + 16, ids.size())));
     test::step_driver driver(*s.model, *s.lane, 1, 64);
     const auto logits = driver.run({{0, part}});
     for (; next < start + part.size(); ++next) nll -= log_probability(logits[next - 1 - start], ids[next]) / 59;
@@ -108,12 +110,14 @@ TEST_CASE("perplexity of halves scores the second half of each whole window") {
   auto evaluator = s.evaluator(64, 16);
   const auto ids = ids_of(60);
   for (const bool with_first : {false, true}) {
-    const auto halves = evaluator.perplexity_of_halves(ids, 16, with_first ? std::optional<std::int32_t>(2) : std::nullopt);
+    const auto halves =
+        evaluator.perplexity_of_halves(ids, 16, with_first ? std::optional<std::int32_t>(2) : std::nullopt);
     REQUIRE(halves.ok());
     CHECK(halves->tokens == 3 * 7);  // the twelve tokens after the third window fill none; row 15 predicts nothing
     double nll = 0;
     for (std::size_t start = 0; start < 48; start += 16) {
-      std::vector<std::int32_t> part(ids.begin() + static_cast<std::ptrdiff_t>(start), ids.begin() + static_cast<std::ptrdiff_t>(start + 16));
+      std::vector<std::int32_t> part(ids.begin() + static_cast<std::ptrdiff_t>(start),
+                                     ids.begin() + static_cast<std::ptrdiff_t>(start + 16));
       if (with_first) part[0] = 2;
       test::step_driver driver(*s.model, *s.lane, 1, 64);
       const auto logits = driver.run({{0, part}});

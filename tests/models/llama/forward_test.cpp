@@ -16,7 +16,8 @@ using test::step_rows;
 
 namespace {
 
-std::vector<std::int32_t> some_ids(std::size_t count, std::uint32_t seed, std::int32_t vocabulary = test::tiny_vocabulary_size) {
+std::vector<std::int32_t> some_ids(std::size_t count, std::uint32_t seed,
+                                   std::int32_t vocabulary = test::tiny_vocabulary_size) {
   std::mt19937 random(seed);
   std::vector<std::int32_t> ids(count);
   for (auto& id : ids) id = static_cast<std::int32_t>(random() % static_cast<std::uint32_t>(vocabulary));
@@ -39,8 +40,8 @@ std::unique_ptr<kernels::cpu_lane> make_lane(kernels::isa which, int threads = 2
   return *std::move(lane);
 }
 
-constexpr dtype all_types[] = {dtype::f32,  dtype::f16,  dtype::bf16, dtype::q4_0, dtype::q4_1,   dtype::q5_0,
-                               dtype::q5_1, dtype::q8_0, dtype::q2_k, dtype::q3_k, dtype::q4_k,   dtype::q5_k,
+constexpr dtype all_types[] = {dtype::f32,  dtype::f16,    dtype::bf16,   dtype::q4_0, dtype::q4_1, dtype::q5_0,
+                               dtype::q5_1, dtype::q8_0,   dtype::q2_k,   dtype::q3_k, dtype::q4_k, dtype::q5_k,
                                dtype::q6_k, dtype::iq4_nl, dtype::iq4_xs, dtype::mxfp4};
 
 /// All rows are whole blocks of 256.

@@ -23,8 +23,13 @@ constexpr std::int32_t prompt[] = {7, 40, 200, 9, 77, 12};
 
 struct rig {
   test::scratch_directory scratch;
-  test::tiny_model_options shape{.width = 256, .heads = 4, .kv_heads = 2, .head_dim = 64, .feed_forward = 512,
-                                 .mix = {dtype::q4_1, dtype::q8_0, dtype::q6_k, dtype::bf16, dtype::f32, dtype::q4_k}, .tied = false};
+  test::tiny_model_options shape{.width = 256,
+                                 .heads = 4,
+                                 .kv_heads = 2,
+                                 .head_dim = 64,
+                                 .feed_forward = 512,
+                                 .mix = {dtype::q4_1, dtype::q8_0, dtype::q6_k, dtype::bf16, dtype::f32, dtype::q4_k},
+                                 .tied = false};
   std::string model = (scratch.path / "model.gguf").string();
   memory::copy_folder copies{(scratch.path / "kept").string(), 1 << 30, 0};
 
@@ -132,7 +137,9 @@ TEST_CASE("a load that fails keeps nothing") {
   const rig r;
   {
     const auto lane = r.lane();
-    CHECK_FALSE(models::load_model(r.model, *lane, [&](std::int64_t, std::int64_t) { std::filesystem::resize_file(r.model, 4096); }).ok());
+    CHECK_FALSE(models::load_model(r.model, *lane, [&](std::int64_t, std::int64_t) {
+                  std::filesystem::resize_file(r.model, 4096);
+                }).ok());
     lane->wait_for_copy();
   }
   CHECK(r.copies.list().empty());

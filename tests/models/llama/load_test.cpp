@@ -19,7 +19,8 @@ class loading {
 public:
   loading() : path_(".gguf"), lane_(std::move(kernels::make_cpu_lane({})).value_or_throw()) {}
 
-  result<std::shared_ptr<const models::loaded_model>> load(const gguf_writer& file, const models::load_progress& progress = {}) {
+  result<std::shared_ptr<const models::loaded_model>> load(const gguf_writer& file,
+                                                           const models::load_progress& progress = {}) {
     REQUIRE(file.write(path_.string()));
     return models::load_model(path_.string(), *lane_, progress);
   }
@@ -43,9 +44,11 @@ private:
 /// The tiny model's shape keys, one of them left out for the test to write.
 gguf_writer shape_without(const std::string& left_out) {
   gguf_writer file;
-  const std::vector<std::pair<std::string, std::uint32_t>> sizes = {
-      {"llama.block_count", 2},          {"llama.context_length", 512},      {"llama.embedding_length", 64},
-      {"llama.feed_forward_length", 96}, {"llama.attention.head_count", 2}};
+  const std::vector<std::pair<std::string, std::uint32_t>> sizes = {{"llama.block_count", 2},
+                                                                    {"llama.context_length", 512},
+                                                                    {"llama.embedding_length", 64},
+                                                                    {"llama.feed_forward_length", 96},
+                                                                    {"llama.attention.head_count", 2}};
   file.add<std::string>("general.architecture", "llama");
   for (const auto& [key, value] : sizes) {
     if (key != left_out) file.add(key, value);
@@ -108,9 +111,12 @@ TEST_CASE("missing, zero, negative and mistyped shape keys are refused by name (
                                 "llama.feed_forward_length", "llama.attention.head_count"}) {
     room.check_refused(shape_without(key), errc::corrupt_file, {key});
     const std::vector<std::function<void(gguf_writer&)>> lies = {
-        [&](auto& f) { f.add(key, 0u); }, [&](auto& f) { f.template add<std::int32_t>(key, -1); },
-        [&](auto& f) { f.add(key, 0xffffffffu); }, [&](auto& f) { f.template add<std::uint64_t>(key, ~0ull); },
-        [&](auto& f) { f.template add<std::string>(key, "2"); }, [&](auto& f) { f.add(key, 2.0f); }};
+        [&](auto& f) { f.add(key, 0u); },
+        [&](auto& f) { f.template add<std::int32_t>(key, -1); },
+        [&](auto& f) { f.add(key, 0xffffffffu); },
+        [&](auto& f) { f.template add<std::uint64_t>(key, ~0ull); },
+        [&](auto& f) { f.template add<std::string>(key, "2"); },
+        [&](auto& f) { f.add(key, 2.0f); }};
     for (const auto& lie : lies) {
       gguf_writer file = shape_without(key);
       lie(file);
@@ -118,7 +124,8 @@ TEST_CASE("missing, zero, negative and mistyped shape keys are refused by name (
     }
   }
   const std::string eps = "llama.attention.layer_norm_rms_epsilon";
-  for (const float value : {0.0f, -1.0f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+  for (const float value :
+       {0.0f, -1.0f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     gguf_writer file = shape_without(eps);
     file.add(eps, value);
     room.check_refused(file, errc::corrupt_file, {eps});
@@ -169,7 +176,8 @@ TEST_CASE("weights that are missing, of another shape or left over are refused b
   scale.add_tensor("blk.0.attn_k.weight", {64, 64}, 7, weights);
   scale.add_tensor("blk.0.attn_v.weight", {64, 64}, 7, std::string(64 * 48, '\0'));
   const auto zeros = [&](const std::string& name, std::uint64_t cols, std::uint64_t rows) {
-    scale.add_tensor(name, rows > 1 ? std::vector<std::uint64_t>{cols, rows} : std::vector<std::uint64_t>{cols}, 0, std::string(cols * rows * 4, '\0'));
+    scale.add_tensor(name, rows > 1 ? std::vector<std::uint64_t>{cols, rows} : std::vector<std::uint64_t>{cols}, 0,
+                     std::string(cols * rows * 4, '\0'));
   };
   for (const std::string layer : {"blk.0.", "blk.1."}) {  // the rest: packing comes when all is there
     if (layer == "blk.1.") zeros(layer + "attn_norm.weight", 64, 1);

@@ -12,7 +12,9 @@ namespace {
 using row = std::vector<double>;
 using rows = std::vector<row>;
 
-std::vector<float> weights(const models::gguf_file& file, const std::string& name) { return dequantise(*file.view(name)); }
+std::vector<float> weights(const models::gguf_file& file, const std::string& name) {
+  return dequantise(*file.view(name));
+}
 
 rows times(const rows& x, const std::vector<float>& w) {
   const std::size_t cols = x.front().size();

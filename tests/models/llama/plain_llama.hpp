@@ -1,5 +1,5 @@
-// The llama forward pass in the plainest form, in double but for K and V, whole sequence at once: the oracle for the real one.
-// Source: the same papers as models/llama/llama.hpp; interleaved rotary pairs, as GGUF files store Q and K.
+// The llama forward pass in the plainest form, in double but for K and V, whole sequence at once: the oracle for the
+// real one. Source: the same papers as models/llama/llama.hpp; interleaved rotary pairs, as GGUF files store Q and K.
 #pragma once
 
 #include <cstdint>

@@ -13,8 +13,8 @@ double divergence(const scored& expected, const scored& found);
 /// top-1 agrees in at least 95 %, divergence under 0.01, ids where the margin is over 1.
 void check_logits(models::evaluator& evaluator);
 void check_greedy(models::evaluator& evaluator);
-/// Within 0.015 nats, over all texts together: one position is off by 0.06 (a standard deviation) for int8 activations alone,
-/// so the 135 positions of logits.jsonl would be off by 0.02 every now and then.
+/// Within 0.015 nats, over all texts together: one position is off by 0.06 (a standard deviation) for int8 activations
+/// alone, so the 135 positions of logits.jsonl would be off by 0.02 every now and then.
 void check_likelihood(models::evaluator& evaluator);
 
 }  // namespace troupe::test

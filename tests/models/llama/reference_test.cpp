@@ -83,10 +83,13 @@ TEST_CASE("position by position, quantised activations and each KV type change w
     const auto found = evaluator.score(lines[0].ids, 100);
     REQUIRE(found.ok());
     std::vector<double> divergences;
-    for (std::size_t t = 0; t < lines[0].ids.size(); ++t) divergences.push_back(test::divergence(expected->top[t], found->top[t]));
+    for (std::size_t t = 0; t < lines[0].ids.size(); ++t)
+      divergences.push_back(test::divergence(expected->top[t], found->top[t]));
     std::sort(divergences.begin(), divergences.end());
-    const double mean = std::accumulate(divergences.begin(), divergences.end(), 0.0) / static_cast<double>(divergences.size());
-    INFO(kernels::to_string(bound.type) << ": mean " << mean << ", of 19 in 20 " << divergences[divergences.size() * 19 / 20]);
+    const double mean =
+        std::accumulate(divergences.begin(), divergences.end(), 0.0) / static_cast<double>(divergences.size());
+    INFO(kernels::to_string(bound.type) << ": mean " << mean << ", of 19 in 20 "
+                                        << divergences[divergences.size() * 19 / 20]);
     CHECK(mean < bound.mean);
     CHECK(divergences[divergences.size() * 19 / 20] < bound.of_19_in_20);
   }
@@ -103,6 +106,7 @@ TEST_CASE("without quantised activations the default model agrees with the refer
     const auto scored = evaluator.score(line.ids, 100);
     REQUIRE(scored.ok());
     CHECK(std::abs(*scored->nll - line.nll) < 2.5e-3);
-    for (std::size_t t = 0; t < line.ids.size(); ++t) CHECK(std::abs(test::divergence(line.top[t], scored->top[t])) < 1e-3);
+    for (std::size_t t = 0; t < line.ids.size(); ++t)
+      CHECK(std::abs(test::divergence(line.top[t], scored->top[t])) < 1e-3);
   }
 }

@@ -64,7 +64,9 @@ public:
     for (std::int64_t r = 0; r < logits.rows; ++r) out.emplace_back(logits.f32(r), logits.f32(r) + logits.cols);
     return out;
   }
-  std::vector<std::vector<float>> run(const std::vector<step_rows>& step) { return run(step, {0, model_.shape().layers}); }
+  std::vector<std::vector<float>> run(const std::vector<step_rows>& step) {
+    return run(step, {0, model_.shape().layers});
+  }
 
 private:
   const models::loaded_model& model_;

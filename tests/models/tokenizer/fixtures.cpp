@@ -72,12 +72,14 @@ std::vector<chat_line> read_chat_lines() {
 }
 
 std::string random_text(std::mt19937& random, size_t pieces) {
+  // clang-format off
   static constexpr std::array samples{
       "the",  " river", "Hello", " I'm", "'s",  "'LL", "don't", "1",   "23", "4567", " 89", "٣٤",  "Ⅷ",   "½",
       " ",    "  ",     "\t",    "\n",   "\r\n", "\n\n ", "   ", "\u00a0", "\u3000", "\u2028", "\u0085", "!", "...",
       " --",  "{}();",  "<|im_start|>", "<|im_end|>", "<think>", "é",   "e\u0301", "日本語", "한국", "привет", " мир",
       "مرحبا", "नमस्ते", "😀",     "👩‍👩‍👧", "🇫🇷",  "€",  "’s",    "ſ",   "'ſ", "𝒳",    "\xf0\xa0\x80\x80", "x_1", "\v", "~",
   };
+  // clang-format on
   std::uniform_int_distribution<size_t> pick(0, samples.size() - 1);
   std::string text;
   for (size_t i = 0; i < pieces; ++i) text += samples[pick(random)];

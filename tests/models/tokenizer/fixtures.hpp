@@ -35,8 +35,8 @@ struct chat_line {
 };
 std::vector<chat_line> read_chat_lines();
 
-/// Valid UTF-8 without the characters that the default vocabulary has no bytes for: words, digits, blanks, contractions,
-/// symbols, other scripts, marks, emoji.
+/// Valid UTF-8 without the characters that the default vocabulary has no bytes for: words, digits, blanks,
+/// contractions, symbols, other scripts, marks, emoji.
 std::string random_text(std::mt19937& random, size_t pieces);
 
 std::string decode(const tokenizer& tokens, const std::vector<int32_t>& ids);
@@ -44,8 +44,8 @@ std::string decode(const tokenizer& tokens, const std::vector<int32_t>& ids);
 }  // namespace troupe::models::testing
 
 /// For tests on the real vocabulary.
-#define NEED_DEFAULT_MODEL(pointer)                                                    \
-  if (!(pointer)) {                                                                    \
+#define NEED_DEFAULT_MODEL(pointer)                                                             \
+  if (!(pointer)) {                                                                             \
     WARN("skipped: the default model is not in the cache (troupe pull smollm2-135m-instruct)"); \
-    return;                                                                            \
+    return;                                                                                     \
   }

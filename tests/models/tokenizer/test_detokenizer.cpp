@@ -76,7 +76,8 @@ TEST_CASE("random bytes always stream as valid text") {
   std::mt19937 random(9);
   for (int round = 0; round < 300; ++round) {
     std::string bytes = random_text(random, 3);
-    for (int i = 0; i < 4; ++i) bytes.insert(bytes.begin() + random() % (bytes.size() + 1), static_cast<char>(random()));
+    for (int i = 0; i < 4; ++i)
+      bytes.insert(bytes.begin() + random() % (bytes.size() + 1), static_cast<char>(random()));
     std::string whole;  // the same rule, applied to all bytes at once
     for (std::string_view rest = bytes; !rest.empty();) {
       const code_point c = read_code_point(rest);

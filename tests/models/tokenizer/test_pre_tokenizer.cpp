@@ -64,7 +64,8 @@ TEST_CASE("any bytes are cut into words that add up to them") {
   for (const char* family : {"gpt-2", "smollm", "llama-bpe", "qwen2"}) {
     for (int round = 0; round < 300; ++round) {
       std::string text = testing::random_text(random, 4);
-      for (int i = 0; i < 6; ++i) text.insert(text.begin() + random() % (text.size() + 1), static_cast<char>(byte(random)));
+      for (int i = 0; i < 6; ++i)
+        text.insert(text.begin() + random() % (text.size() + 1), static_cast<char>(byte(random)));
       std::string joined;
       for (const std::string& word : split(family, text)) joined += word;
       CHECK(joined == text);

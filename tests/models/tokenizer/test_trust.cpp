@@ -60,7 +60,8 @@ TEST_CASE("no text of a user yields a control id") {
   std::mt19937 random(3);
   for (int32_t id = 0; id < tokens->size(); ++id)
     if (tokens->is_control(id)) CHECK(!has_control(*tokens, *tokens->encode(tokens->token_bytes(id), false)));
-  for (int round = 0; round < 500; ++round) CHECK(!has_control(*tokens, *tokens->encode(random_text(random, 30), false)));
+  for (int round = 0; round < 500; ++round)
+    CHECK(!has_control(*tokens, *tokens->encode(random_text(random, 30), false)));
 }
 
 TEST_CASE("borders between spans do not alter the encoding of ordinary text") {

@@ -25,7 +25,11 @@ bool mentions(const std::string& text, const char* part) { return text.find(part
 
 TEST_CASE("a vocabulary with a fault is refused with the fault's place") {
   using data = vocabulary_data;
-  CHECK(mentions(refusal([](data& v) { v.tokens.clear(); v.kinds.clear(); }), "no tokens"));
+  CHECK(mentions(refusal([](data& v) {
+                   v.tokens.clear();
+                   v.kinds.clear();
+                 }),
+                 "no tokens"));
   CHECK(mentions(refusal([](data& v) { v.merges.clear(); }), "no merges"));
   CHECK(mentions(refusal([](data& v) { v.tokens[7] = ""; }), "token 7 is empty"));
   CHECK(mentions(refusal([](data& v) { v.tokens[9] = v.tokens[3]; }), "tokens 3 and 9"));

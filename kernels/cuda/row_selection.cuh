@@ -174,6 +174,9 @@ protected:
     return before + inclusive - value;
   }
 
+  /// As on the CPU, so that times 0 it is 0, however small the temperature.
+  __device__ static float finite(float x) { return fminf(x, 3.402823466e38f); }
+
   // --- weights ------------------------------------------------------------------------------------------------
   __device__ float weight(float logit) const {
     return exp_of_negative(__fmul_rn(__fsub_rn(logit, best_), per_temperature_));
@@ -184,9 +187,10 @@ protected:
   }
 
   // --- selection ----------------------------------------------------------------------------------------------
+  __device__ void set_temperature(float temperature) { per_temperature_ = finite(__fdiv_rn(1.0f, temperature)); }
   __device__ void set_histogram(float temperature) {
-    bins_a_unit_ = static_cast<float>(bins - 1) / (histogram_depth * temperature);
-    per_temperature_ = __fdiv_rn(1.0f, temperature);
+    bins_a_unit_ = finite(static_cast<float>(bins - 1) / (histogram_depth * temperature));
+    set_temperature(temperature);
     count_bins(0, no_rank - 1, 64);
     total_mass_ = reduce(block_ == 0 && threadIdx.x == 0 ? room_.mass_up_to[bins - 1] : 0, sum_of{});
     fresh_ = true;

@@ -175,14 +175,14 @@ private:
   }
 
   __device__ double exponential_sum() {
-    per_temperature_ = 1.0f;
+    set_temperature(1.0f);
     double sum = 0;
     for (int i = threadIdx.x; i < size_; i += threads) sum += static_cast<double>(weight(logits_[i]));
     return __longlong_as_double(reduce(__double_as_longlong(sum), double_sum_of{}, __double_as_longlong(0.0)));
   }
 
   __device__ int draw() {
-    per_temperature_ = fminf(__fdiv_rn(1.0f, how_.temperature), 3.402823466e38f);  // as on the CPU: times 0 it is 0
+    set_temperature(how_.temperature);
     const double u = uniform(how_.seed, how_.counter);
     const bool nucleus = how_.top_p < 1.0f, floor = how_.min_p > 0.0f;
     if (how_.top_k <= 0 && !nucleus && !floor) return draw_from_row(u);

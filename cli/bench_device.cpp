@@ -25,9 +25,12 @@ struct cost {
   }
 };
 
-double weights(const models::model_shape& s, bool head) {
-  const double layer = double(s.width) * (s.qkv_width() + s.attention_width()) + 3.0 * s.width * s.feed_forward;
-  return s.layers * layer + (head ? double(s.vocabulary) * s.width : 0.0);
+/// Weights that one row meets: of a layer behind its attention, of all layers and the head.
+double weights_behind_attention(const models::model_shape& s) {
+  return double(s.width) * s.attention_width() + 3.0 * s.width * s.feed_forward;
+}
+double weights(const models::model_shape& s) {
+  return s.layers * (double(s.width) * s.qkv_width() + weights_behind_attention(s)) + double(s.vocabulary) * s.width;
 }
 
 /// `shared`: tokens of the context that are read once for all.
@@ -35,14 +38,15 @@ cost decode_cost(device_rig& rig, std::int32_t batch, double context, std::int32
   const auto& s = rig.network().shape();
   const double kv_token = double(rig.lane().kv_bytes_read(s.kv())) / kernels::kv_shape::block_tokens;
   return {double(rig.network().bytes_per_step()) + (batch * (context - shared) + shared) * kv_token,
-          2.0 * batch * weights(s, true)};
+          2.0 * batch * weights(s)};
 }
 
 cost prefill_cost(device_rig& rig, std::int32_t rows, std::int32_t past) {
   const auto& s = rig.network().shape();
   const double attention = 4.0 * s.layers * s.attention_width() * rows * (past + rows / 2.0);
-  return {double(rig.network().bytes_per_step()),
-          2.0 * rows * weights(s, false) + 2.0 * s.vocabulary * s.width + attention};
+  // One row of them goes on behind the last layer's attention.
+  const double after = weights_behind_attention(s) + double(s.vocabulary) * s.width;
+  return {double(rig.network().bytes_per_step()), 2.0 * (rows * (weights(s) - after) + after) + attention};
 }
 
 struct printed_row {

@@ -34,6 +34,14 @@ void lane::rope_attention(tensor_view qkv, std::int32_t heads, const rope_shape&
   attention(qkv, heads, scale, layer, kv, batch, out);
 }
 
+void lane::keep_rows(tensor_view x, std::span<const std::int32_t> rows) {
+  const auto bytes = static_cast<std::size_t>(memory::row_size(x.type, x.cols));
+  for (std::int64_t to = 0; const std::int32_t from : rows) {
+    if (from != to) std::memcpy(x.row_bytes(to), x.row_bytes(from), bytes);
+    ++to;
+  }
+}
+
 void lane::silu_linear_add(tensor_view gate_up, const packed_matrix& w, tensor_view scratch, tensor_view out) {
   silu_mul(gate_up, scratch);
   linear_add(w, scratch, out);

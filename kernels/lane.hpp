@@ -131,6 +131,9 @@ public:
   /// Composite, default = rope_store, then attention. Leaves in qkv what it likes.
   virtual void rope_attention(tensor_view qkv, std::int32_t heads, const rope_shape& rope, float scale,
                               std::int32_t layer, kv_arena& kv, std::span<const sequence_rows> batch, tensor_view out);
+  /// Row rows[j] of x becomes its row j; those behind them hold anything then. `rows` rise. Default: in the host's
+  /// memory.
+  virtual void keep_rows(tensor_view x, std::span<const std::int32_t> rows);
   /// out[T, n] = silu(gate_up[T, 0:n]) * gate_up[T, n:2n]
   virtual void silu_mul(tensor_view gate_up, tensor_view out) = 0;
   /// Composite, default = silu_mul into `scratch`, then linear_add: out += (silu(gate) * up) . w^T

@@ -22,8 +22,9 @@ op_work product_work(const packed_matrix& w, std::int64_t rows) {
 }  // namespace
 
 std::string_view to_string(op which) noexcept {
-  constexpr std::string_view names[op_count] = {"embed",     "norm+qkv", "rope+store", "attention", "attention output",
-                                                "gated mlp", "norm",     "head",       "sample"};
+  constexpr std::string_view names[op_count] = {
+      "embed",     "norm+qkv", "rope+store", "attention", "keep rows", "attention output",
+      "gated mlp", "norm",     "head",       "sample"};
   return names[static_cast<std::size_t>(which)];
 }
 
@@ -133,6 +134,10 @@ void profiling_lane::rope_attention(tensor_view qkv, std::int32_t heads, const r
   op_work work = attention_work(heads, kv.shape, batch);
   work.bytes += static_cast<double>(qkv.rows) * kv_token_bytes(kv.shape);
   timed(op::attention, work, [&] { inner_.rope_attention(qkv, heads, rope, scale, layer, kv, batch, out); });
+}
+
+void profiling_lane::keep_rows(tensor_view x, std::span<const std::int32_t> rows) {
+  timed(op::keep_rows, {}, [&] { inner_.keep_rows(x, rows); });
 }
 
 void profiling_lane::silu_mul(tensor_view gate_up, tensor_view out) {

@@ -19,6 +19,7 @@ enum class op {
   norm_qkv,
   rope_store,
   attention,  ///< with rope+store where they are one op
+  keep_rows,
   attention_output,
   gated_mlp,  ///< from its norm to the sum
   norm,
@@ -93,6 +94,7 @@ public:
                  std::span<const sequence_rows> batch, tensor_view out) override;
   void rope_attention(tensor_view qkv, std::int32_t heads, const rope_shape& rope, float scale, std::int32_t layer,
                       kv_arena& kv, std::span<const sequence_rows> batch, tensor_view out) override;
+  void keep_rows(tensor_view x, std::span<const std::int32_t> rows) override;
   void silu_mul(tensor_view gate_up, tensor_view out) override;
   void silu_linear_add(tensor_view gate_up, const packed_matrix& w, tensor_view scratch, tensor_view out) override;
   void gated_mlp(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, const packed_matrix& down,

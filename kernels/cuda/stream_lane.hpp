@@ -132,6 +132,7 @@ public:
                   std::span<const sequence_rows> batch) override;
   void attention(tensor_view qkv, std::int32_t heads, float scale, std::int32_t layer, const kv_arena& kv,
                  std::span<const sequence_rows> batch, tensor_view out) override;
+  void keep_rows(tensor_view x, std::span<const std::int32_t> rows) override;
   void silu_mul(tensor_view gate_up, tensor_view out) override;
   void gated_mlp(tensor_view x, tensor_view weight, float eps, const packed_matrix& w, const packed_matrix& down,
                  const mlp_scratch& scratch) override;

@@ -155,6 +155,23 @@ void stream_lane::gated_mlp(tensor_view x, tensor_view weight, float eps, const 
   linear_add(down, scratch.gated, x);
 }
 
+void stream_lane::keep_rows(tensor_view x, std::span<const std::int32_t> rows) {
+  settle_layers();
+  const auto wanted = static_cast<std::int64_t>(rows.size()), bytes = memory::row_size(x.type, x.cols);
+  for (std::int64_t to = 0, count = 1; to < wanted; to += count, count = 1) {
+    const std::int64_t from = rows[static_cast<std::size_t>(to)];
+    if (from == to) continue;
+    // Neighbours go together, but no copy reads what it writes.
+    while (count < from - to && to + count < wanted && rows[static_cast<std::size_t>(to + count)] == from + count)
+      ++count;
+    note(check(cudaMemcpyAsync(x.row_bytes(to), x.row_bytes(from),
+                               static_cast<std::size_t>((count - 1) * x.stride_bytes + bytes), cudaMemcpyDeviceToDevice,
+                               stream_.get()),
+               "keeping rows"));
+  }
+  mark("keep rows");
+}
+
 void stream_lane::silu_mul(tensor_view gate_up, tensor_view out) {
   settle_layers();
   cuda::silu_mul(elements<bf16>(gate_up), stride_of(gate_up), out.rows, out.cols, elements<bf16>(out), stride_of(out),

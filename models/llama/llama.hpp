@@ -40,7 +40,6 @@ public:
 
 private:
   const kernels::packed_matrix& head() const noexcept { return weights_.head ? *weights_.head : *weights_.embedding; }
-  memory::tensor_view logits(kernels::lane& lane, const step_batch& batch, forward_scratch& scratch) const;
 
   model_shape shape_;
   llama_weights weights_;

@@ -36,6 +36,7 @@ public:
                  memory::tensor_view out) override {
     inner_->attention(qkv, heads, scale, layer, kv, batch, out);
   }
+  void keep_rows(memory::tensor_view x, std::span<const std::int32_t> rows) override { inner_->keep_rows(x, rows); }
   void silu_mul(memory::tensor_view gate_up, memory::tensor_view out) override { inner_->silu_mul(gate_up, out); }
   void sample(memory::tensor_view logits, std::span<const kernels::sampling_row> rows,
               std::span<kernels::sampled> picks) override {

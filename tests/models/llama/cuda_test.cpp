@@ -184,6 +184,15 @@ TEST_CASE("a deterministic lane computes the same bits token by token, in one st
   }
 }
 
+TEST_CASE("only the rows wanted get logits, the same as where all are wanted") {
+  const auto device = test::cuda_lane_or_skip({"", "", true});
+  if (!device) return;
+  const test::scratch_path path(".gguf");
+  REQUIRE(test::write_tiny_model(path.string(), shape(dtype::bf16, dtype::q8_0)));
+  std::mt19937 random(test::random_seed());
+  test::check_wanted_rows(*load(path.string(), *device), *device, random);
+}
+
 TEST_CASE("a KV type that the device has not is refused before anything is made") {
   const auto made = kernels::cuda::make_cuda_lane({{}, "i16"});
   REQUIRE_FALSE(made);

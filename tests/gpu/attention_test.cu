@@ -222,22 +222,11 @@ int main(int count, char** words) {
   };
   const head_shape llama_8b{32, 8, 128, true, 128}, qwen{16, 8, 128, false, 128}, smollm{9, 3, 64, true, 64},
       wide{64, 4, 128, false, 128}, part{8, 8, 64, false, 32}, part_interleaved{6, 2, 128, true, 64};
+  std::vector<sequence_shape> edges;
+  for (const int past : {14, 15, 16, 17, 62, 63, 64, 511, 512, 513, 2047, 2048}) edges.push_back({past, 1});
   check_decode("decode: one token, nothing before it", llama_8b, {{0, 1}}, random());
   check_decode("decode: one sequence", llama_8b, {{576, 1}}, random());
-  check_decode("decode: the edges of blocks and splits", llama_8b,
-               {{14, 1},
-                {15, 1},
-                {16, 1},
-                {17, 1},
-                {62, 1},
-                {63, 1},
-                {64, 1},
-                {511, 1},
-                {512, 1},
-                {513, 1},
-                {2047, 1},
-                {2048, 1}},
-               random());
+  check_decode("decode: the edges of blocks and splits", llama_8b, edges, random());
   check_decode("decode: many short, one long", llama_8b, {{3, 1}, {40000, 1}, {100, 1}, {1, 1}, {33000, 1}}, random());
   check_decode("decode: few enough for clusters", llama_8b, {{0, 1}, {127, 1}, {128, 1}, {2047, 1}}, random());
   check_decode("decode: few enough for clusters, halves", qwen, {{1000, 1}, {300, 1}}, random());
@@ -280,20 +269,7 @@ int main(int count, char** words) {
   for (const kv_format format : {kv_format::fp8, kv_format::q8_0}) {
     std::printf("%s\n", format == kv_format::fp8 ? "fp8" : "q8_0");
     check_decode("decode: one token, nothing before it", llama_8b, {{0, 1}}, random(), format);
-    check_decode("decode: the edges of blocks and splits", llama_8b,
-                 {{14, 1},
-                  {15, 1},
-                  {16, 1},
-                  {17, 1},
-                  {62, 1},
-                  {63, 1},
-                  {64, 1},
-                  {511, 1},
-                  {512, 1},
-                  {513, 1},
-                  {2047, 1},
-                  {2048, 1}},
-                 random(), format);
+    check_decode("decode: the edges of blocks and splits", llama_8b, edges, random(), format);
     check_decode("decode: many short, one long", llama_8b, {{3, 1}, {40000, 1}, {100, 1}, {1, 1}}, random(), format);
     check_decode("decode: few enough for clusters", llama_8b, {{0, 1}, {127, 1}, {128, 1}, {2047, 1}}, random(),
                  format);

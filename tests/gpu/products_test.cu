@@ -117,8 +117,16 @@ void run_case(const given& c, file_matrix& file, const device_matrix& w, product
   float* d_gain = on_device(gain);
   bf16* d_x = on_device(c.gated ? pairs : x);
   void* d_out = wide ? static_cast<void*>(on_device(before)) : on_device(before16);
-  product p{&w,    c.rows,  c.norm ? nullptr : d_x, c.gated, c.gated ? 2 * c.k : c.k, d_hidden, d_gain, 1e-5f, d_out,
-            out_n, c.output};
+  product p{.w = &w, .rows = c.rows};
+  p.x = c.norm ? nullptr : d_x;
+  p.gated = c.gated;
+  p.x_stride = c.gated ? 2 * c.k : c.k;
+  p.hidden = d_hidden;
+  p.gain = d_gain;
+  p.eps = 1e-5f;
+  p.out = d_out;
+  p.out_stride = out_n;
+  p.output = c.output;
   must(engine.reserve(c.rows, w));
   must(engine.linear(p, on));
   must(check(cudaGetLastError(), "launch"));
@@ -203,17 +211,14 @@ void run_bits(weight_type type, const device_matrix& w, products& engine, cudaSt
   float* d_out = on_device(zeros);
   must(engine.reserve(64, w));
   const auto run = [&](int first, int rows) {
-    product p{&w,
-              rows,
-              nullptr,
-              false,
-              k,
-              d_hidden + static_cast<long>(first) * k,
-              d_gain,
-              1e-5f,
-              d_out,
-              n,
-              product_output::f32};
+    product p{.w = &w, .rows = rows};
+    p.x_stride = k;
+    p.hidden = d_hidden + static_cast<long>(first) * k;
+    p.gain = d_gain;
+    p.eps = 1e-5f;
+    p.out = d_out;
+    p.out_stride = n;
+    p.output = product_output::f32;
     must(engine.linear(p, on));
     must(check(cudaStreamSynchronize(on), "product"));
     std::vector<float> out(static_cast<std::size_t>(rows) * n);

@@ -119,7 +119,6 @@ result<step_buffers> step_buffers::create(const step_limits& limits) {
   place(made.first_row_at_, sequences);
   place(made.row_count_at_, sequences);
   place(made.past_at_, sequences);
-  place(made.sample_rows_at_, limits.samples);
   place(made.sample_slots_at_, limits.samples);
   place(made.last_ids_at_, limits.slots);
   place(made.picks_at_, limits.samples * std::int64_t{sizeof(sample_pick) / 4});
@@ -177,7 +176,6 @@ step_tables step_buffers::tables(std::int32_t rows, std::int32_t sequences, std:
   t.past = state + past_at_;
   t.block_tables = state + block_tables_at_;
   t.table_stride = table_stride_;
-  t.sample_rows = state + sample_rows_at_;
   t.sample_slots = state + sample_slots_at_;
   t.last_ids = state_.as<std::int32_t>() + last_ids_at_;
   return t;
@@ -215,7 +213,6 @@ void step_buffers::write(const step_batch& batch, std::int32_t bucket) {
   numbers_.clear();
   for (const sequence_rows& one : batch.sequences) numbers_.push_back(one.past);
   add(past_at_, numbers_, bucket);
-  add(sample_rows_at_, batch.sample_rows, bucket);
   add(sample_slots_at_, batch.sample_slots, bucket);
   add_sampling(batch.sampling);
   record_[0] = pieces_;

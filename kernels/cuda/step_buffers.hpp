@@ -62,9 +62,8 @@ private:
   std::int32_t table_stride_ = 0;
   // Offsets in the device's state, in ints.
   std::int32_t ids_at_ = 0, row_sequence_at_ = 0, row_position_at_ = 0, first_row_at_ = 0, row_count_at_ = 0,
-               past_at_ = 0, sample_rows_at_ = 0, sample_slots_at_ = 0, last_ids_at_ = 0, picks_at_ = 0,
-               parameters_at_ = 0, seen_at_ = 0, biases_at_ = 0, block_tables_at_ = 0, items_there_at_ = 0,
-               items_at_ = 0, seats_at_ = 0, own_at_ = 0;
+               past_at_ = 0, sample_slots_at_ = 0, last_ids_at_ = 0, picks_at_ = 0, parameters_at_ = 0, seen_at_ = 0,
+               biases_at_ = 0, block_tables_at_ = 0, items_there_at_ = 0, items_at_ = 0, seats_at_ = 0, own_at_ = 0;
   device_buffer state_;
   pinned_buffer records_;
   pinned_buffer published_;

@@ -26,7 +26,6 @@ struct step_tables {
   const std::int32_t* past = nullptr;          ///< [S]
   const std::int32_t* block_tables = nullptr;  ///< [S][table_stride] block numbers; what a sequence has not is 0
   std::int32_t table_stride = 0;               ///< covers `longest`
-  const std::int32_t* sample_rows = nullptr;   ///< [R] rows, ascending
   const std::int32_t* sample_slots = nullptr;  ///< [R] where last_ids takes the row's choice
   std::int32_t* last_ids = nullptr;            ///< [slots] written by sampling; -1 after logits that were no numbers
 };

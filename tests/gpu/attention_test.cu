@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/attention_prefill.hpp"
 #include "tests/gpu/attention_world.hpp"
+#include "tests/support/random_seed.hpp"
 
 using namespace troupe::kernels::cuda;
 
@@ -187,8 +188,7 @@ int main(int count, char** words) {
   const bool quick = count > 1 && std::strcmp(words[1], "quick") == 0;
   if (count > 1 && !quick) wanted = words[1];
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
-  std::random_device entropy;
-  const unsigned seed = entropy();
+  const unsigned seed = troupe::test::random_seed();
   std::printf("seed %u\n", seed);
   std::mt19937 random(seed);
   if (quick) {

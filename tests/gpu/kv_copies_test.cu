@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/kv_copies.hpp"
 #include "kernels/cuda/stream_lane.hpp"
+#include "tests/support/random_seed.hpp"
 
 using namespace troupe;
 using namespace troupe::kernels;
@@ -70,7 +71,7 @@ int differing_blocks(const char* format, unsigned seed) {
 int main() {
   int failed = 0;
   for (const char* format : {"bf16", "fp8", "q8_0"}) {
-    const int differing = differing_blocks(format, 5 + std::random_device{}());
+    const int differing = differing_blocks(format, 5 + troupe::test::random_seed());
     std::printf("%-5s %d blocks differ after 60 rounds of copies out and in\n", format, differing);
     failed += differing != 0 ? 1 : 0;
   }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "tests/gpu/resident_stack.hpp"
+#include "tests/support/random_seed.hpp"
 
 namespace {
 
@@ -204,7 +205,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   const bool quick = argc > 2;  // a layer of one type, for tools that slow it a thousandfold
-  unsigned seed = argc > 1 && !quick ? static_cast<unsigned>(std::atoi(argv[1])) : std::random_device()();
+  unsigned seed = argc > 1 && !quick ? static_cast<unsigned>(std::atoi(argv[1])) : troupe::test::random_seed();
   std::printf("seed %u\n", seed);
   const stack_shape narrow{"narrow", 3, 512, 640, {4, 2, 128, true, 128}},
       grouped{"grouped", 2, 1152, 3008, {18, 2, 128, false, 128}};

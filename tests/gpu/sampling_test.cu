@@ -11,6 +11,7 @@
 #include "kernels/cpu/sample_row.hpp"
 #include "kernels/cuda/sampling.hpp"
 #include "tests/gpu/device_array.hpp"
+#include "tests/support/random_seed.hpp"
 
 using namespace troupe::kernels;
 using namespace troupe::kernels::cuda;
@@ -206,8 +207,7 @@ int main(int argc, char** argv) {
   const int less = argc > 1 ? std::max(std::atoi(argv[1]), 1) : 1;
   const auto share_of = [&](int all) { return (all + less - 1) / less; };
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
-  std::random_device entropy;
-  const unsigned seed = entropy();
+  const unsigned seed = troupe::test::random_seed();
   std::printf("seed %u; vocabularies to %d\n", seed, most_vocab());
   std::mt19937 random(seed);
   check("sampling: as logits are", make_case(random, share_of(64), share_of(49152), spread::normal, false));

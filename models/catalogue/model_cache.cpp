@@ -39,6 +39,11 @@ error no_such_model(std::string_view name) {
     return {errc::not_found,
             "the model " + quoted + " is not on this machine yet: run `troupe pull " + std::string(name) + "`",
             "model"};
+  if (is_file(name))
+    return {
+        errc::not_found,
+        "no model is called " + quoted + "; to mean the file of that name here, write './" + std::string(name) + "'",
+        "model"};
   return {errc::not_found,
           "no model is called " + quoted + ": give the path of a GGUF file, or run `troupe pull " +
               std::string(default_model) + "` and use that name (`troupe models` lists all)",

@@ -50,6 +50,13 @@ TEST_CASE("what is missing is named with the command that helps") {
   CHECK(cache.resolve(default_model).why().text.find("run `troupe pull smollm2-135m-instruct`") != std::string::npos);
   CHECK(cache.resolve("gpt-9").why().text.find("troupe models") != std::string::npos);
   CHECK(cache.list().empty());
+  // A file here whose name is no path: a name is looked for in the cache alone.
+  const fs::path before = fs::current_path();
+  fs::current_path(dir.path);
+  std::ofstream("weights") << "x";
+  CHECK(cache.resolve("weights").why().text.find("'./weights'") != std::string::npos);
+  CHECK(*cache.resolve("./weights") == "./weights");
+  fs::current_path(before);
 }
 
 TEST_CASE("the list holds finished models only, by name") {

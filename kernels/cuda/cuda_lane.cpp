@@ -116,18 +116,8 @@ result<std::shared_ptr<device_matrix>> stream_lane::pack_piece(std::span<const t
   }
   std::int64_t rows = 0;
   for (const tensor_view& part : parts) rows += part.rows;
-  auto made = make_matrix(type, rows, parts.front().cols);
-  if (!made) return made.why();
-  if ((*made)->n_padded != rows || (*made)->k_padded != (*made)->cols) {
-    if (auto done = clear_matrix(**made, stream_.get()); !done) return done.why();
-    if (auto done = check(cudaStreamSynchronize(stream_.get()), "clearing weights"); !done) return done.why();
-  }
-  const std::shared_ptr<device_matrix> held = *std::move(made);
-  std::int64_t first = 0;
-  for (const tensor_view& part : parts) {
-    if (auto queued = upload_->add(part, held, first, also); !queued) return queued.why();
-    first += part.rows;
-  }
+  const std::shared_ptr<device_matrix> held = shape_matrix(type, rows, parts.front().cols);
+  if (auto queued = upload_->add(parts, held, also); !queued) return queued.why();
   return held;
 }
 

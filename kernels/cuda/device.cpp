@@ -38,7 +38,12 @@ result<device_buffer> allocate_device(std::int64_t bytes) {
   const auto status = cudaMalloc(&data, static_cast<std::size_t>(bytes));
   if (status == cudaErrorMemoryAllocation) static_cast<void>(cudaGetLastError());  // not the next launch's fault
   if (auto r = check(status, "taking device memory"); !r) return r.why();
-  return device_buffer{data, bytes};
+  return device_buffer{std::shared_ptr<void>(data, cudaFree), bytes};
+}
+
+device_buffer part_of(const device_buffer& whole, std::int64_t offset, std::int64_t bytes) {
+  if (bytes <= 0) return {};
+  return {std::shared_ptr<void>(whole.owner(), whole.as<std::byte>() + offset), bytes};
 }
 
 result<pinned_buffer> allocate_pinned(std::int64_t bytes) {
@@ -47,7 +52,7 @@ result<pinned_buffer> allocate_pinned(std::int64_t bytes) {
   const auto status = cudaMallocHost(&data, static_cast<std::size_t>(bytes));
   if (status == cudaErrorMemoryAllocation) static_cast<void>(cudaGetLastError());
   if (auto r = check(status, "taking pinned host memory"); !r) return r.why();
-  return pinned_buffer{data, bytes};
+  return pinned_buffer{owned<void*, cudaFreeHost>(data), bytes};
 }
 
 }  // namespace troupe::kernels::cuda

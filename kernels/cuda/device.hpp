@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <utility>
 
 #include <cuda_bf16.h>
@@ -51,12 +52,15 @@ result<stream> make_stream(stream_priority priority = stream_priority::low);
 /// timed: for measurements; without, recording costs less.
 result<event> make_event(bool timed = false);
 
-/// Bytes on the device, or pinned on the host.
-template <cudaError_t (*Free)(void*)>
+/// Bytes on the device, or pinned on the host. Move-only.
+template <class Owner>
 class memory_of {
 public:
   memory_of() = default;
-  memory_of(void* data, std::int64_t bytes) noexcept : data_(data), bytes_(bytes) {}
+  memory_of(Owner data, std::int64_t bytes) noexcept : data_(std::move(data)), bytes_(bytes) {}
+  memory_of(memory_of&&) noexcept = default;
+  memory_of& operator=(memory_of&&) noexcept = default;
+  const Owner& owner() const noexcept { return data_; }
   void* data() const noexcept { return data_.get(); }
   std::int64_t bytes() const noexcept { return bytes_; }
   template <class T>
@@ -65,14 +69,16 @@ public:
   }
 
 private:
-  owned<void*, Free> data_;
+  Owner data_;
   std::int64_t bytes_ = 0;
 };
-using device_buffer = memory_of<cudaFree>;
-using pinned_buffer = memory_of<cudaFreeHost>;
+using device_buffer = memory_of<std::shared_ptr<void>>;
+using pinned_buffer = memory_of<owned<void*, cudaFreeHost>>;
 
 /// Contents undefined; aligned to 256 bytes. 0 bytes: a null buffer.
 result<device_buffer> allocate_device(std::int64_t bytes);
+/// Some of its bytes. What was allocated at once goes when the last that holds some of it does. 0 bytes: a null buffer.
+device_buffer part_of(const device_buffer& whole, std::int64_t offset, std::int64_t bytes);
 result<pinned_buffer> allocate_pinned(std::int64_t bytes);
 
 /// Launches with programmatic dependent launch where the device has it: the kernel may begin before its predecessor in

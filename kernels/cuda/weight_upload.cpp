@@ -1,18 +1,22 @@
-// Threads, slots and streams of an upload. Knows no layout: pack_rows does that.
+// Threads and slots of an upload. Knows no layout: pack_rows does that.
 #include "kernels/cuda/weight_upload.hpp"
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <deque>
+#include <string>
+#include <utility>
 
 #include "base/log.hpp"
 
 namespace troupe::kernels::cuda {
 namespace {
 
-constexpr std::int64_t slot_bytes = 4 << 20;
-constexpr std::int64_t slots_a_reader = 2;
-constexpr std::int64_t most_readers = 8;
+constexpr std::int64_t slot_bytes = 2 << 20;
+constexpr std::int64_t most_readers = 12;
+constexpr std::int64_t slots_sent = 6;             // beside one for each reader: on their way
+constexpr std::int64_t bytes_at_once = 256 << 20;  // of device memory: an allocation costs the same, however large
 constexpr std::int64_t bytes_a_reader = 32 << 20;  // fewer are not worth a thread and its buffers
 
 std::int64_t now() {
@@ -22,21 +26,24 @@ std::int64_t now() {
 
 }  // namespace
 
-result<std::unique_ptr<weight_upload::reader>> weight_upload::make_reader(std::byte* device) {
-  auto made = std::make_unique<reader>();
-  auto on = make_stream();
-  if (!on) return on.why();
-  made->on = *std::move(on);
-  auto host = memory::allocate_host(slots_a_reader * slot_bytes);
+result<void> weight_upload::make_slots(std::int64_t count) {
+  auto host = memory::allocate_host(count * slot_bytes);
   if (!host) return host.why();
-  made->host = *std::move(host);
-  for (std::int64_t i = 0; i < slots_a_reader; ++i) {
-    auto free = make_event();
-    if (!free) return free.why();
-    made->slots[i] = {static_cast<std::byte*>(made->host.data()) + i * slot_bytes, device + i * slot_bytes,
-                      *std::move(free)};
+  host_ = *std::move(host);
+  auto device = allocate_device(count * slot_bytes);
+  if (!device) return device.why();
+  device_ = *std::move(device);
+  for (std::int64_t i = 0; i < count; ++i) {
+    auto arrived = make_event();
+    if (!arrived) return arrived.why();
+    auto one = std::make_unique<slot>();
+    one->host = static_cast<std::byte*>(host_.data()) + i * slot_bytes;
+    one->device = device_.as<std::byte>() + i * slot_bytes;
+    one->arrived = *std::move(arrived);
+    empty_.push(one.get());
+    slots_.push_back(std::move(one));
   }
-  return result<std::unique_ptr<reader>>(std::move(made));
+  return {};
 }
 
 result<std::unique_ptr<weight_upload>> weight_upload::start(const memory::mapped_file& file, std::int64_t bytes) {
@@ -44,24 +51,19 @@ result<std::unique_ptr<weight_upload>> weight_upload::start(const memory::mapped
   made->began_ = now();
   const std::int64_t cores = std::max(1u, std::thread::hardware_concurrency());
   const std::int64_t readers = std::clamp<std::int64_t>(bytes / bytes_a_reader, 1, std::min(most_readers, cores));
-  auto slots = allocate_device(readers * slots_a_reader * slot_bytes);
-  if (!slots) return slots.why();
-  made->slots_ = *std::move(slots);
-  for (std::int64_t i = 0; i < readers; ++i) {
-    auto one = make_reader(made->slots_.as<std::byte>() + i * slots_a_reader * slot_bytes);
-    if (!one) return one.why();
-    made->readers_.push_back(*std::move(one));
+  for (stream* one : {&made->copies_, &made->packs_}) {
+    auto on = make_stream();
+    if (!on) return on.why();
+    *one = *std::move(on);
   }
-  for (auto& one : made->readers_)
-    one->thread = std::thread([upload = made.get(), self = one.get()] { upload->run(*self); });
+  if (auto done = made->make_slots(readers + slots_sent); !done) return done.why();
+  for (std::int64_t i = 0; i < readers; ++i) made->readers_.emplace_back([upload = made.get()] { upload->read(); });
+  made->sender_ = std::thread([upload = made.get()] { upload->send(); });
   return result<std::unique_ptr<weight_upload>>(std::move(made));
 }
 
 weight_upload::~weight_upload() {
-  {
-    const std::lock_guard lock(guard_);
-    pieces_.clear();
-  }
+  pieces_.clear();
   join();
 }
 
@@ -71,28 +73,58 @@ bool weight_upload::serves(const tensor_view& part) const noexcept {
   return first >= held.data() && first + part.bytes() <= held.data() + held.size();
 }
 
-result<void> weight_upload::add(const tensor_view& part, std::shared_ptr<device_matrix> to, std::int64_t first_row,
-                                std::shared_ptr<device_buffer> also) {
+weight_upload::piece weight_upload::piece_of(const tensor_view& part) const {
   piece whole;
   whole.offset = static_cast<const std::byte*>(part.data) - file_.bytes().data();
   whole.bytes = part.bytes();
-  whole.rows = {nullptr,
-                static_cast<long>(part.stride_bytes),
-                part.type,
-                static_cast<int>(part.rows),
-                static_cast<int>(part.cols),
-                static_cast<int>(first_row)};
-  whole.matrix = std::move(to);
-  whole.plain = std::move(also);
-  return queue(std::move(whole), part.stride_bytes);
+  return whole;
+}
+
+result<void> weight_upload::add(std::span<const tensor_view> parts, std::shared_ptr<device_matrix> to,
+                                std::shared_ptr<device_buffer> also) {
+  unplaced one{std::move(to), {}};
+  int first_row = 0;
+  for (const tensor_view& part : parts) {
+    piece whole = piece_of(part);
+    whole.rows = {nullptr,
+                  static_cast<long>(part.stride_bytes),
+                  part.type,
+                  static_cast<int>(part.rows),
+                  static_cast<int>(part.cols),
+                  first_row};
+    whole.matrix = one.matrix;
+    whole.plain = also;
+    first_row += whole.rows.rows;
+    one.parts.push_back(std::move(whole));
+  }
+  waiting_bytes_ += room_of(*one.matrix);
+  waiting_.push_back(std::move(one));
+  return waiting_bytes_ < bytes_at_once ? result<void>{} : place();
 }
 
 result<void> weight_upload::add(const tensor_view& part, std::shared_ptr<device_buffer> to) {
-  piece whole;
-  whole.offset = static_cast<const std::byte*>(part.data) - file_.bytes().data();
-  whole.bytes = part.bytes();
+  piece whole = piece_of(part);
   whole.plain = std::move(to);
   return queue(std::move(whole), 1);
+}
+
+/// One allocation for all that wait for memory.
+result<void> weight_upload::place() {
+  const auto placed = std::exchange(waiting_, {});
+  const auto room = allocate_device(std::exchange(waiting_bytes_, 0));
+  if (!room) return room.why();
+  std::int64_t at = 0;
+  for (const unplaced& one : placed) {
+    device_matrix& m = *one.matrix;
+    place_matrix(m, *room, at);
+    at += room_of(m);
+    // On the stream of what is rearranged into it later.
+    if (m.n_padded != m.rows || m.k_padded != m.cols)
+      if (auto done = clear_matrix(m, packs_.get()); !done) return done;
+    for (const piece& part : one.parts)
+      if (auto queued = queue(part, part.rows.stride); !queued) return queued;
+  }
+  return {};
 }
 
 /// Cuts what is to come into whole rows that fit a slot.
@@ -103,88 +135,111 @@ result<void> weight_upload::queue(piece whole, std::int64_t row_bytes) {
   {
     const std::lock_guard lock(guard_);
     if (failed_) return *failed_;
-    for (std::int64_t at = 0; at < whole.bytes; at += step) {
-      piece one = whole;
-      one.offset += at;
-      one.bytes = std::min(step, whole.bytes - at);
-      one.plain_offset = at;
-      one.rows.first_row += static_cast<int>(at / row_bytes);
-      one.rows.rows = static_cast<int>(one.bytes / row_bytes);
-      pieces_.push_back(std::move(one));
-    }
-    bytes_ += whole.bytes;
   }
-  wake_.notify_all();
+  for (std::int64_t at = 0; at < whole.bytes; at += step) {
+    piece one = whole;
+    one.offset += at;
+    one.bytes = std::min(step, whole.bytes - at);
+    one.plain_offset = at;
+    one.rows.first_row += static_cast<int>(at / row_bytes);
+    one.rows.rows = static_cast<int>(one.bytes / row_bytes);
+    pieces_.push(std::move(one));
+  }
+  bytes_ += whole.bytes;
   return {};
 }
 
-void weight_upload::run(reader& self) {
-  for (int turn = 0;; turn ^= 1) {
-    piece one;
-    {
-      std::unique_lock lock(guard_);
-      wake_.wait(lock, [&] { return ending_ || !pieces_.empty(); });
-      if (pieces_.empty()) break;
-      one = std::move(pieces_.front());
-      pieces_.pop_front();
+void weight_upload::read() {
+  while (auto one = pieces_.take()) {
+    slot& into = **empty_.take();  // never closed
+    into.what = *std::move(one);
+    if (file_.read(into.what.offset, {into.host, static_cast<std::size_t>(into.what.bytes)})) {
+      filled_.push(&into);
+      continue;
     }
-    if (auto brought = bring(one, self, self.slots[turn]); !brought) fail(brought.why());
+    fail({errc::io, file_.path() + " could not be read to its end; it has been cut short, or the disk failed", {}});
+    empty_.push_first(&into);
   }
-  if (auto done = check(cudaStreamSynchronize(self.on.get()), "copying weights"); !done) fail(done.why());
 }
 
-/// Pages are pinned by those who read, once they are there and while others read: pinning them before costs as much as
-/// the loading of a gigabyte.
-result<void> weight_upload::bring(const piece& one, reader& self, slot& into) {
-  if (auto done = check(cudaEventSynchronize(into.free.get()), "copying weights"); !done) return done;
-  const cudaStream_t on = self.on.get();
-  const auto bytes = static_cast<std::size_t>(one.bytes);
-  if (!file_.read(one.offset, {into.host, bytes}))
-    return error{
-        errc::io, file_.path() + " could not be read to its end; it has been cut short, or the disk failed", {}};
-  if (!self.pinned) {
-    if (auto done = check(
-            cudaHostRegister(self.host.data(), static_cast<std::size_t>(self.host.bytes()), cudaHostRegisterDefault),
-            "pinning host memory");
+/// Sends what was read, and gives slots back when their bytes are where they go.
+void weight_upload::send() {
+  std::deque<slot*> sent;
+  for (;;) {
+    const auto next = sent.empty() ? filled_.take() : filled_.take_if_any();
+    if (next) {
+      if (auto done = send(**next); !done) fail(done.why());
+      sent.push_back(*next);
+    } else if (sent.empty()) {
+      break;
+    }
+    bool any = false;
+    while (!sent.empty() && has_arrived(*sent.front())) {
+      sent.front()->what = {};
+      empty_.push_first(sent.front());
+      sent.pop_front();
+      any = true;
+    }
+    if (!next && !any) std::this_thread::yield();
+  }
+  for (const stream* one : {&copies_, &packs_})
+    if (auto done = check(cudaStreamSynchronize(one->get()), "copying weights"); !done) fail(done.why());
+}
+
+bool weight_upload::has_arrived(const slot& one) {
+  const cudaError_t status = cudaEventQuery(one.arrived.get());
+  if (status == cudaErrorNotReady) {
+    static_cast<void>(cudaGetLastError());  // not the next launch's fault
+    return false;
+  }
+  if (auto done = check(status, "copying weights"); !done) fail(done.why());
+  return true;
+}
+
+/// Pages are pinned one slot at a time, once they are there and while others are read: pinning all before costs as much
+/// as the loading of a gigabyte.
+result<void> weight_upload::send(slot& one) {
+  if (!one.pinned) {
+    if (auto done = check(cudaHostRegister(one.host, static_cast<std::size_t>(slot_bytes), cudaHostRegisterDefault),
+                          "pinning host memory");
         !done)
       return done;
-    self.pinned = owned<void*, cudaHostUnregister>(self.host.data());
+    one.pinned = owned<void*, cudaHostUnregister>(one.host);
   }
-  std::byte* const plain = one.plain ? one.plain->as<std::byte>() + one.plain_offset : nullptr;
-  std::byte* const to = one.matrix ? into.device : plain;
-  if (auto done = check(cudaMemcpyAsync(to, into.host, bytes, cudaMemcpyHostToDevice, on), "copying weights"); !done)
+  const piece& what = one.what;
+  const auto bytes = static_cast<std::size_t>(what.bytes);
+  std::byte* const to = what.plain ? what.plain->as<std::byte>() + what.plain_offset : one.device;
+  if (auto done = check(cudaMemcpyAsync(to, one.host, bytes, cudaMemcpyHostToDevice, copies_.get()), "copying weights");
+      !done)
     return done;
-  if (one.matrix) {
-    file_rows rows = one.rows;
-    rows.data = reinterpret_cast<const std::uint8_t*>(into.device);
-    if (auto done = pack_rows(rows, *one.matrix, on); !done) return done;
-    if (plain)
-      if (auto done =
-              check(cudaMemcpyAsync(plain, into.device, bytes, cudaMemcpyDeviceToDevice, on), "copying weights");
-          !done)
-        return done;
-  }
-  return check(cudaEventRecord(into.free.get(), on), "copying weights");
+  if (auto done = check(cudaEventRecord(one.arrived.get(), copies_.get()), "copying weights"); !done || !what.matrix)
+    return done;
+  if (auto done = check(cudaStreamWaitEvent(packs_.get(), one.arrived.get(), 0), "copying weights"); !done) return done;
+  file_rows rows = what.rows;
+  rows.data = reinterpret_cast<const std::uint8_t*>(to);
+  if (auto done = pack_rows(rows, *what.matrix, packs_.get()); !done) return done;
+  return check(cudaEventRecord(one.arrived.get(), packs_.get()), "copying weights");
 }
 
 /// What is still queued would only take time.
 void weight_upload::fail(error why) {
-  const std::lock_guard lock(guard_);
-  if (!failed_) failed_ = std::move(why);
+  {
+    const std::lock_guard lock(guard_);
+    if (!failed_) failed_ = std::move(why);
+  }
   pieces_.clear();
 }
 
 void weight_upload::join() {
-  {
-    const std::lock_guard lock(guard_);
-    ending_ = true;
-  }
-  wake_.notify_all();
-  for (auto& one : readers_)
-    if (one->thread.joinable()) one->thread.join();
+  pieces_.close();
+  for (std::thread& one : readers_)
+    if (one.joinable()) one.join();
+  filled_.close();
+  if (sender_.joinable()) sender_.join();
 }
 
 result<void> weight_upload::finish() {
+  if (auto placed = place(); !placed) fail(placed.why());
   join();
   if (failed_) return *failed_;
   const double seconds = static_cast<double>(now() - began_) * 1e-9, gigabytes = static_cast<double>(bytes_) * 1e-9;

@@ -1,17 +1,18 @@
-// Brings a file's weights to the device while others are still being read: threads fill pinned buffers from the file,
-// and each has a stream on which what it read is copied and rearranged meanwhile. Knows matrices and bytes; no model.
+// Brings a file's weights to the device while others are still being read: threads fill buffers from the file, and one
+// thread more pins them, has them copied and, on a second stream, rearranged. Only that one calls the driver: threads
+// that did so side by side waited for its locks as long as for the file. Knows matrices and bytes; no model.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <thread>
 #include <vector>
 
 #include "kernels/cuda/pack_rows.hpp"
+#include "kernels/cuda/polled_queue.hpp"
 #include "memory/buffer.hpp"
 #include "memory/mapped_file.hpp"
 
@@ -28,9 +29,10 @@ public:
 
   /// Does the file hold these bytes?
   bool serves(const tensor_view& part) const noexcept;
-  /// Queues rows for a matrix, which its padding already is in, and the bytes as they are for `also`, if that is there.
-  /// Errors: the first failure of what was queued before.
-  result<void> add(const tensor_view& part, std::shared_ptr<device_matrix> to, std::int64_t first_row,
+  /// Queues parts, one below the other, for a matrix that has no memory yet (shape_matrix): here it gets it, with
+  /// others from one allocation, when enough have come or at finish(). Queues the bytes of the one part as they are for
+  /// `also`, if that is there. Errors: no memory; the first failure of what was queued before.
+  result<void> add(std::span<const tensor_view> parts, std::shared_ptr<device_matrix> to,
                    std::shared_ptr<device_buffer> also = {});
   /// Queues the bytes as they are.
   result<void> add(const tensor_view& part, std::shared_ptr<device_buffer> to);
@@ -46,34 +48,42 @@ private:
     std::shared_ptr<device_buffer> plain;  // beside a matrix, or in place of one
     std::int64_t plain_offset = 0;
   };
+  struct unplaced {
+    std::shared_ptr<device_matrix> matrix;
+    std::vector<piece> parts;
+  };
   struct slot {
     std::byte* host = nullptr;
     std::byte* device = nullptr;
-    event free;
-  };
-  struct reader {
-    stream on;
-    memory::buffer host;                      // of both slots
-    owned<void*, cudaHostUnregister> pinned;  // the same, once the first read has brought its pages
-    slot slots[2];
-    std::thread thread;
+    owned<void*, cudaHostUnregister> pinned;  // the host's bytes, once a read has brought their pages
+    event arrived;                            // what was sent from here last is where it goes
+    piece what;
   };
 
   explicit weight_upload(const memory::mapped_file& file) : file_(file) {}
-  static result<std::unique_ptr<reader>> make_reader(std::byte* device);
+  result<void> make_slots(std::int64_t count);
+  piece piece_of(const tensor_view& part) const;
+  result<void> place();
   result<void> queue(piece whole, std::int64_t row_bytes);
-  void run(reader& self);
-  result<void> bring(const piece& one, reader& self, slot& into);
+  void read();
+  void send();
+  result<void> send(slot& one);
+  bool has_arrived(const slot& one);
   void fail(error why);
   void join();
 
   const memory::mapped_file& file_;
-  device_buffer slots_;  // of all readers
-  std::vector<std::unique_ptr<reader>> readers_;
+  stream copies_, packs_;
+  memory::buffer host_;   // of all slots
+  device_buffer device_;  // likewise
+  std::vector<std::unique_ptr<slot>> slots_;
+  std::vector<unplaced> waiting_;       // for memory
+  std::int64_t waiting_bytes_ = 0;      // how much of it
+  polled_queue<piece> pieces_;          // to be read
+  polled_queue<slot*> empty_, filled_;  // from the sender to the readers, and back
+  std::vector<std::thread> readers_;
+  std::thread sender_;
   std::mutex guard_;
-  std::condition_variable wake_;
-  std::deque<piece> pieces_;     // guard_
-  bool ending_ = false;          // guard_
   std::optional<error> failed_;  // guard_
   std::int64_t bytes_ = 0;
   std::int64_t began_ = 0;  // nanoseconds, steady clock

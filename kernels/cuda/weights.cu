@@ -83,20 +83,33 @@ std::int64_t scale_bytes(weight_type type, std::int64_t n, std::int64_t k) {
 
 }  // namespace
 
-result<std::unique_ptr<device_matrix>> make_matrix(weight_type type, std::int64_t rows, std::int64_t cols) {
+std::unique_ptr<device_matrix> shape_matrix(weight_type type, std::int64_t rows, std::int64_t cols) {
   auto m = std::make_unique<device_matrix>();
   m->type = type;
   m->rows = rows;
   m->cols = cols;
   m->n_padded = up_to(rows, 64);
   m->k_padded = up_to(cols, 128);
-  auto data = allocate_device(data_bytes(type, m->n_padded, m->k_padded));
-  if (!data) return data.why();
-  m->data = std::move(*data);
-  auto scales = allocate_device(scale_bytes(type, m->n_padded, m->k_padded));
-  if (!scales) return scales.why();
-  m->scales = std::move(*scales);
-  m->bytes = m->data.bytes() + m->scales.bytes();
+  m->bytes = data_bytes(type, m->n_padded, m->k_padded) + scale_bytes(type, m->n_padded, m->k_padded);
+  return m;
+}
+
+std::int64_t room_of(const device_matrix& m) {
+  return up_to(data_bytes(m.type, m.n_padded, m.k_padded), 256) +
+         up_to(scale_bytes(m.type, m.n_padded, m.k_padded), 256);
+}
+
+void place_matrix(device_matrix& m, const device_buffer& room, std::int64_t at) {
+  const std::int64_t data = data_bytes(m.type, m.n_padded, m.k_padded);
+  m.data = part_of(room, at, data);
+  m.scales = part_of(room, at + up_to(data, 256), scale_bytes(m.type, m.n_padded, m.k_padded));
+}
+
+result<std::unique_ptr<device_matrix>> make_matrix(weight_type type, std::int64_t rows, std::int64_t cols) {
+  auto m = shape_matrix(type, rows, cols);
+  auto room = allocate_device(room_of(*m));
+  if (!room) return room.why();
+  place_matrix(*m, *room, 0);
   return result<std::unique_ptr<device_matrix>>(std::move(m));
 }
 

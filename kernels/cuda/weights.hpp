@@ -49,7 +49,13 @@ struct device_matrix : packed_matrix {
   device_buffer scales;
 };
 
-/// An empty matrix of that shape, contents undefined. Sets rows, cols, bytes.
+/// A matrix of that shape without memory. Sets rows, cols, bytes.
+std::unique_ptr<device_matrix> shape_matrix(weight_type type, std::int64_t rows, std::int64_t cols);
+/// How many bytes place_matrix takes of a buffer, a multiple of 256.
+std::int64_t room_of(const device_matrix& m);
+/// Gives it its memory, a part of `room` from `at` on, a multiple of 256; contents undefined.
+void place_matrix(device_matrix& m, const device_buffer& room, std::int64_t at);
+/// The three together.
 result<std::unique_ptr<device_matrix>> make_matrix(weight_type type, std::int64_t rows, std::int64_t cols);
 
 result<void> clear_matrix(device_matrix& m, cudaStream_t on);

@@ -329,7 +329,7 @@ int main(int argc, char** argv) {
   if (what == "latency") {  // matrices of a few MB
     auto engine = must(products::make());
     auto w = make_weights(qwen_06b, weight_type::bf16, weight_type::bf16, on);
-    engine_rows(qwen_06b, "bf16", w, *engine, {8, 16, 17, 32, 48, 64, 96, 128, 256}, on);
+    engine_rows(qwen_06b, "bf16", w, *engine, {8, 16, 17, 32, 48, 64, 96, 128, 160, 192, 224, 256}, on);
     return 0;
   }
   if (what == "wide") {

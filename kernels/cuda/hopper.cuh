@@ -63,21 +63,22 @@ __device__ inline unsigned cluster_rank() {
   asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return rank;
 }
-/// All threads of all blocks of the cluster; what they wrote to each other's shared memory before can be read after.
-__device__ inline void cluster_sync() {
-  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
-}
+/// All threads of all blocks of the cluster have come, in two halves; nothing else is to be seen. What a thread wrote
+/// may be under way still: `.release` waits for it, a thousand cycles and more, even where there is nothing.
+__device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory"); }
+__device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait;" ::: "memory"); }
 /// Where `address` of this block's shared memory lies in that of the cluster's block `rank`.
 __device__ inline unsigned in_block(unsigned address, unsigned rank) {
   unsigned there;
   asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
   return there;
 }
-/// To another block's shared memory, at an address as in_block gives it.
-__device__ inline void store_cluster(unsigned address, float4 v) {
-  asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(v.x), "f"(v.y), "f"(v.z),
-               "f"(v.w)
-               : "memory");
+/// To any block's shared memory, at an address as in_block gives it; its barrier `done`, too, counts the 16 bytes.
+__device__ inline void store_cluster(unsigned address, float4 v, unsigned done) {
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(address),
+      "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w), "r"(done)
+      : "memory");
 }
 
 /// One warp has written something that the 128 threads of the first group read: barrier 2.
@@ -86,10 +87,10 @@ __device__ inline void factors_awaited() { asm volatile("bar.sync 2, 160;" ::: "
 __device__ inline void group_sync(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
 
 /// K-major operand in shared memory, rows of 128 bytes, 128-byte swizzle; the address is of a panel (1024-byte aligned)
-/// plus 32 bytes a step of 16 columns.
-__device__ inline std::uint64_t operand_at(unsigned address) {
-  return static_cast<std::uint64_t>((address & 0x3ffff) >> 4) | (1ull << 16) | (64ull << 32) | (1ull << 62);
-}
+/// plus 32 bytes a step of 16 columns. Its place is what of it changes: 2 more a step, 1 more for 16 bytes.
+__device__ inline unsigned operand_place(unsigned address) { return (address & 0x3ffff) >> 4 | 1u << 16; }
+__device__ inline std::uint64_t operand(unsigned place) { return place | (64ull << 32) | (1ull << 62); }
+__device__ inline std::uint64_t operand_at(unsigned address) { return operand(operand_place(address)); }
 
 __device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }

@@ -39,8 +39,8 @@ std::int32_t small_product_rows(const device_matrix& w);
 void small_product(const product& p, cudaStream_t on);
 
 /// Up to so many rows a product can have its norm inside, and write its reader's x: fp8 to the first, bf16 to the
-/// second.
-constexpr std::int32_t narrow_rows = 16, fused_rows = 64;
+/// second, which is the stride of squares too.
+constexpr std::int32_t narrow_rows = 16, fused_rows = 256;
 
 /// x as the wgmma kernel takes it: bf16 [T, cols]; or for fp8 weights e4m3 [T, k_padded] in their column order, with a
 /// scale for every 64 columns, of more than narrow_rows rows one a row.
@@ -70,8 +70,9 @@ inline bool is_small(const device_matrix& w) { return w.type == weight_type::bf1
 /// Does wide_product take it?
 bool wide_serves(const product& p);
 
-/// More rows by wgmma, on Hopper: bf16 and fp8 up to 64 rows, packed types any number. Ignores p.x, p.hidden. The order
-/// of each sum depends on the matrix, and on whether rows are more than 64; from there on to 512 on how many.
+/// More rows by wgmma, on Hopper: bf16 and fp8 up to 64 rows, small matrices to fused_rows, packed types any number.
+/// Ignores p.x, p.hidden. The order of each sum depends on the matrix, and on whether rows are more than 64; from there
+/// on to 512 on how many. Of small matrices: on whether they are more than 32, 64, 128 or 192.
 /// `split`: blocks that share a tile's columns, 1, 2, 4 or 8; 0: by rule. `one_order`: for any number of rows as
 /// for 64.
 void wide_product(const product& p, const wide_input& x, cudaStream_t on, const wide_next& next = {}, int split = 0,

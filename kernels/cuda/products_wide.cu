@@ -51,7 +51,7 @@ CUtensorMap map_of(encode_tiled encode, const void* data, bool bytes, std::int64
 
 /// As launch() of device.hpp, in clusters.
 template <class Kernel>
-void launch_clusters(Kernel kernel, int cluster, int blocks, int threads, int shared_bytes, cudaStream_t on,
+void launch_clusters(Kernel kernel, int cluster, dim3 blocks, int threads, int shared_bytes, cudaStream_t on,
                      const wide_arguments& a, const CUtensorMap& x_map, const CUtensorMap& w_map) {
   cudaLaunchAttribute wanted[2] = {};
   wanted[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -60,7 +60,7 @@ void launch_clusters(Kernel kernel, int cluster, int blocks, int threads, int sh
   wanted[1].val.clusterDim.x = static_cast<unsigned>(cluster);
   wanted[1].val.clusterDim.y = wanted[1].val.clusterDim.z = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(blocks);
+  config.gridDim = blocks;
   config.blockDim = dim3(threads);
   config.dynamicSmemBytes = shared_bytes;
   config.stream = on;
@@ -87,6 +87,28 @@ int split_of(const product& p, int columns, int processors) {
   if (w.type != weight_type::fp8 && may_double() && tiles * split <= processors && w.k_padded >= 3072 * split)
     split *= 2;
   return split;
+}
+
+struct small_tiles {
+  int tokens, split;
+};
+
+/// More than 32 rows of a small matrix (bench/cuda_products.cu). Up to 64 rows tiles of 32 tokens, more: of 64; each
+/// shared by as many blocks as leave a processor one and a half tiles, which follows from the matrix and how many
+/// tiles of tokens there are. Halves of tiles, in the same order of sums, where the last tile would be half empty and
+/// all blocks are on the device at once still; and where there are many, of which less is sent to each other then.
+small_tiles small_tiles_of(const product& p, int columns, int processors) {
+  const int per = p.rows <= 64 ? 32 : 64;
+  const std::int64_t groups = p.w->k_padded / columns, n64 = p.w->n_padded / 64,
+                     tiles = n64 * ((p.rows + per - 1) / per);
+  small_tiles found{per, 1};
+  while (found.split < 8 && groups >= 4 * found.split && tiles * found.split * 2 <= processors * 3 / 2)
+    found.split *= 2;
+  const int halves = (p.rows + 31) / 32;
+  if (p.output == product_output::silu_bf16 && halves % 2 != 0 && n64 / 2 * halves * found.split <= 2 * processors)
+    found.tokens = 32;
+  if (found.split > 1 && p.rows > 192) found.tokens = 32;
+  return found;
 }
 
 int columns_of(weight_type type) {
@@ -121,11 +143,12 @@ void launch_wide(const product& p, const wide_input& x, const hopper_device& dev
   a.weight_tiles = silu ? (a.half64 + Groups - 1) / Groups : (a.n64 + Each * Groups - 1) / (Each * Groups);
   a.token_tiles = (p.rows + N - 1) / N;
   a.split = 1;
-  int blocks = std::min(device.processors, a.weight_tiles * a.token_tiles);
+  dim3 blocks(std::min(device.processors, a.weight_tiles * a.token_tiles));
   if (Groups == 1) {
     a.split = split_of(p, F::columns, device.processors);
     if (split > 0) a.split = split;
-    blocks = a.weight_tiles * a.token_tiles * a.split;
+    while (1 << a.split_bits < a.split) ++a.split_bits;
+    blocks = dim3(a.split, a.token_tiles, a.weight_tiles);
   }
   a.out = p.out;
   a.out_stride = p.out_stride;
@@ -155,6 +178,15 @@ void launch_width(const product& p, const wide_input& x, const hopper_device& de
                   bool one_order, cudaStream_t on) {
   if constexpr (F::in_place && !F::bytes) {
     // Tiles of 64 weight rows, so that a cluster's blocks have less to send each other; the order of sums is the same.
+    if (is_small(*p.w) && p.rows > 32 && p.rows <= fused_rows && !one_order) {
+      const small_tiles as = small_tiles_of(p, F::columns, device.processors);
+      if (split == 0) split = as.split;
+      if (p.output == product_output::silu_bf16)
+        return as.tokens == 32 ? launch_wide<F, 32, 1>(p, x, device, next, split, on)
+                               : launch_wide<F, 64, 1>(p, x, device, next, split, on);
+      return as.tokens == 32 ? launch_wide<F, 32, 1, 1>(p, x, device, next, split, on)
+                             : launch_wide<F, 64, 1, 1>(p, x, device, next, split, on);
+    }
     if (is_small(*p.w) && p.rows <= 64 && p.output != product_output::silu_bf16) {
       if (p.rows <= narrow_rows && !one_order) return launch_wide<F, narrow_rows, 1, 1>(p, x, device, next, split, on);
       if (p.rows <= 32) return launch_wide<F, 32, 1, 1>(p, x, device, next, split, on);

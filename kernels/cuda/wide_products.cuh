@@ -5,7 +5,7 @@
 // A block makes tiles of 128 (of small matrices 64) weight rows a warp group x N tokens: one warp keeps a ring of
 // stages full, the warp groups multiply. Few tokens (one warp group): the columns of a tile are split among the blocks
 // of a cluster, each of which adds up what all have of some tokens; two blocks share an SM, so that a kernel's weights
-// come while its predecessor ends. Up to 16 tokens of fp8 and 64 of bf16: x comes before its norm, a warp finds the
+// come while its predecessor ends. Up to 16 tokens of fp8 and 256 of bf16: x comes before its norm, a warp finds the
 // length that the sums are divided by meanwhile, and the product may write its reader's x. Many tokens (two warp
 // groups): whole tiles, no split. So the order of a sum depends on the matrix, and on which of these it is.
 #pragma once
@@ -31,7 +31,7 @@ struct wide_arguments {
   int groups;     // stages along the columns
   int rows;       // tokens
   int weight_tiles, token_tiles;
-  int split;  // blocks that share a tile's columns: 1, 2, 4 or 8
+  int split, split_bits;  // blocks that share a tile's columns: 1, 2, 4 or 8
   void* out;
   long out_stride;
   product_output output;
@@ -51,7 +51,7 @@ struct wide_shape {
   static constexpr int inbox_bytes = Each * (N < 64 ? 64 : N) * 256;
   static constexpr int out_bytes = has_inbox ? inbox_bytes : Groups > 1 ? Groups * 32 * 256 : 0;
   static constexpr int blocks = Groups == 1 ? 2 : 1;  // an SM: this kernel's and its successor's
-  static constexpr bool fused = F::in_place && N <= (F::bytes ? narrow_rows : fused_rows);
+  static constexpr bool fused = F::in_place && (!F::bytes || N <= narrow_rows);
   static constexpr int x_scale_bytes = F::bytes && fused ? 2 * N * 4 : 0;  // a stage's, in a ring of their own
   static constexpr int stages_fit =
       ((blocks == 2 ? 113 : 226) * 1024 - 256 - N * 4 - out_bytes) / (stage_bytes + x_scale_bytes);
@@ -62,22 +62,26 @@ struct wide_shape {
   static_assert(Groups > 1 || stages * stage_bytes >= (has_inbox ? 0 : inbox_bytes) + Each * N * 256);
 };
 
-/// The tiles of one block in order, and the groups of columns [first, end) that it takes of each.
+/// The tiles of one block in order, and the groups of columns [first, end) that it takes of each. Where columns are
+/// split a block has one tile, which its place in the grid names: nothing to divide by what only the launch knows.
+template <bool Split>
 struct wide_walk {
-  int tile, tiles, stride, first, end, group;
-  __device__ wide_walk(const wide_arguments& a, bool split) {
-    tiles = a.weight_tiles * a.token_tiles;
-    const int rank = split ? blockIdx.x % a.split : 0, of = split ? a.split : 1;
-    tile = blockIdx.x / of;
-    stride = split ? tiles : gridDim.x;
-    first = group = a.groups * rank / of;
-    end = a.groups * (rank + 1) / of;
+  int tile, tiles, first, end, group;
+  __device__ explicit wide_walk(const wide_arguments& a) {
+    const int rank = Split ? blockIdx.x & (a.split - 1) : 0;
+    tile = Split ? 0 : blockIdx.x;
+    tiles = Split ? 1 : a.weight_tiles * a.token_tiles;
+    first = group = Split ? a.groups * rank >> a.split_bits : 0;
+    end = Split ? a.groups * (rank + 1) >> a.split_bits : a.groups;
   }
   __device__ bool done() const { return tile >= tiles; }
-  __device__ void next_tile() { tile += stride; }
+  __device__ void next_tile() { tile += Split ? 1 : gridDim.x; }
   __device__ void next_group() {
     if (++group == end) group = first, next_tile();
   }
+  /// Of `tile`: which of the weights, which of the tokens.
+  __device__ int weights(const wide_arguments& a) const { return Split ? blockIdx.z : tile / a.token_tiles; }
+  __device__ int tokens(const wide_arguments& a) const { return Split ? blockIdx.y : tile % a.token_tiles; }
 };
 
 __device__ inline float silu_times(float gate, float up) { return __fdividef(gate, 1.0f + __expf(-gate)) * up; }
@@ -153,14 +157,17 @@ struct column_constants {
 
 /// Sums of one warp group's 64 weight rows (`up`: and of those that silu of them is multiplied with), as they lie in
 /// shared memory from `sources` blocks, to what is wanted of them. Not unrolled: what runs once waits for its
-/// instructions. `factors`: of these tokens; `first_before`: out as it was, of this thread's first token, if add_f32.
-template <bool Next>
+/// instructions. `factors`: of these tokens; `first_before`: out as it was, of this thread's tokens, if `has_before`.
+template <bool Next, int Ahead>
 __device__ __forceinline__ void store_rows(const float* sums, int up, int sources, int stride, const wide_arguments& a,
                                            int first_n, int n_end, int first_token, int tokens, const float* factors,
                                            const column_constants& constants, const column_constants& up_constants,
-                                           const float4* first_before) {
+                                           const float4 (&first_before)[Ahead], bool has_before) {
   const int tid = threadIdx.x & 127, n = first_n + (tid & 15) * 4;
   const bool inside = n < n_end;
+  float4 coming[Ahead];
+#pragma unroll
+  for (int i = 0; i < Ahead; ++i) coming[i] = first_before[i];
 #pragma unroll 1
   for (int row = tid >> 4; row < tokens; row += 8) {
     const int token = first_token + row;
@@ -169,8 +176,9 @@ __device__ __forceinline__ void store_rows(const float* sums, int up, int source
     const long at = token * a.out_stride + n;
     float4 before = {};
     if (a.output == product_output::add_f32 && inside)
-      before = first_before && row < 8 ? *first_before
-                                       : *reinterpret_cast<const float4*>(static_cast<const float*>(a.out) + at);
+      before = has_before ? coming[0] : *reinterpret_cast<const float4*>(static_cast<const float*>(a.out) + at);
+#pragma unroll
+    for (int i = 0; i + 1 < Ahead; ++i) coming[i] = coming[i + 1];
     const int place = sum_place(row, (tid & 15) * 4);
     float factor = 1.0f;
     if (Next ? a.squares != nullptr : a.row_scale != nullptr) factor = Next ? factors[row] : a.x_scale[token];
@@ -197,9 +205,9 @@ __device__ __forceinline__ void store_rows(const float* sums, int up, int source
 }
 
 /// One stage of packed weights: 128 columns of a warp group's rows, two blocks of 32 columns in flight.
-template <class F, int N>
+template <class F, int N, class Release>
 __device__ __forceinline__ void multiply_packed(float (&d)[2][N / 2], const std::uint8_t* chunks,
-                                                const std::uint8_t* scale_chunks, unsigned x, std::uint64_t* previous) {
+                                                const std::uint8_t* scale_chunks, unsigned x, const Release& release) {
   const int lane = threadIdx.x & 31, warp = (threadIdx.x & 127) >> 5;
   uint4 lo[2][F::quads], hi[2][F::quads], d_lo[2] = {}, d_hi[2] = {};
 #pragma unroll
@@ -236,16 +244,16 @@ __device__ __forceinline__ void multiply_packed(float (&d)[2][N / 2], const std:
     }
     hopper::wgmma_commit();
     hopper::wgmma_wait<1>();
-    if (b == 0 && previous && lane == 0) hopper::barrier_arrive(previous);
+    if (b == 0) release();
   }
 }
 
-/// One stage of rows of 128 bytes, read in place. fp8 of up to 16 tokens: a short sum of 64 columns joins the long one
-/// outside of the unit, with the scale that x has there. Of more a block's whole share of the columns stays in the
-/// unit.
-template <class F, int N, int Each>
+/// One stage of rows of 128 bytes, read in place; `w`, `x`: where, as operand_place says it. fp8 of up to 16 tokens: a
+/// short sum of 64 columns joins the long one outside of the unit, with the scale that x has there. Of more a block's
+/// whole share of the columns stays in the unit.
+template <class F, int N, int Each, class Release>
 __device__ __forceinline__ void multiply_in_place(float (&d)[Each][N / 2], unsigned w, unsigned x,
-                                                  const float* x_scales, std::uint64_t* previous) {
+                                                  const float* x_scales, const Release& release) {
   if constexpr (F::bytes && N == narrow_rows) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -255,8 +263,8 @@ __device__ __forceinline__ void multiply_in_place(float (&d)[Each][N / 2], unsig
       for (int step = 0; step < 2; ++step)
 #pragma unroll
         for (int i = 0; i < Each; ++i) {
-          const int at = (2 * half + step) * 32;
-          hopper::wgmma_fp8<N>(part[i], hopper::operand_at(w + i * F::chunk_bytes + at), hopper::operand_at(x + at),
+          const int at = (2 * half + step) * 2;
+          hopper::wgmma_fp8<N>(part[i], hopper::operand(w + i * (F::chunk_bytes / 16) + at), hopper::operand(x + at),
                                step);
         }
       hopper::wgmma_commit();
@@ -277,25 +285,25 @@ __device__ __forceinline__ void multiply_in_place(float (&d)[Each][N / 2], unsig
     for (int step = 0; step < 4; ++step)
 #pragma unroll
       for (int i = 0; i < Each; ++i) {
-        const std::uint64_t rows = hopper::operand_at(w + i * F::chunk_bytes + step * 32),
-                            tokens = hopper::operand_at(x + step * 32);
+        const std::uint64_t rows = hopper::operand(w + i * (F::chunk_bytes / 16) + step * 2),
+                            tokens = hopper::operand(x + step * 2);
         if constexpr (F::bytes) hopper::wgmma_fp8<N>(d[i], rows, tokens, 1);
         else hopper::wgmma_bf16<N>(d[i], rows, tokens, 1);
       }
     hopper::wgmma_commit();
     hopper::wgmma_wait<1>();
   }
-  if (previous && (threadIdx.x & 31) == 0) hopper::barrier_arrive(previous);
+  release();
 }
 
 /// 1 / length of N tokens, by one warp beside those that multiply: a lane has a token or two, or half a one.
 template <int N>
-__device__ void find_factors(const wide_arguments& a, float* factors) {
+__device__ void find_factors(const wide_arguments& a, int first_token, float* factors) {
   constexpr int parts = N < 32 ? 32 / N : 1;
 #pragma unroll
   for (int first = 0; first < N; first += 32) {
     const int token = first + threadIdx.x % (32 / parts), part = threadIdx.x % 32 / (32 / parts);
-    const float* const from = a.squares + token;
+    const float* const from = a.squares + first_token + token;
     float sums[4] = {};
 #pragma unroll 4
     for (int i = part; i < a.squares_count; i += 4 * parts)
@@ -322,12 +330,16 @@ __global__ void __launch_bounds__((wide_shape<F, N, Groups, Each>::threads), Gro
   float* const factors = x_scales + shape::stages * shape::x_scale_bytes / 4;
   std::uint64_t* const full = reinterpret_cast<std::uint64_t*>(factors + N);
   std::uint64_t* const empty = full + shape::stages;
-  const int warp_group = threadIdx.x >> 7;
+  std::uint64_t* const inbox_full = empty + shape::stages;
+  // From one lane, so that the compiler knows that a warp's lanes agree.
+  const int warp_group = __shfl_sync(~0u, threadIdx.x >> 7, 0);
   const bool copies = threadIdx.x == Groups * 128;
-  const auto copy_weights = [&](const wide_walk& at, int stage) {
+  using walk = wide_walk<splits>;
+  const auto copy_weights = [&](const walk& at, int stage) {
     std::uint8_t* const to = stages + stage * shape::stage_bytes + shape::x_bytes;
     barrier_expect(full + stage, shape::stage_bytes + shape::x_scale_bytes);
-    const int w_tile = at.tile / a.token_tiles;
+    const int w_tile = at.weights(a);
+#pragma unroll
     for (int i = 0; i < shape::chunks; ++i) {
       const int wanted = a.half64 ? w_tile * Groups + (i >> 1) + (i & 1) * a.half64 : w_tile * shape::chunks + i;
       const int r64 = wanted < a.n64 ? wanted : a.n64 - 1;
@@ -341,47 +353,62 @@ __global__ void __launch_bounds__((wide_shape<F, N, Groups, Each>::threads), Gro
       }
     }
   };
-  wide_walk weights(a, splits);
+  // Of the tokens that this block will finish, the others after some have added up its sums.
+  const int owners = min(a.split, N / 8), finished = max(N >> a.split_bits, 8);
+  const int rank = splits ? blockIdx.x & (a.split - 1) : 0;
+  const bool clusters = splits && a.split > 1;
+  walk weights(a);
+  const int own_token = splits ? weights.tokens(a) * N : 0;
   if (copies) {
+#pragma unroll 1
     for (int i = 0; i < shape::stages; ++i) barrier_init(full + i, 1), barrier_init(empty + i, 4 * Groups);
+    barrier_init(inbox_full, 1);
+    if (splits && rank < owners) barrier_expect(inbox_full, a.split * finished * Each * 256);
     barriers_ready();
     // Weights depend on no one: the first stages' are under way before the predecessor ends.
+#pragma unroll 1
     for (int i = 0; i < shape::stages && !weights.done(); ++i, weights.next_group()) copy_weights(weights, i);
   }
-  if constexpr (splits) cluster_sync();
-  else __syncthreads();
+  if (clusters) {
+    cluster_arrive();
+    cluster_wait();
+  } else {
+    __syncthreads();
+  }
   let_successor_start();
   float d[Each][N / 2];
-  const auto first64 = [&](int tile) {
-    const int w_tile = tile / a.token_tiles;
+  const auto first64 = [&](const walk& at) {
+    const int w_tile = at.weights(a);
     return a.half64 ? w_tile * Groups + warp_group : w_tile * shape::chunks + warp_group * Each;
   };
 
   const int up64 = a.half64 ? a.half64 : 1;
   // Of this block's only tile. Where blocks have more, there are no such constants.
-  const int own64 = first64(blockIdx.x / (splits ? a.split : 1));
+  const int own64 = splits ? first64(weights) : 0;
   const column_constants constants(a, own64 * 64, F::bytes, shape::fused && warp_group < Groups);
   const column_constants more_constants(a, (own64 + up64) * 64, F::bytes,
                                         shape::fused && Each == 2 && warp_group < Groups);
   if (warp_group == Groups) {
     if constexpr (Groups > 1) fewer_registers<24>();
     if (copies) {
-      const auto copy_x = [&](const wide_walk& at, int stage) {
+      const auto copy_x = [&](const walk& at, int stage) {
         for (int panel = 0; panel < shape::x_bytes / (N * 128); ++panel) {
           std::uint8_t* const to = stages + stage * shape::stage_bytes + panel * N * 128;
-          const int column = at.group * F::columns + panel * 64, token = at.tile % a.token_tiles * N;
+          const int column = at.group * F::columns + panel * 64, token = at.tokens(a) * N;
           copy_tile(to, &x_map, column, token, full + stage);
         }
         if constexpr (shape::x_scale_bytes > 0)
           for (int half = 0; half < 2; ++half)
             copy_bulk(x_scales + (stage * 2 + half) * N, a.x_scale + (at.group * 2 + half) * N, N * 4, full + stage);
       };
-      wide_walk x(a, splits);
+      walk x(a);
       prefetch_map(&x_map);
       wait_for_predecessor();
+#pragma unroll 1
       for (int i = 0; i < shape::stages && !x.done(); ++i, x.next_group()) copy_x(x, i);
       int stage = 0;
       unsigned phase = 0;
+#pragma unroll 1
       for (; !weights.done(); weights.next_group()) {
         barrier_wait(empty + stage, phase);
         copy_weights(weights, stage);
@@ -392,60 +419,67 @@ __global__ void __launch_bounds__((wide_shape<F, N, Groups, Each>::threads), Gro
     if constexpr (shape::fused) {
       if (threadIdx.x >= Groups * 128 + 32 && a.squares) {
         wait_for_predecessor();
-        find_factors<N>(a, factors);
+        find_factors<N>(a, own_token, factors);
         factors_there();
       }
     }
-    if constexpr (splits && !shape::has_inbox) cluster_sync();
-    if constexpr (splits) cluster_sync();
+    if (clusters && !shape::has_inbox) cluster_arrive(), cluster_wait();
+    if (clusters) cluster_arrive(), cluster_wait();
   } else {
     if constexpr (Groups > 1) more_registers<240>();
     wait_for_predecessor();
     const int lane = threadIdx.x & 31;
-    // Of the tokens that this block will finish, the others after some have added up its sums: asked for early if few.
-    const int owners = min(a.split, N / 8), finished = N / owners, rank = splits ? blockIdx.x % a.split : 0;
-    float4 before[Each] = {};
-    const bool has_before = shape::fused && finished == 8 && a.output == product_output::add_f32;
+    // What this block will add its tokens to, asked for early if they are few.
+    constexpr int ahead = shape::fused && Each == 1 && N >= 32 ? N / 16 : 1;
+    float4 before[Each][ahead] = {};
+    const bool has_before = shape::fused && finished <= 8 * ahead && a.output == product_output::add_f32;
     if (has_before && rank < owners) {
-      const int token = blockIdx.x / a.split % a.token_tiles * N + rank * finished + (threadIdx.x >> 4),
-                n = own64 * 64 + (threadIdx.x & 15) * 4;
+      const int first = own_token + rank * finished + (threadIdx.x >> 4), n = own64 * 64 + (threadIdx.x & 15) * 4;
 #pragma unroll
       for (int i = 0; i < Each; ++i)
-        if (token < a.rows && n + i * 64 < a.n)
-          before[i] =
-              *reinterpret_cast<const float4*>(static_cast<const float*>(a.out) + token * a.out_stride + n + i * 64);
+#pragma unroll
+        for (int j = 0; j < ahead; ++j)
+          if (j * 8 < finished && first + j * 8 < a.rows && n + i * 64 < a.n)
+            before[i][j] = *reinterpret_cast<const float4*>(static_cast<const float*>(a.out) +
+                                                            (first + j * 8) * a.out_stride + n + i * 64);
     }
     int stage = 0;
     unsigned phase = 0;
-    for (wide_walk at(a, splits); !at.done(); at.next_tile()) {
+    const unsigned x_place = operand_place(shared_address(stages)),
+                   w_place =
+                       operand_place(shared_address(stages) + shape::x_bytes + warp_group * Each * F::chunk_bytes);
+    for (walk at(a); !at.done(); at.next_tile()) {
 #pragma unroll
       for (int i = 0; i < Each; ++i)
 #pragma unroll
         for (int j = 0; j < N / 2; ++j) d[i][j] = 0.0f;
-      std::uint64_t* previous = nullptr;
+      int previous = -1;
+      const auto release = [&] {
+        if (previous >= 0 && lane == 0) barrier_arrive(empty + previous);
+      };
       for (int group = at.first; group < at.end; ++group) {
         const std::uint8_t* const from = stages + stage * shape::stage_bytes;
         const std::uint8_t* const chunks = from + shape::x_bytes + warp_group * Each * F::chunk_bytes;
         barrier_wait(full + stage, phase);
         if constexpr (F::in_place) {
-          multiply_in_place<F, N, Each>(d, shared_address(chunks), shared_address(from), x_scales + stage * 2 * N,
-                                        previous);
+          const int on = stage * (shape::stage_bytes / 16);
+          multiply_in_place<F, N, Each>(d, w_place + on, x_place + on, x_scales + stage * 2 * N, release);
         } else {
           multiply_packed<F, N>(
               d, chunks,
               from + shape::x_bytes + shape::chunks * F::chunk_bytes + warp_group * Each * shape::scale_chunk_bytes,
-              shared_address(from), previous);
+              shared_address(from), release);
         }
-        previous = empty + stage;
+        previous = stage;
         if (++stage == shape::stages) stage = 0, phase ^= 1;
       }
       wgmma_wait<0>();
-      if (previous && lane == 0) barrier_arrive(previous);
+      release();
       if constexpr (shape::fused)
         if (a.squares) factors_awaited();
       if constexpr (!splits) {
         float* const mine = beside + warp_group * 32 * 64;
-        const int first = first64(at.tile), token = at.tile % a.token_tiles * N;
+        const int first = first64(at), token = at.tokens(a) * N;
         if (a.half64) {
 #pragma unroll
           for (int j = 0; j < N / 2; ++j) d[0][j] = silu_times(d[0][j], d[1][j]);
@@ -459,16 +493,18 @@ __global__ void __launch_bounds__((wide_shape<F, N, Groups, Each>::threads), Gro
             lay_out<32>(d[i], part, mine);
             group_sync(1 + warp_group);
             store_rows<false>(mine, 0, 1, 0, a, (first + i) * 64, a.half64 ? a.half64 * 64 : a.n, token + part, 32,
-                              factors, constants, constants, nullptr);
+                              factors, constants, constants, before[0], false);
           }
       }
     }
     if constexpr (splits) {
-      const int token = blockIdx.x / a.split % a.token_tiles * N;
       float* const inbox = shape::has_inbox ? beside : reinterpret_cast<float*>(stages);
       float* const own = reinterpret_cast<float*>(stages) + (shape::has_inbox ? 0 : shape::inbox_bytes / 4);
-      if constexpr (!shape::has_inbox) cluster_sync();  // nobody's ring is read any more
-      else group_sync(1);
+      if (clusters && !shape::has_inbox) {
+        cluster_arrive();
+        cluster_wait();  // nobody's ring is read any more
+      }
+      group_sync(1);
 #pragma unroll
       for (int i = 0; i < Each; ++i) lay_out<N>(d[i], 0, own + i * N * 64);
       const float* sums = own;
@@ -481,21 +517,24 @@ __global__ void __launch_bounds__((wide_shape<F, N, Groups, Each>::threads), Gro
           const int i = at / (N * 16), token = at / 16 % N, owner = token * owners / N,
                     its = (rank * Each + i) * finished + token - owner * finished;
           store_cluster(in_block(shared_address(inbox + its * 64 + at % 16 * 4), first + owner),
-                        *reinterpret_cast<const float4*>(own + at * 4));
+                        *reinterpret_cast<const float4*>(own + at * 4),
+                        in_block(shared_address(inbox_full), first + owner));
         }
+        if (rank < owners) barrier_wait(inbox_full, 0);
+        cluster_arrive();  // nobody leaves before all has come
         sums = inbox;
         of_tile = finished * 64, stride = of_tile * Each;
       }
-      cluster_sync();
       if (rank < owners) {
-        const int n_end = a.half64 ? a.half64 * 64 : a.n, first_token = token + rank * finished;
+        const int n_end = a.half64 ? a.half64 * 64 : a.n, first_token = own_token + rank * finished;
         const float* const these = factors + rank * finished;
         store_rows<shape::fused>(sums, a.half64 ? of_tile : 0, a.split, stride, a, own64 * 64, n_end, first_token,
-                                 finished, these, constants, more_constants, has_before ? before : nullptr);
+                                 finished, these, constants, more_constants, before[0], has_before);
         if (Each == 2 && !a.half64)
           store_rows<shape::fused>(sums + of_tile, 0, a.split, stride, a, own64 * 64 + 64, n_end, first_token, finished,
-                                   these, more_constants, more_constants, has_before ? before + Each - 1 : nullptr);
+                                   these, more_constants, more_constants, before[Each - 1], has_before);
       }
+      if (a.split > 1) cluster_wait();
     }
   }
 #endif

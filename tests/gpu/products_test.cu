@@ -203,13 +203,14 @@ void run_case(const given& c, file_matrix& file, const device_matrix& w, product
 /// A row's bits alone and among others: within the few-rows kernel, and within the wgmma kernel.
 void run_bits(weight_type type, const device_matrix& w, products& engine, cudaStream_t on) {
   const int k = static_cast<int>(w.cols), n = static_cast<int>(w.rows), most = small_product_rows(w);
-  std::vector<float> hidden(64L * k), gain(k, 1.0f);
+  constexpr int most_rows = fused_rows;
+  std::vector<float> hidden(1L * most_rows * k), gain(k, 1.0f);
   for (float& v : hidden) v = normal();
-  std::vector<float> zeros(64L * n);
+  std::vector<float> zeros(1L * most_rows * n);
   float* d_hidden = on_device(hidden);
   float* d_gain = on_device(gain);
   float* d_out = on_device(zeros);
-  must(engine.reserve(64, w));
+  must(engine.reserve(most_rows, w));
   const auto run = [&](int first, int rows) {
     product p{.w = &w, .rows = rows};
     p.x_stride = k;
@@ -235,7 +236,10 @@ void run_bits(weight_type type, const device_matrix& w, products& engine, cudaSt
                 n, k, rows, part, name);
   };
   same("few", std::min(most, 2), 1);
-  if (type == weight_type::bf16 && w.bytes <= 16 << 20) same("more", 64, 17), same("more", 33, 31), same("more", 16, 9);
+  if (type == weight_type::bf16 && w.bytes <= 16 << 20) {
+    same("more", 16, 9), same("more", 32, 17), same("more", 64, 33), same("more", 128, 65);
+    same("more", 192, 131), same("more", 256, 193);
+  }
   if (type == weight_type::fp8) same("more", 64, 17), same("more", 16, 9), same("more", 9, 4);
   else if (type != weight_type::f16 && type != weight_type::bf16)
     same("more", 64, 16), same("more", 32, 9), same("more", 9, 4);
@@ -250,11 +254,11 @@ void run_chain(weight_type type, products& engine, cudaStream_t on, int width, s
   };
   const auto qkv = matrix(qkv_width, width), attended = matrix(width, width), gate_up = matrix(2 * feed, width),
              down = matrix(width, feed);
-  for (const auto* w : {&qkv, &attended, &gate_up, &down}) must(engine.reserve(64, **w));
-  std::vector<float> gains(2 * width), residual(64L * width);
+  for (const auto* w : {&qkv, &attended, &gate_up, &down}) must(engine.reserve(fused_rows, **w));
+  std::vector<float> gains(2 * width), residual(1L * fused_rows * width);
   for (float& g : gains) g = 1.0f + 0.3f * normal();
   for (float& v : residual) v = normal() * 3.0f;
-  std::vector<bf16> values(64L * width);
+  std::vector<bf16> values(1L * fused_rows * width);
   for (bf16& v : values) v = __float2bfloat16(normal());
   float* gain = on_device(gains);
   bf16* x = on_device(values);
@@ -380,7 +384,7 @@ int main(int argc, char** argv) {
       if (type == weight_type::fp8) round_to_fp8(file);
       if (n <= 1536) run_bits(type, *w, *engine, stream.get());
       const bool unpacked = file_type > dtype::q8_0;  // into a form that others have been through already
-      for (int rows : {1, 2, 3, 5, 8, 9, 17, 31, 33, 63, 65, 129, 300}) {
+      for (int rows : {1, 2, 3, 5, 8, 9, 17, 31, 33, 63, 65, 96, 100, 128, 129, 200, 256, 300}) {
         if (unpacked && rows != 3 && rows != 9 && rows != 65) continue;
         const auto output = static_cast<product_output>(random_bits() % 4);
         run_case({type, file_type, n, k, rows, output, rows % 2 == 1}, file, *w, *engine, stream.get());
@@ -393,7 +397,7 @@ int main(int argc, char** argv) {
     }
   }
   for (weight_type type : {weight_type::bf16, weight_type::f16, weight_type::fp8, weight_type::q8_0, weight_type::q4_0})
-    run_chain(type, *engine, stream.get(), 1024, {1, 5, 16, 17, 31, 33, 63, 64});
+    run_chain(type, *engine, stream.get(), 1024, {1, 5, 16, 17, 31, 33, 63, 64, 65, 96, 100, 128, 200, 256});
   for (auto [type, file_type] :
        {std::pair{weight_type::bf16, dtype::bf16}, {weight_type::f16, dtype::f16}, {weight_type::fp8, dtype::bf16}})
     run_ways(type, file_type, *engine, 4608, 2048, {24, 64, 200, 1100}, stream.get());

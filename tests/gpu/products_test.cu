@@ -14,6 +14,7 @@
 #include "kernels/cuda/products.hpp"
 #include "tests/support/dequantise.hpp"
 #include "tests/support/random_rows.hpp"
+#include "tests/support/random_seed.hpp"
 
 namespace {
 
@@ -27,7 +28,7 @@ void must(troupe::result<void> done) {
   std::exit(1);
 }
 
-std::mt19937_64 random_bits{std::random_device{}()};
+std::mt19937_64 random_bits{troupe::test::random_seed()};
 float normal() { return std::normal_distribution<float>{}(random_bits); }
 
 struct file_matrix {

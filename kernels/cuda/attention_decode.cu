@@ -6,7 +6,7 @@
 
 #include "kernels/cuda/attention_shared.hpp"
 #include "kernels/cuda/clusters.hpp"
-#include "kernels/cuda/decode_tiles.hpp"
+#include "kernels/cuda/decode_states.hpp"
 
 namespace troupe::kernels::cuda {
 namespace {

@@ -67,6 +67,10 @@ __device__ inline unsigned cluster_rank() {
 /// may be under way still: `.release` waits for it, a thousand cycles and more, even where there is nothing.
 __device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory"); }
 __device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait;" ::: "memory"); }
+__device__ inline void cluster_meet() {
+  cluster_arrive();
+  cluster_wait();
+}
 /// Where `address` of this block's shared memory lies in that of the cluster's block `rank`.
 __device__ inline unsigned in_block(unsigned address, unsigned rank) {
   unsigned there;

@@ -188,7 +188,7 @@ __global__ void silu_halves(const bf16* gate_up, bf16* out, int n, long out_stri
 
 }  // namespace
 
-void gate_rows(const product& p, int k, int k_out, void* out, float* scales, cudaStream_t on) {
+void prepare_gated_rows(const product& p, int k, int k_out, void* out, float* scales, cudaStream_t on) {
   launch(k_out <= 8 * 2048 ? prepare_gated<8> : prepare_gated<32>, dim3(p.rows), dim3(256), 0, on, p, k, k_out,
          static_cast<std::uint8_t*>(out), scales);
 }

@@ -14,7 +14,7 @@ enum class row_form : std::uint8_t { bf16, f16, fp8 };
 void prepare_rows(const product& p, int k, int k_out, void* out, float* scales, row_form into, cudaStream_t on);
 
 /// The same of a product whose x is gate|up: silu(gate) * up in fp8. Up to most_gated columns.
-void gate_rows(const product& p, int k, int k_out, void* out, float* scales, cudaStream_t on);
+void prepare_gated_rows(const product& p, int k, int k_out, void* out, float* scales, cudaStream_t on);
 constexpr int most_gated = 32 * 2048;
 
 /// f32 sums [T, n] of the library's f16 products, times `scales` of their rows, to what `p` wants of them.

@@ -276,7 +276,7 @@ result<void> products::dense(const product& p, library_way way, cudaStream_t on)
     const row_form into = w.type == weight_type::fp8   ? row_form::fp8
                           : w.type == weight_type::f16 ? row_form::f16
                                                        : row_form::bf16;
-    if (p.gated) gate_rows(p, k, k_padded, prepared_[0].data(), scales_.as<float>(), on);
+    if (p.gated) prepare_gated_rows(p, k, k_padded, prepared_[0].data(), scales_.as<float>(), on);
     else prepare_rows(p, k, k_padded, prepared_[0].data(), scales_.as<float>(), into, on);
     d.x = prepared_[0].data();
     d.x_scale = scales_.as<const float>();

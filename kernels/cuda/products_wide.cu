@@ -1,5 +1,6 @@
 // Launches of the wgmma kernel: the tile's width from the rows, the tensor maps of x and of row-major weights.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "kernels/cuda/wide_products.cuh"
@@ -145,9 +146,8 @@ void launch_wide(const product& p, const wide_input& x, const hopper_device& dev
   a.split = 1;
   dim3 blocks(std::min(device.processors, a.weight_tiles * a.token_tiles));
   if (Groups == 1) {
-    a.split = split_of(p, F::columns, device.processors);
-    if (split > 0) a.split = split;
-    while (1 << a.split_bits < a.split) ++a.split_bits;
+    a.split = split > 0 ? split : split_of(p, F::columns, device.processors);
+    a.split_bits = std::countr_zero(static_cast<unsigned>(a.split));
     blocks = dim3(a.split, a.token_tiles, a.weight_tiles);
   }
   a.out = p.out;

@@ -3,7 +3,7 @@
 // what is computed.
 #pragma once
 
-#include "kernels/cuda/decode_tiles.hpp"
+#include "kernels/cuda/decode_states.hpp"
 #include "kernels/cuda/resident_layers.hpp"
 #include "kernels/cuda/resident_words.cuh"
 #include "kernels/cuda/small_products.cuh"

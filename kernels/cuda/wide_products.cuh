@@ -205,12 +205,8 @@ __global__ void __launch_bounds__((wide_shape<F, N, Groups, Each>::threads), Gro
 #pragma unroll 1
     for (int i = 0; i < shape::stages && !weights.done(); ++i, weights.next_group()) copy_weights(weights, i);
   }
-  if (clusters) {
-    cluster_arrive();
-    cluster_wait();
-  } else {
-    __syncthreads();
-  }
+  if (clusters) cluster_meet();
+  else __syncthreads();
   let_successor_start();
   float d[Each][N / 2];
   const auto first64 = [&](const walk& at) {
@@ -259,8 +255,8 @@ __global__ void __launch_bounds__((wide_shape<F, N, Groups, Each>::threads), Gro
         factors_there();
       }
     }
-    if (clusters && !shape::has_inbox) cluster_arrive(), cluster_wait();
-    if (clusters) cluster_arrive(), cluster_wait();
+    if (clusters && !shape::has_inbox) cluster_meet();
+    if (clusters) cluster_meet();
   } else {
     if constexpr (Groups > 1) more_registers<240>();
     wait_for_predecessor();
@@ -336,10 +332,7 @@ __global__ void __launch_bounds__((wide_shape<F, N, Groups, Each>::threads), Gro
     if constexpr (splits) {
       float* const inbox = shape::has_inbox ? beside : reinterpret_cast<float*>(stages);
       float* const own = reinterpret_cast<float*>(stages) + (shape::has_inbox ? 0 : shape::inbox_bytes / 4);
-      if (clusters && !shape::has_inbox) {
-        cluster_arrive();
-        cluster_wait();  // nobody's ring is read any more
-      }
+      if (clusters && !shape::has_inbox) cluster_meet();  // nobody's ring is read any more
       group_sync(1);
 #pragma unroll
       for (int i = 0; i < Each; ++i) lay_out<N>(d[i], 0, own + i * N * 64);
